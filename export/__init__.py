@@ -1,0 +1,1 @@
+"""A trained SIGNET in, one verified bundle out."""

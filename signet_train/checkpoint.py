@@ -1,0 +1,119 @@
+"""Checkpoints: one directory that holds all it takes to go on, and no pickle that executes.
+
+    config.json            the resolved TrainConfig
+    experts/<i>/           config.json (ExpertCard), model.safetensors
+    fusion.safetensors     adapters, aggregation, router (absent in Stage I)
+    language_model/        mT5 and tokenizer, as transformers saves them
+    training_state.pt      optimiser, step and random state, for an exact resume (loaded with weights_only)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ValidationError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase, T5Tokenizer
+from transformers.utils import logging as transformers_logging
+
+from signet_runtime.errors import BundleError
+from signet_train.config import BackboneConfig, TrainConfig
+from signet_train.model.signet import Signet
+
+transformers_logging.disable_progress_bar()
+
+
+class ExpertCard(BaseModel):
+    """Where an expert comes from. Experts of one SIGNET share profile and size."""
+
+    name: str
+    sign_languages: tuple[str, ...]
+    corpus: str
+    source: str
+    profile: str = "unisign"
+    backbone: BackboneConfig
+
+
+@dataclass
+class Checkpoint:
+    """A model with the cards of its experts, its tokenizer and the configuration of its run."""
+
+    model: Signet
+    experts: list[ExpertCard]
+    tokenizer: PreTrainedTokenizerBase
+    config: TrainConfig
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | None = None) -> None:
+    """Write to a sibling and rename: a checkpoint exists whole or not at all; an older one is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    shutil.rmtree(new, ignore_errors=True)
+    model = checkpoint.model
+    for i, (card, expert) in enumerate(zip(checkpoint.experts, model.experts, strict=True)):
+        directory = new / "experts" / str(i)
+        directory.mkdir(parents=True)
+        (directory / "config.json").write_text(card.model_dump_json(indent=2))
+        save_file(_plain(expert.state_dict()), directory / "model.safetensors")
+    if model.fusion is not None:
+        save_file(_plain(model.fusion.state_dict()), new / "fusion.safetensors")
+    model.language_model.save_pretrained(new / "language_model")
+    checkpoint.tokenizer.save_pretrained(new / "language_model")
+    if state is not None:
+        torch.save(state, new / "training_state.pt")
+    (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2))
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def demo_checkpoint_path() -> Path:
+    """Directory of the demonstration checkpoint that the package carries."""
+    return Path(__file__).parent / "demo"
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint in eval mode.
+
+    Raises:
+        BundleError: no checkpoint there, or one that is damaged or does not fit its configuration.
+    """
+    if not (path / "config.json").is_file():
+        raise BundleError(f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote")
+    try:
+        config = TrainConfig.model_validate_json((path / "config.json").read_text())
+        directories = sorted((path / "experts").iterdir(), key=lambda d: int(d.name))
+        cards = [ExpertCard.model_validate_json((d / "config.json").read_text()) for d in directories]
+        model = Signet(config.model, len(cards))
+        for expert, directory in zip(model.experts, directories, strict=True):
+            expert.load_state_dict(load_file(directory / "model.safetensors"))
+        if model.fusion is not None:
+            model.fusion.load_state_dict(load_file(path / "fusion.safetensors"))
+        model.language_model = type(model.language_model).from_pretrained(path / "language_model")
+        tokenizer = T5Tokenizer.from_pretrained(path / "language_model", legacy=False)
+    except (OSError, RuntimeError, ValidationError, ValueError) as error:
+        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+    return Checkpoint(model.eval(), cards, tokenizer, config)
+
+
+def load_training_state(path: Path) -> dict[str, Any]:
+    """The state that `save_checkpoint` was given.
+
+    Raises:
+        BundleError: the checkpoint carries none.
+    """
+    file = path / "training_state.pt"
+    if not file.is_file():
+        raise BundleError(f"{path}: carries no training state, so its run cannot be resumed")
+    return torch.load(file, weights_only=True)

@@ -1,0 +1,51 @@
+"""What varies between two people signing the same: speed aside, applied to a finished `PoseSequence`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from signet_runtime.pose.sequence import PoseSequence
+
+_HANDS = ((slice(91, 112), 9), (slice(112, 133), 10))  # a hand's keypoints and the body joint it hangs on
+
+
+def augment(sequence: PoseSequence, rng: np.random.Generator) -> PoseSequence:
+    """A random other camera, other hands, a noisy estimator (Appendix B: noise, 15% of frames dropped)."""
+    points, scores = sequence.keypoints.copy(), sequence.scores.copy()
+    for hand, wrist in _HANDS:
+        root = points[:, hand.start : hand.start + 1]
+        turn = _affine(rng, degrees=10, scale=0.12, shear=0.05)
+        points[:, hand] = root + (points[:, hand] - root) @ turn
+        move = rng.normal(0, 0.02, 2).astype(np.float32)
+        points[:, hand] += move
+        points[:, wrist] += move
+    centre = points[:, 5:7].mean(axis=(0, 1))
+    points = centre + (points - centre) @ _affine(rng, degrees=6, scale=0.12, shear=0.05)
+    points += rng.normal(0, 0.0015, points.shape)
+    scores = _lose_hands(scores, rng)
+    result = replace(sequence, keypoints=points.astype(np.float32), scores=scores)
+    if rng.random() < 0.5:
+        kept = np.flatnonzero(rng.random(len(result)) >= 0.15)
+        if len(kept) > 1:
+            result = result.take(kept)
+    return result
+
+
+def _affine(rng: np.random.Generator, degrees: float, scale: float, shear: float) -> np.ndarray:
+    angle = np.radians(rng.uniform(-degrees, degrees))
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    stretch = np.diag(rng.uniform(1 - scale, 1 + scale, 2)) @ np.array([[1, rng.uniform(-shear, shear)], [0, 1]])
+    return (rotation @ stretch).astype(np.float32)
+
+
+def _lose_hands(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An estimator that misses a hand for single frames, or for a few in a row."""
+    if rng.random() < 0.5:
+        missed = rng.random(len(scores)) < rng.uniform(0, 0.15)
+        if rng.random() < 0.3:
+            start = rng.integers(len(scores))
+            missed[start : start + rng.integers(2, 5)] = True
+        scores[missed, 91:133] = 0
+    return scores

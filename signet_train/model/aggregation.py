@@ -1,0 +1,29 @@
+"""Attention over the experts' hand priors (Sec. 3.5, Eq. 4, Algorithm 1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def hand_prior(left_hand: Tensor, right_hand: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 4: [Mean_T(F_rh); Mean_T(F_lh)] over real frames; two (B, T, C) and mask (B, T) -> (B, 2C)."""
+    weight = mask.to(left_hand.dtype)[..., None]
+    frames = weight.sum(dim=1).clamp(min=1)
+    return torch.cat([(hand * weight).sum(dim=1) / frames for hand in (right_hand, left_hand)], dim=-1)
+
+
+class Aggregation(nn.Module):
+    """Algorithm 1: one descriptor of the input from N experts' views of the hands."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.query = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))  # Eq. 14
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, priors: Tensor) -> Tensor:
+        """H (B, N, D) -> H_global (B, D)."""
+        query = self.query(priors.mean(dim=1))
+        logits = torch.einsum("bd,bnd->bn", query, priors) / priors.shape[-1] ** 0.5
+        attention = logits.softmax(dim=-1)
+        return self.norm(torch.einsum("bn,bnd->bd", attention, priors))

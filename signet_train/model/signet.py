@@ -1,0 +1,119 @@
+"""SIGNET: frozen experts, adapters, hand-prior router, mT5 (Fig. 2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import MT5Config, MT5ForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
+
+from signet_train.config import LanguageModelConfig, ModelConfig
+from signet_train.model.adapter import Adapter
+from signet_train.model.aggregation import Aggregation, hand_prior
+from signet_train.model.backbone import Backbone
+from signet_train.model.router import Router, fuse
+
+
+class Encoded(NamedTuple):
+    """hidden_states: (B, T, E) after the mT5 encoder; routing_weights: (B, N)."""
+
+    hidden_states: Tensor
+    routing_weights: Tensor
+
+
+def build_language_model(config: LanguageModelConfig) -> MT5ForConditionalGeneration:
+    """A freshly initialised mT5 of the given size."""
+    model = MT5ForConditionalGeneration(
+        MT5Config(
+            vocab_size=config.vocab_size,
+            d_model=config.d_model,
+            d_kv=config.d_kv,
+            d_ff=config.d_ff,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            dropout_rate=config.dropout,
+            decoder_start_token_id=0,
+        )
+    )
+    # transformers draws an untied output head with deviation 1, as if it would be rescaled like a tied one:
+    # training from scratch would begin at several times the loss of a uniform guess.
+    nn.init.normal_(model.lm_head.weight, std=config.d_model**-0.5)
+    return model
+
+
+class Signet(nn.Module):
+    """Keypoints -> text. With ``config.fusion`` None it is Stage I's single expert and its language model.
+
+    Args:
+        config: sizes; every expert has ``config.backbone``'s.
+        num_experts: N. With fusion, the experts are frozen: no gradients, BatchNorm always in eval.
+    """
+
+    def __init__(self, config: ModelConfig, num_experts: int):
+        super().__init__()
+        if config.fusion is None and num_experts != 1:
+            raise ValueError("several experts need a fusion configuration")
+        self.config = config
+        self.experts = nn.ModuleList(Backbone(config.backbone) for _ in range(num_experts))
+        self.fusion: nn.ModuleDict | None = None
+        if config.fusion is not None:
+            fusion, embedding = config.fusion, config.backbone.embedding
+            prior = 2 * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
+            self.fusion = nn.ModuleDict(
+                {
+                    "adapters": nn.ModuleList(
+                        Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts)
+                    ),
+                    "aggregation": Aggregation(prior, fusion.query_hidden),
+                    "router": Router(
+                        prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k
+                    ),
+                }
+            )
+            self.experts.requires_grad_(False)
+        self.language_model = build_language_model(config.language_model)
+
+    def train(self, mode: bool = True) -> Signet:
+        super().train(mode)
+        if self.fusion is not None:
+            self.experts.eval()  # frozen includes the running statistics
+        return self
+
+    def embed(self, regions: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions and mask (B, T) bool -> Z_fused (B, T, E) and routing weights (B, N)."""
+        outputs = [expert(regions, mask) for expert in self.experts]
+        if self.fusion is None:
+            return outputs[0].embeddings, mask.new_ones(len(mask), 1, dtype=outputs[0].embeddings.dtype)
+        priors = torch.stack([hand_prior(o.left_hand, o.right_hand, mask) for o in outputs], dim=1)
+        weights = self.fusion["router"](self.fusion["aggregation"](priors))
+        adapted = torch.stack(
+            [adapter(o.embeddings) for adapter, o in zip(self.fusion["adapters"], outputs, strict=True)], dim=1
+        )
+        return fuse(weights, adapted), weights
+
+    def encode(self, regions: dict[str, Tensor], mask: Tensor) -> Encoded:
+        """What the encoder engine computes: regions and mask (B, T) bool -> mT5 encoder states."""
+        fused, weights = self.embed(regions, mask)
+        encoder = self.language_model.get_encoder()
+        return Encoded(encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state, weights)
+
+    def loss(
+        self, regions: dict[str, Tensor], mask: Tensor, labels: Tensor, label_smoothing: float
+    ) -> Tensor:
+        """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded."""
+        states, _ = self.encode(regions, mask)
+        logits = self.language_model(
+            encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), labels=labels
+        ).logits
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=label_smoothing)
+
+    @torch.no_grad()
+    def generate(self, regions: dict[str, Tensor], mask: Tensor, **options: object) -> Tensor:
+        """Token ids (B, L). ``options`` go to transformers' ``generate``."""
+        states, _ = self.encode(regions, mask)
+        return self.language_model.generate(
+            encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), **options
+        )
