@@ -9,6 +9,7 @@ import click
 
 from signet_runtime.errors import EngineError, SignetError
 
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
@@ -18,7 +19,7 @@ from signet_runtime.errors import EngineError, SignetError
 @click.option("--top-k", type=click.IntRange(min=1), help="Experts that a clip is sent to. [default: the checkpoint's]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
 def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, overwrite: bool) -> None:
-    """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
+    r"""Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
     Experts, adapters, router and mT5 encoder become one ONNX graph, the mT5 decoder two. Every export is
     compared with the PyTorch model on ragged random clips: encoder states within 1e-4 and the same tokens
@@ -37,6 +38,7 @@ def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, ove
         if engine == "trt":
             raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
         from signet_export.bundle import export_bundle
+
         from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
         loaded = load_checkpoint(checkpoint or demo_checkpoint_path())

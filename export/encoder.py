@@ -17,7 +17,7 @@ OUTPUTS = ("encoder_hidden_states", "encoder_attention_mask", "routing_weights")
 
 
 class EncoderEngine(nn.Module):
-    """`Signet.encode` with the engine's signature (positional inputs, mask in and out as int64)."""
+    """`Signet.forward` with the engine's signature (positional inputs, mask in and out as int64)."""
 
     def __init__(self, model: Signet):
         super().__init__()
@@ -27,7 +27,7 @@ class EncoderEngine(nn.Module):
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         regions = dict(zip(REGIONS, (body, left_hand, right_hand, face), strict=True))
-        states, weights = self.model.encode(regions, attention_mask.bool())
+        states, weights = self.model(regions, attention_mask.bool())
         # An output must not be an input: engines alias or drop such a pair.
         return states, attention_mask.clone(), weights
 

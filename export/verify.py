@@ -73,7 +73,7 @@ def verify(
     }
     model = model.eval()
     with torch.no_grad():
-        expected = model.encode(padded, mask)
+        expected = model(padded, mask)
     real = mask.numpy()
     error = float(np.abs(encoded.hidden_states - expected.hidden_states.numpy())[real].max())
     routing = float(np.abs(encoded.routing_weights - expected.routing_weights.numpy()).max())

@@ -1,15 +1,14 @@
 """Checkpoints: one directory that holds all it takes to go on, and no pickle that executes.
 
-    config.json            the resolved TrainConfig
-    experts/<i>/           config.json (ExpertCard), model.safetensors
-    fusion.safetensors     adapters, aggregation, router (absent in Stage I)
-    language_model/        mT5 and tokenizer, as transformers saves them
-    training_state.pt      optimiser, step and random state, for an exact resume (loaded with weights_only)
+config.json            the resolved TrainConfig
+experts/<i>/           config.json (ExpertCard), model.safetensors
+fusion.safetensors     adapters, aggregation, router (absent in Stage I)
+language_model/        mT5 and tokenizer, as transformers saves them
+training_state.pt      optimiser, step and random state, for an exact resume (loaded with weights_only)
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +68,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | 
     (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2))
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
-        os.rename(path, old)
-    os.rename(new, path)
+        path.rename(old)
+    new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
 
 

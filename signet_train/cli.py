@@ -20,11 +20,16 @@ class _Group(click.Group):
         except SignetError as error:
             click.echo(f"signet-train: error: {error}", err=True)
             sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo(
+                "signet-train: interrupted; a training run goes on from its last validation with --resume", err=True
+            )
+            sys.exit(130)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Train SIGNET: experts one by one (pretrain), then their fusion (finetune).
+    r"""Train SIGNET: experts one by one (pretrain), then their fusion (finetune).
 
     \b
     Exit codes: 0 done, 2 usage, 3 input unusable, 4 configuration or checkpoint invalid, 130 interrupted.
@@ -52,7 +57,7 @@ def _pick(device: str | None) -> torch.device:
 @_device
 @_resume
 def pretrain(config: Path, out: Path, device: str | None, resume: bool) -> None:
-    """Stage I: train one expert, a backbone with its mT5, from scratch.
+    r"""Stage I: train one expert, a backbone with its mT5, from scratch.
 
     \b
     Example: signet-train pretrain signet_train/configs/demo/expert_romance.toml --out runs/romance
@@ -69,7 +74,7 @@ def pretrain(config: Path, out: Path, device: str | None, resume: bool) -> None:
 @_device
 @_resume
 def finetune(config: Path, out: Path, device: str | None, resume: bool) -> None:
-    """Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
+    r"""Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
 
     \b
     Example: signet-train finetune signet_train/configs/demo/fusion.toml --out runs/fusion
@@ -81,12 +86,10 @@ def finetune(config: Path, out: Path, device: str | None, resume: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the clips."
-)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the clips.")
 @click.argument("sign_languages", nargs=-1)
 def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
-    """Draw the letter clips of SIGN_LANGUAGES (all of the demo's if none is given) as an avatar, and read them
+    r"""Draw the letter clips of SIGN_LANGUAGES (all of the demo's if none is given) as an avatar, and read them
     back with MediaPipe.
 
     \b
@@ -107,7 +110,7 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
 @click.option("--sign-language", required=True, help="Whose alphabet, as an ISO 639-3 code: ase, gsg, …")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .mp4 to write.")
 def draw(word: str, sign_language: str, out: Path) -> None:
-    """Draw WORD, spelled with a real signer's letters, as a video.
+    r"""Draw WORD, spelled with a real signer's letters, as a video.
 
     \b
     Example: signet-train draw planet --sign-language ase --out planet.mp4

@@ -96,6 +96,7 @@ class TrainConfig(_Strict):
     experts: tuple[Path, ...] = ()  # Stage III: the checkpoints whose frozen backbones are the experts
     language_model_from: Path | None = None  # Stage III: the Stage I checkpoint whose mT5 is tuned further
     steps: int
+    reuse: int = 1  # Stage III: how often each batch of the frozen experts' features is trained on
     lr: float = 3e-4
     router_lr: float = 8e-4
     min_lr: float = 1e-7

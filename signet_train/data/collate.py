@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from signet_runtime.regions import extract_regions, sample_frames
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.regions import extract_regions, sample_frames
 
 MAX_FRAMES = 256
 

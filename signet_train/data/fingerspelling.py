@@ -8,6 +8,7 @@ MediaPipe landmarks. Clips are joined, with short interpolated transitions, into
 from __future__ import annotations
 
 import csv
+import itertools
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ class Clip:
 @dataclass(frozen=True)
 class Pace:
     """How a word is signed: ``speed`` of the letter clips, seconds of ``transition`` between two letters, and
-    whether the hand comes up from ``rest`` and goes back to it."""
+    whether the hand comes up from ``rest`` and goes back to it.
+    """
 
     speed: float = 1.8
     transition: float = 0.16
@@ -114,12 +116,9 @@ def as_wholebody(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
     """MediaPipe landmarks (T, 553, 3) and scores (T, 553) -> keypoints (T, 133, 2), scores (T, 133)."""
     frames = []
     for xy, score in zip(points[..., :2], scores, strict=True):
-        found = {name: xy[part] if score[part].any() else None for name, part in COMPONENTS.items()}
-        frames.append(
-            to_wholebody(
-                xy[COMPONENTS["body"]], score[COMPONENTS["body"]], found["face"], found["left_hand"], found["right_hand"]
-            )
-        )
+        part = {name: xy[index] if score[index].any() else None for name, index in COMPONENTS.items()}
+        body, visibility = xy[COMPONENTS["body"]], score[COMPONENTS["body"]]
+        frames.append(to_wholebody(body, visibility, part["face"], part["left_hand"], part["right_hand"]))
     keypoints, keypoint_scores = zip(*frames, strict=True)
     return np.stack(keypoints), np.stack(keypoint_scores)
 
@@ -173,9 +172,7 @@ def words(sign_language: str, *, held_out: bool, max_letters: int = 8, limit: in
     """Real words of 2 to ``max_letters`` letters that this alphabet can spell, by falling frequency."""
     alphabet = {letters for letters in lexicon()[sign_language] if len(letters) == 1}
     listed = (unicodedata.normalize("NFC", w) for w in wordfreq.top_n_list(WORD_LISTS[sign_language], limit))
-    return tuple(
-        w for w in listed if 2 <= len(w) <= max_letters and set(w) <= alphabet and is_held_out(w) == held_out
-    )
+    return tuple(w for w in listed if 2 <= len(w) <= max_letters and set(w) <= alphabet and is_held_out(w) == held_out)
 
 
 def join(clips: Sequence[Clip], pace: Pace, fps: float, repeated: Sequence[bool] = ()) -> tuple[np.ndarray, np.ndarray]:
@@ -226,7 +223,7 @@ def join_word(
     """A word's clips, each as ``load(sign_language, letters)`` gives it, joined: points and scores at ``fps``."""
     letters = split_letters(word, sign_language)
     clips = [load(sign_language, part) for part in letters]
-    return join(clips, pace, fps, [a == b for a, b in zip(letters, letters[1:], strict=False)])
+    return join(clips, pace, fps, [a == b for a, b in itertools.pairwise(letters)])
 
 
 def spell(word: str, sign_language: str, pace: Pace, fps: float, redrawn: Path | None = None) -> PoseSequence:

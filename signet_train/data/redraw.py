@@ -28,9 +28,7 @@ def redraw(sign_languages: Iterable[str], estimator: PoseEstimator, out: Path) -
         for letters, path in alphabet.items():
             count = len(load_landmarks(sign_language, letters).points[::REDRAWN_STRIDE])
             keypoints, scores = zip(*(next(found) for _ in range(count)), strict=True)
-            np.savez_compressed(
-                out / f"{path.stem}.npz", keypoints=np.float32(keypoints), scores=np.float32(scores)
-            )
+            np.savez_compressed(out / f"{path.stem}.npz", keypoints=np.float32(keypoints), scores=np.float32(scores))
 
 
 def _frames(sign_language: str) -> Iterator[np.ndarray]:

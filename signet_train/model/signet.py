@@ -17,6 +17,13 @@ from signet_train.model.backbone import Backbone
 from signet_train.model.router import Router, fuse
 
 
+class Features(NamedTuple):
+    """embeddings Z: (B, N, T, E); priors H: (B, N, D), the hands' mean over time (Eq. 4)."""
+
+    embeddings: Tensor
+    priors: Tensor
+
+
 class Encoded(NamedTuple):
     """hidden_states: (B, T, E) after the mT5 encoder; routing_weights: (B, N)."""
 
@@ -68,9 +75,7 @@ class Signet(nn.Module):
                         Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts)
                     ),
                     "aggregation": Aggregation(prior, fusion.query_hidden),
-                    "router": Router(
-                        prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k
-                    ),
+                    "router": Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k),
                 }
             )
             self.experts.requires_grad_(False)
@@ -82,29 +87,38 @@ class Signet(nn.Module):
             self.experts.eval()  # frozen includes the running statistics
         return self
 
-    def embed(self, regions: dict[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions and mask (B, T) bool -> Z_fused (B, T, E) and routing weights (B, N)."""
+    def features(self, regions: dict[str, Tensor], mask: Tensor) -> Features:
+        """What the experts see: regions and mask (B, T) bool. Frozen experts make this a constant of the data."""
         outputs = [expert(regions, mask) for expert in self.experts]
+        return Features(
+            torch.stack([o.embeddings for o in outputs], dim=1),
+            torch.stack([hand_prior(o.left_hand, o.right_hand, mask) for o in outputs], dim=1),
+        )
+
+    def fuse(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Adapted, routed and summed: Z_fused (B, T, E) and routing weights (B, N)."""
         if self.fusion is None:
-            return outputs[0].embeddings, mask.new_ones(len(mask), 1, dtype=outputs[0].embeddings.dtype)
-        priors = torch.stack([hand_prior(o.left_hand, o.right_hand, mask) for o in outputs], dim=1)
-        weights = self.fusion["router"](self.fusion["aggregation"](priors))
+            return features.embeddings[:, 0], torch.ones_like(features.priors[:, :, 0])
+        weights = self.fusion["router"](self.fusion["aggregation"](features.priors))
+        adapters = self.fusion["adapters"]
         adapted = torch.stack(
-            [adapter(o.embeddings) for adapter, o in zip(self.fusion["adapters"], outputs, strict=True)], dim=1
+            [adapter(z) for adapter, z in zip(adapters, features.embeddings.unbind(1), strict=True)], 1
         )
         return fuse(weights, adapted), weights
 
-    def encode(self, regions: dict[str, Tensor], mask: Tensor) -> Encoded:
-        """What the encoder engine computes: regions and mask (B, T) bool -> mT5 encoder states."""
-        fused, weights = self.embed(regions, mask)
+    def encode(self, features: Features, mask: Tensor) -> Encoded:
+        """mT5 encoder states and routing weights; mask (B, T) bool."""
+        fused, weights = self.fuse(features)
         encoder = self.language_model.get_encoder()
         return Encoded(encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state, weights)
 
-    def loss(
-        self, regions: dict[str, Tensor], mask: Tensor, labels: Tensor, label_smoothing: float
-    ) -> Tensor:
+    def forward(self, regions: dict[str, Tensor], mask: Tensor) -> Encoded:
+        """What the encoder engine computes."""
+        return self.encode(self.features(regions, mask), mask)
+
+    def loss(self, features: Features, mask: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
         """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded."""
-        states, _ = self.encode(regions, mask)
+        states, _ = self.encode(features, mask)
         logits = self.language_model(
             encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), labels=labels
         ).logits
@@ -113,7 +127,7 @@ class Signet(nn.Module):
     @torch.no_grad()
     def generate(self, regions: dict[str, Tensor], mask: Tensor, **options: object) -> Tensor:
         """Token ids (B, L). ``options`` go to transformers' ``generate``."""
-        states, _ = self.encode(regions, mask)
+        states, _ = self(regions, mask)
         return self.language_model.generate(
             encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), **options
         )

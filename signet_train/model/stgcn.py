@@ -115,9 +115,7 @@ class STGCNBlock(nn.Module):
 class STGCNStage(nn.Module):
     """A chain of blocks of one temporal kernel: the spatial stage (kernel 1) or the temporal stage (5)."""
 
-    def __init__(
-        self, in_channels: int, channels: tuple[int, ...], kernel: int, adjacency: Tensor, dropout: float
-    ):
+    def __init__(self, in_channels: int, channels: tuple[int, ...], kernel: int, adjacency: Tensor, dropout: float):
         super().__init__()
         widths = (in_channels, *channels)
         self.blocks = nn.ModuleList(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
-from signet_train.model.signet import Signet
-from signet_train.stages.loop import language_model_loss, train
+from signet_train.data.words import WordStream
+from signet_train.model.signet import Features, Signet
+from signet_train.stages.loop import drawn_batch, train
 
 
 def finetune(config: TrainConfig, out: Path, device: torch.device, resume: bool = False) -> None:
@@ -19,11 +23,46 @@ def finetune(config: TrainConfig, out: Path, device: torch.device, resume: bool 
     Raises:
         BundleError: no experts or no fusion configured, or experts that do not fit together.
     """
-    if resume:
-        checkpoint = load_checkpoint(out / "last")
-    else:
-        checkpoint = assemble(config)
-    train(checkpoint, out, language_model_loss(config), device, resume)
+    checkpoint = load_checkpoint(out / "last") if resume else assemble(config)
+    model = checkpoint.model.to(device)
+    features = FrozenFeatures(checkpoint)
+
+    def step_loss(step: int) -> Tensor:
+        return model.loss(*features.at(step), config.label_smoothing)
+
+    train(checkpoint, out, step_loss, resume)
+
+
+class FrozenFeatures:
+    """What frozen experts make of a batch never changes, so it is computed once and trained on ``reuse`` times.
+
+    Every ``reuse``-th step brings a new batch; the others draw one of the latest. Which batch a step gets
+    depends on seed and step alone, so that a resumed run sees what an uninterrupted one would have.
+    """
+
+    _KEPT = 1024
+
+    def __init__(self, checkpoint: Checkpoint):
+        self.checkpoint = checkpoint
+        self.stream = WordStream(checkpoint.config.data, checkpoint.config.seed)
+        self.kept: OrderedDict[int, tuple[Features, Tensor, Tensor]] = OrderedDict()
+
+    def at(self, step: int) -> tuple[Features, Tensor, Tensor]:
+        """Features, mask and labels for a step."""
+        config = self.checkpoint.config
+        newest, age = divmod(step, config.reuse)
+        index = newest
+        if age:
+            index = int(
+                np.random.default_rng([config.seed, step]).integers(max(0, newest + 1 - self._KEPT), newest + 1)
+            )
+        if index not in self.kept:
+            regions, mask, labels = drawn_batch(self.checkpoint, self.stream, index)
+            with torch.no_grad():
+                self.kept[index] = (self.checkpoint.model.features(regions, mask), mask, labels)
+            if len(self.kept) > self._KEPT:
+                self.kept.popitem(last=False)
+        return self.kept[index]
 
 
 def assemble(config: TrainConfig) -> Checkpoint:

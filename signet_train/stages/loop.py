@@ -20,12 +20,13 @@ from signet_train.data.words import WordStream, held_out_words
 from signet_train.metrics import character_error_rate
 from signet_train.model.signet import Signet
 
-BatchLoss = Callable[[Signet, Batch], Tensor]
+StepLoss = Callable[[int], Tensor]  # the loss of one step, with its graph
 
 
-def language_model_loss(config: TrainConfig) -> BatchLoss:
-    """Eq. 3 and Eq. 10."""
-    return lambda model, batch: model.loss(*batch, label_smoothing=config.label_smoothing)
+def drawn_batch(checkpoint: Checkpoint, stream: WordStream, index: int) -> Batch:
+    """Batch ``index`` of the stream, on the model's device."""
+    batch = collate(*stream.batch(index), checkpoint.tokenizer)
+    return batch.to(next(checkpoint.model.parameters()).device)
 
 
 def parameter_groups(model: Signet, config: TrainConfig) -> list[dict[str, Any]]:
@@ -48,19 +49,16 @@ def cosine(config: TrainConfig, step: int) -> float:
     return floor + (1 - floor) * 0.5 * (1 + float(torch.cos(torch.tensor(progress * torch.pi))))
 
 
-def train(checkpoint: Checkpoint, out: Path, loss_of: BatchLoss, device: torch.device, resume: bool = False) -> None:
+def train(checkpoint: Checkpoint, out: Path, step_loss: StepLoss, resume: bool = False) -> None:
     """Train ``checkpoint.model`` by its configuration; the last and the best state go to ``out``.
 
-    ``out/last`` is written atomically at every validation and resumes exactly: data are drawn from
-    (seed, step), and optimiser, schedule and random state are stored. ``out/best`` has the lowest character
+    ``out/last`` is written atomically at every validation and resumes exactly: ``step_loss`` draws its data
+    from (seed, step) alone, and optimiser, schedule and random state are stored. ``out/best`` has the lowest character
     error rate on held-out words. ``out/log.jsonl`` has a line per report.
     """
-    config, model, tokenizer = checkpoint.config, checkpoint.model.to(device), checkpoint.tokenizer
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, config), betas=(0.9, 0.999), weight_decay=config.weight_decay
-    )
+    config, model = checkpoint.config, checkpoint.model
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999), weight_decay=config.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: cosine(config, step))
-    stream = WordStream(config.data, config.seed)
     first, best = 0, float("inf")
     torch.manual_seed(config.seed)
     if resume:
@@ -76,8 +74,7 @@ def train(checkpoint: Checkpoint, out: Path, loss_of: BatchLoss, device: torch.d
     started = time.monotonic()
     with open(out / "log.jsonl", "a", encoding="utf-8") as log:
         for step in tqdm(range(first, config.steps), initial=first, total=config.steps, mininterval=5, unit="step"):
-            batch = collate(*stream.batch(step), tokenizer).to(device)
-            loss = loss_of(model, batch)
+            loss = step_loss(step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint
 from signet_train.config import TrainConfig
+from signet_train.data.words import WordStream
 from signet_train.model.signet import Signet
-from signet_train.stages.loop import language_model_loss, train
+from signet_train.stages.loop import drawn_batch, train
 from signet_train.tokenizer import build_character_tokenizer
 
 
@@ -36,4 +38,11 @@ def pretrain(config: TrainConfig, out: Path, device: torch.device, resume: bool 
         )
         tokenizer = build_character_tokenizer(out)
         checkpoint = Checkpoint(Signet(config.model, 1), [card], tokenizer, config)
-    train(checkpoint, out, language_model_loss(config), device, resume)
+    model = checkpoint.model.to(device)
+    stream = WordStream(config.data, config.seed)
+
+    def step_loss(step: int) -> Tensor:
+        regions, mask, labels = drawn_batch(checkpoint, stream, step)
+        return model.loss(model.features(regions, mask), mask, labels, config.label_smoothing)
+
+    train(checkpoint, out, step_loss, resume)

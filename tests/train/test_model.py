@@ -63,7 +63,9 @@ def conv_first_block(block: STGCNBlock, x: torch.Tensor) -> torch.Tensor:
     y = torch.einsum("nkctv,kvw->nctw", y, block.gcn.adjacency)
     y = norm(block.gcn.norm, y).relu()
     if block.tcn is not None:
-        y = norm(block.tcn.norm, torch.nn.functional.conv2d(y, block.tcn.conv.weight, block.tcn.conv.bias, padding=(2, 0)))
+        y = norm(
+            block.tcn.norm, torch.nn.functional.conv2d(y, block.tcn.conv.weight, block.tcn.conv.bias, padding=(2, 0))
+        )
     residual = x
     if isinstance(block.residual, nn.Sequential):
         linear, bn = block.residual
@@ -132,10 +134,10 @@ def test_padding_never_changes_a_result() -> None:
     mask = torch.arange(30) < torch.tensor(lengths)[:, None]
     regions = {name: r.masked_fill(~mask[:, :, None, None], 5.0) for name, r in random_regions(8, 30).items()}
     with torch.no_grad():
-        together, weights = model.encode(regions, mask)
+        together, weights = model(regions, mask)
         for i, length in enumerate(lengths):
             own = {name: r[i : i + 1, :length] for name, r in regions.items()}
-            alone, own_weights = model.encode(own, mask[i : i + 1, :length])
+            alone, own_weights = model(own, mask[i : i + 1, :length])
             torch.testing.assert_close(alone[0], together[i, :length], atol=1e-5, rtol=0)
             torch.testing.assert_close(own_weights[0], weights[i], atol=1e-6, rtol=0)
 
@@ -221,7 +223,7 @@ def test_fused_embedding_is_the_weighted_sum_of_adapted_experts() -> None:
     model = small_signet().eval()
     regions, mask = random_regions(2, 7), torch.ones(2, 7, dtype=torch.bool)
     with torch.no_grad():
-        fused, weights = model.embed(regions, mask)
+        fused, weights = model.fuse(model.features(regions, mask))
         assert ((weights > 0).sum(-1) == 2).all()
         expected = sum(
             weights[:, i, None, None] * model.fusion["adapters"][i](model.experts[i](regions, mask).embeddings)
@@ -237,7 +239,7 @@ def test_frozen_means_frozen() -> None:
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=0.1)
     regions, mask = random_regions(2, 6), torch.ones(2, 6, dtype=torch.bool)
     for _ in range(2):
-        loss = model.loss(regions, mask, torch.randint(3, 48, (2, 4)), label_smoothing=0.1)
+        loss = model.loss(model.features(regions, mask), mask, torch.randint(3, 48, (2, 4)), label_smoothing=0.1)
         loss.backward()
         optimizer.step()
     for name, value in model.experts.state_dict().items():
@@ -254,6 +256,7 @@ def test_loss_ignores_padded_labels() -> None:
     labels = torch.tensor([[5, 6, 1], [7, 1, -100]])
     longer = torch.nn.functional.pad(labels, (0, 3), value=-100)
     with torch.no_grad():
+        features = model.features(regions, mask)
         torch.testing.assert_close(
-            model.loss(regions, mask, labels, 0.1), model.loss(regions, mask, longer, 0.1), atol=1e-5, rtol=0
+            model.loss(features, mask, labels, 0.1), model.loss(features, mask, longer, 0.1), atol=1e-5, rtol=0
         )

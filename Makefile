@@ -1,0 +1,28 @@
+# Both targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.11
+PYTHON ?= python3.11
+PIP = .venv/bin/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint
+
+demo: .venv/.installed
+	.venv/bin/signet-translate examples/*.mp4
+	@echo "expected:" && cat examples/expected.txt
+
+test: .venv/.installed-dev
+	.venv/bin/python -m pytest
+
+lint: .venv/.installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ .venv/.installed

@@ -1,0 +1,285 @@
+"""The bundle: a directory with `signet.json` and the files it names, each with size and SHA-256.
+
+A bundle exists whole or not at all: `new_bundle` builds it beside its destination and renames it. Sizes are
+checked at every load; contents at first use and whenever asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from signet_runtime.errors import BundleError
+from signet_runtime.regions import PROFILES
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_NAME = "signet.json"
+
+
+class _Part(BaseModel):
+    # A field that this version does not know could change the result, so it is an error, not ignored.
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Expert(_Part):
+    """One frozen backbone and what it was trained on."""
+
+    name: str
+    sign_languages: list[str]  # ISO 639-3, e.g. "csl"
+    corpus: str
+
+
+class Routing(_Part):
+    """How experts are chosen; both are constants of the encoder's graph."""
+
+    mode: Literal["topk"] = "topk"
+    k: Annotated[int, Field(ge=1)]
+
+
+class Generation(_Part):
+    """Defaults of the search; everything else comes from the bundle's `generation_config.json`."""
+
+    num_beams: Annotated[int, Field(ge=1)] = 4
+    max_new_tokens: Annotated[int, Field(ge=1)] = 100
+
+
+class Engine(_Part):
+    """One way to run the model. The values are file names in the bundle."""
+
+    kind: Literal["onnx"]
+    precision: Literal["fp32"]
+    encoder: str
+    decoder: str
+    decoder_with_past: str
+
+
+class FileRecord(_Part):
+    """What a file must be."""
+
+    size: Annotated[int, Field(ge=0)]  # bytes
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(_Part):
+    """The contents of `signet.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    language: str  # of the text that is written, BCP 47; "mul" for several
+    notice: str | None = None  # what a user must know before trusting the text; shown when the bundle is used
+    experts: Annotated[list[Expert], Field(min_length=1)]
+    routing: Routing
+    profile: Literal[PROFILES]  # type: ignore[valid-type]  # of normalisation, see regions.py
+    pose_estimator: str  # that the model was trained on
+    frame_rate: Annotated[float, Field(gt=0)] | None = None  # the model's clock; None takes the video's own
+    max_frames: Annotated[int, Field(ge=1)] = 256
+    generation: Generation = Generation()
+    engines: Annotated[list[Engine], Field(min_length=1)]
+    created_with: dict[str, str] = {}  # package -> version
+    files: dict[str, FileRecord] = {}  # relative path with forward slashes -> what the file must be
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Manifest:
+        if self.routing.k > len(self.experts):
+            raise ValueError(f"routing.k is {self.routing.k} but there are {len(self.experts)} experts")
+        if len({expert.name for expert in self.experts}) < len(self.experts):
+            raise ValueError("two experts have the same name")
+        for name in self.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+                raise ValueError(f"the path {name!r} leaves the bundle")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk that has been checked.
+
+    Attributes:
+        path: the directory.
+        manifest: its `signet.json`.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, *, verify: bool = False) -> Bundle:
+        """Read and check a bundle.
+
+        Args:
+            path: its directory; None is the demonstration that comes with the package.
+            verify: compare the contents of all files with their hashes even if that was done before.
+
+        Raises:
+            BundleError: missing, damaged, or of a schema version that this package does not know.
+        """
+        directory = demo_bundle_path() if path is None else Path(path)
+        if path is None and not directory.is_dir():
+            raise BundleError(
+                f"{directory}: the demonstration is not installed; install signet-slt again, or give a bundle"
+            )
+        bundle = cls(directory, _read_manifest(directory))
+        for engine in bundle.manifest.engines:
+            for name in (engine.encoder, engine.decoder, engine.decoder_with_past):
+                bundle.file(name)
+        stamp = bundle._check_sizes()
+        if verify or not _was_verified(stamp):
+            bundle._check_hashes()
+            _remember_verified(stamp)
+        return bundle
+
+    def file(self, name: str) -> Path:
+        """Path of a file that the manifest lists.
+
+        Raises:
+            BundleError: the manifest does not list it.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path / MANIFEST_NAME}: does not list the file {name!r}; export the bundle again")
+        return self.path / name
+
+    def _check_sizes(self) -> str:
+        """Check that every file is there with its size; return a stamp that changes when a file is touched."""
+        # The change time cannot be set back as the modification time can.
+        stamp = hashlib.sha256(str(self.path.resolve()).encode(errors="surrogateescape"))
+        stamp.update((self.path / MANIFEST_NAME).read_bytes())
+        root = self.path.resolve()
+        for name, record in self.manifest.files.items():
+            path = self.path / name
+            if not path.is_file():
+                raise BundleError(f"{path}: missing from the bundle; copy or export the bundle again")
+            if not path.resolve().is_relative_to(root):
+                raise BundleError(f"{path}: points outside the bundle; copy the file itself into it")
+            status = path.stat()
+            if status.st_size != record.size:
+                raise BundleError(
+                    f"{path}: has {status.st_size} bytes, the bundle was made with {record.size}; "
+                    "copy or export the bundle again"
+                )
+            stamp.update(f"{name}\0{status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}\0".encode())
+        return stamp.hexdigest()
+
+    def _check_hashes(self) -> None:
+        for name, record in self.manifest.files.items():
+            try:
+                with (self.path / name).open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise BundleError(f"{self.path / name}: cannot be read ({error.strerror})") from error
+            if sha256 != record.sha256:
+                raise BundleError(
+                    f"{self.path / name}: damaged, its contents differ from when the bundle was made; "
+                    "copy or export the bundle again"
+                )
+
+
+def demo_bundle_path() -> Path:
+    """Directory of the demonstration bundle that the package carries."""
+    return Path(__file__).parent / "demo"
+
+
+@contextlib.contextmanager
+def new_bundle(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Build a bundle so that it exists whole or not at all.
+
+    Yields an empty directory beside ``path``. Write the files into it, then call `write_manifest`; it takes
+    the name ``path`` when the block ends, and is removed when the block raises.
+
+    Raises:
+        BundleError: ``path`` exists and ``overwrite`` was not asked for, or is not a bundle to overwrite,
+            or the block ended without a manifest.
+    """
+    path = Path(path)
+    if path.exists():
+        if not overwrite:
+            raise BundleError(f"{path}: exists already; choose another name or ask to overwrite it")
+        # Overwriting removes a whole directory: never one that is something else.
+        if not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise BundleError(f"{path}: is not a bundle and will not be overwritten; choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        draft = temporary / "new"
+        draft.mkdir()
+        yield draft
+        if not (draft / MANIFEST_NAME).is_file():
+            raise BundleError(f"{path}: no manifest was written, so there is no bundle")
+        if path.exists():
+            path.rename(temporary / "old")
+        try:
+            draft.rename(path)
+        except OSError:
+            if (temporary / "old").exists():
+                (temporary / "old").rename(path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Record every file below ``directory`` in ``manifest`` and write it as `signet.json`."""
+    files = {}
+    for file in sorted(directory.rglob("*")):
+        name = file.relative_to(directory).as_posix()
+        if file.is_file() and name != MANIFEST_NAME:
+            with file.open("rb") as contents:
+                sha256 = hashlib.file_digest(contents, "sha256").hexdigest()
+            files[name] = FileRecord(size=file.stat().st_size, sha256=sha256)
+    manifest = Manifest.model_validate({**manifest.model_dump(), "files": files})
+    (directory / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    path = directory / MANIFEST_NAME
+    if not directory.exists():
+        raise BundleError(f"{directory}: no such bundle; give the directory that signet-export wrote")
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{directory}: not a bundle, it has no {MANIFEST_NAME}") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: damaged, not valid JSON ({error}); copy or export the bundle again") from error
+    # Before anything else: another version may differ in every other field.
+    version = contents.get("schema_version") if isinstance(contents, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path}: schema version {version!r}, this signet-slt reads version {SCHEMA_VERSION}; "
+            "install the signet-slt that made the bundle, or export it again with this one"
+        )
+    try:
+        return Manifest.model_validate(contents)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
+
+
+def _verified_marker(stamp: str) -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "signet" / "verified" / stamp
+
+
+def _was_verified(stamp: str) -> bool:
+    return _verified_marker(stamp).exists()
+
+
+def _remember_verified(stamp: str) -> None:
+    # A cache that cannot be written costs a check at every start and nothing else.
+    with contextlib.suppress(OSError):
+        marker = _verified_marker(stamp)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()

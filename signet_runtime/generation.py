@@ -1,0 +1,77 @@
+"""Encoder states -> text: beam search over the exported mT5 decoders, driven by Optimum."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from signet_runtime.bundle import Bundle
+from signet_runtime.engines.onnx import Encoded
+from signet_runtime.errors import BundleError, EngineError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+class TextDecoder:
+    """The two decoders of a bundle (first step, and later steps with a cache) and its tokenizer.
+
+    Raises:
+        EngineError: Optimum or transformers cannot be loaded.
+        BundleError: configuration or tokenizer in the bundle cannot be read.
+    """
+
+    def __init__(
+        self, bundle: Bundle, encoder: InferenceSession, decoder: InferenceSession, decoder_with_past: InferenceSession
+    ) -> None:
+        try:
+            from optimum.onnxruntime import ORTModelForSeq2SeqLM
+            from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+        except ImportError as error:
+            raise EngineError(f"the text decoder cannot be loaded ({error}); run signet-doctor") from error
+
+        try:
+            config = AutoConfig.from_pretrained(bundle.path, local_files_only=True)
+            search = GenerationConfig.from_pretrained(bundle.path, local_files_only=True)
+            # Converting a SentencePiece model to the fast kind takes seconds, for a few dozen tokens a clip.
+            fast = (bundle.path / "tokenizer.json").is_file()
+            self._tokenizer = AutoTokenizer.from_pretrained(bundle.path, local_files_only=True, use_fast=fast)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{bundle.path}: the language model's files cannot be read ({reason})") from error
+        search.update(max_new_tokens=bundle.manifest.generation.max_new_tokens, do_sample=False)
+        search.max_length = None
+        self._num_beams = bundle.manifest.generation.num_beams
+        # Optimum wants an encoder session. It runs it only on text; here the states are always given.
+        self._model = ORTModelForSeq2SeqLM(
+            config=config,
+            encoder_session=encoder,
+            decoder_session=decoder,
+            decoder_with_past_session=decoder_with_past,
+            generation_config=search,
+        )
+
+    def generate(self, encoded: Encoded, num_beams: int | None = None) -> list[list[int]]:
+        """Token ids for each clip of the batch, without the start, end and padding tokens.
+
+        Args:
+            encoded: what the encoder engine gave; it is not changed.
+            num_beams: 1 is greedy search; None takes the bundle's default.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        device = self._model.device
+        states: Any = torch.from_numpy(encoded.hidden_states).to(device)
+        tokens = self._model.generate(
+            # generate() expands this object in place for the beams: never hand in the same one twice.
+            encoder_outputs=BaseModelOutput(last_hidden_state=states),
+            attention_mask=torch.from_numpy(encoded.attention_mask).to(device),
+            num_beams=num_beams or self._num_beams,
+        )
+        config = self._model.config
+        marks = {config.decoder_start_token_id, config.eos_token_id, config.pad_token_id}
+        return [[token for token in row if token not in marks] for row in tokens.tolist()]
+
+    def text(self, tokens: list[list[int]]) -> list[str]:
+        """What the token ids of `generate` spell."""
+        return [text.strip() for text in self._tokenizer.batch_decode(tokens, skip_special_tokens=True)]

@@ -1,0 +1,20 @@
+"""Translations as JSON Lines: one object an input, in order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from signet_runtime.translator import Translation
+
+
+def to_json(source: str, translation: Translation) -> str:
+    """One line: the input's name and every field of the translation; times in seconds."""
+    return json.dumps({"input": source, **asdict(translation)}, ensure_ascii=False)
+
+
+def error_to_json(source: str, message: str) -> str:
+    """One line for an input that could not be translated."""
+    return json.dumps({"input": source, "error": message}, ensure_ascii=False)

@@ -1,0 +1,130 @@
+"""One interface to the pose estimators, and the way from a video file to a `PoseSequence`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from signet_runtime.errors import EngineError, InputError
+from signet_runtime.pose.rtmpose import MODES
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.video import Video
+
+ESTIMATORS = ("mediapipe", *(f"rtmpose-{mode}" for mode in MODES))
+CHOICES = ("auto", "mediapipe", "rtmpose", *ESTIMATORS[1:])
+
+
+class PoseEstimator(Protocol):
+    """Finds the whole-body keypoints of one signer.
+
+    Attributes:
+        name: one of `ESTIMATORS`; becomes `PoseSequence.source`.
+    """
+
+    name: str
+
+    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keypoints frame by frame, in order.
+
+        Args:
+            frames: uint8 RGB (H, W, 3), all of one size: one recording. Whatever is tracked from frame to
+                frame starts anew at every call.
+
+        Yields:
+            keypoints float32 (133, 2) in fractions of the frame's width and height, and scores float32
+            (133,) in [0, 1]; all 0 when the signer is not in the frame.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees the models; the estimator is of no use afterwards."""
+        ...
+
+
+def load_estimator(
+    choice: str, trained_on: str, *, offline: bool, device: str = "cpu", weights: Path | None = None
+) -> PoseEstimator:
+    """The estimator that was asked for.
+
+    Args:
+        choice: one of `CHOICES`. "auto" is the one that the model was trained on, and where that cannot run
+            the other kind, which is said on stderr. "rtmpose" is the mode that the model was trained on, or
+            balanced.
+        trained_on: the estimator that made the model's training data.
+        offline: never touch the network (``SIGNET_OFFLINE=1`` does the same).
+        device: where RTMPose runs; MediaPipe always runs on the CPU.
+        weights: directory of RTMPose weights, instead of ``SIGNET_RTMPOSE`` and rtmlib's cache.
+
+    Raises:
+        EngineError: the choice, or with "auto" everything, cannot run here.
+    """
+    if choice == "auto":
+        return _load_auto(trained_on, offline=offline, device=device, weights=weights)
+    if choice == "rtmpose":
+        choice = trained_on if trained_on.startswith("rtmpose-") else "rtmpose-balanced"
+    return _load(choice, offline=offline, device=device, weights=weights)
+
+
+def _load(name: str, *, offline: bool, device: str, weights: Path | None) -> PoseEstimator:
+    if name not in ESTIMATORS:
+        raise EngineError(f"no pose estimator is called '{name}': choose from {', '.join(CHOICES)}")
+    if name == "mediapipe":
+        from signet_runtime.pose.mediapipe import MediaPipeEstimator
+
+        return MediaPipeEstimator()
+    from signet_runtime.pose.rtmpose import RTMPoseEstimator
+
+    return RTMPoseEstimator(name.removeprefix("rtmpose-"), offline=offline, device=device, weights=weights)
+
+
+def _load_auto(trained_on: str, *, offline: bool, device: str, weights: Path | None) -> PoseEstimator:
+    try:
+        return _load(trained_on, offline=offline, device=device, weights=weights)
+    except EngineError as error:
+        reason = error
+    other = "rtmpose-balanced" if trained_on == "mediapipe" else "mediapipe"
+    try:
+        estimator = _load(other, offline=offline, device=device, weights=weights)
+    except EngineError as error:
+        raise EngineError(f"no pose estimator can run: {trained_on}: {reason}; {other}: {error}") from error
+    print(
+        f"signet: the model was trained on {trained_on} keypoints, but {trained_on} cannot run here ({reason}); "
+        f"using {other} instead, results may suffer",
+        file=sys.stderr,
+    )
+    return estimator
+
+
+def extract_poses(
+    path: str | Path,
+    estimator: PoseEstimator,
+    *,
+    frame_rate: float | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PoseSequence:
+    """Keypoints of the signer in a video file, read once and never held as a whole.
+
+    Args:
+        path: the video.
+        estimator: from `load_estimator`.
+        frame_rate: see `Video`.
+        progress: called after every frame with the number of frames done and, where known, of all.
+
+    Raises:
+        InputError: the file cannot be used (see `Video`), or nobody is found in any frame.
+    """
+    keypoints, scores = [], []
+    with Video(path, frame_rate) as video:
+        for points, confidence in estimator.estimate(video):
+            keypoints.append(points)
+            scores.append(confidence)
+            if progress is not None:
+                progress(len(scores), video.info.num_frames)
+    sequence = PoseSequence(np.stack(keypoints), np.stack(scores), video.info.fps, video.info.size, estimator.name)
+    if not sequence.scores.any():
+        raise InputError(f"{path}: no person found in any of the {len(sequence)} frames")
+    return sequence

@@ -1,0 +1,227 @@
+"""Video files -> RGB frames, one at a time, on a clock that can be trusted (PyAV)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from signet_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import av
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# For the rare file that does not say: a bare elementary stream, or a single frame.
+UNKNOWN_FRAME_RATE = 25.0
+
+# How much of a file's stated duration may be missing before we call it cut off (s): containers round, and
+# some count the last frame's duration twice.
+_DURATION_SLACK = 0.5
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known before the frames are read.
+
+    Attributes:
+        fps: rate of the frames that iterating gives, per second.
+        size: width and height in pixels, after rotation.
+        num_frames: how many frames iterating will give, as far as the file tells; for progress only.
+    """
+
+    fps: float
+    size: tuple[int, int]
+    num_frames: int | None
+
+
+class Video:
+    """The frames of a video file: uint8 RGB (H, W, 3), upright, one at a time.
+
+    Like an open file it is read once, from front to end, and closed by its ``with`` block.
+
+    Args:
+        path: the file.
+        frame_rate: give frames on a clock of this rate where the video is faster: at every tick the frame
+            nearest in time, by the file's timestamps, so that a variable frame rate keeps its timing (a
+            gap repeats a frame). None, or a video that is not faster: every frame as it is.
+
+    Raises:
+        InputError: no such file, a directory, not a video, no picture in it, or no frame can be decoded.
+            Iterating raises it too when the file turns out to be cut off or damaged further on: what was
+            read so far is not the whole video, and nothing should be concluded from it. (MPEG transport
+            streams and live recordings do not state their length: there only damaged data is noticed.)
+    """
+
+    info: VideoInfo
+
+    def __init__(self, path: str | Path, frame_rate: float | None = None) -> None:
+        self._path = Path(path)
+        self._container = _open(self._path)
+        try:
+            stream = _video_stream(self._container, self._path)
+            frames = self._decode(stream)
+            first = next(frames, None)
+            if first is None:
+                raise InputError(f"{self._path}: the video has no frames")
+            fps = _frame_rate(stream)
+            duration = _duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
+            num_frames = stream.frames or (round(duration * fps) if duration else None)
+            self._frames = _prepend(first, frames)
+            if frame_rate is not None and fps > frame_rate:
+                self._frames = _sample(self._frames, frame_rate, fps)
+                num_frames = max(1, round(duration * frame_rate)) if duration else None
+                fps = frame_rate
+            width, height = first[0].width, first[0].height
+            size = (height, width) if _quarter_turns(first[0]) % 2 else (width, height)
+            self.info = VideoInfo(fps, size, num_frames)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._container.close()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame, _ in self._frames:
+            image = frame.to_ndarray(format="rgb24")
+            turns = _quarter_turns(frame)
+            yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _decode(self, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
+        """Decoded frames with their time in seconds since the first one."""
+        import av
+
+        num_packets = num_frames = 0
+        start: float | None = None
+        seconds = end = 0.0
+        fps = _frame_rate(stream)
+        try:
+            for packet in self._container.demux(stream):
+                if packet.is_corrupt:
+                    raise self._cut_off(num_frames, seconds)
+                if packet.size:
+                    num_packets += 1
+                    if packet.pts is not None and packet.time_base is not None:
+                        end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                for frame in packet.decode():
+                    time = frame.time if frame.time is not None else num_frames / fps
+                    start = time if start is None else start
+                    seconds = time - start
+                    num_frames += 1
+                    yield frame, seconds
+        except (av.FFmpegError, OSError) as error:
+            raise self._cut_off(num_frames, seconds) from error
+        if num_frames and _is_short(self._container, stream, num_packets, end):
+            raise self._cut_off(num_frames, seconds)
+
+    def _cut_off(self, num_frames: int, seconds: float) -> InputError:
+        if num_frames == 0:
+            return InputError(f"{self._path}: not one frame can be decoded; the file is damaged or cut off")
+        return InputError(
+            f"{self._path}: cut off or damaged after {num_frames} frames ({seconds:.1f} s); "
+            "get the whole file, or cut a readable part out of it with ffmpeg"
+        )
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    import av
+
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory, not a video file")
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    try:
+        # An explicit protocol, or FFmpeg would take what stands before a colon in a name for one.
+        container = av.open("file:" + str(path.absolute()), mode="r")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a video, or a damaged one ({_reason(error)})") from error
+    if container.format.name == "tty":  # FFmpeg draws any text file as a terminal
+        container.close()
+        raise InputError(f"{path}: a text file, not a video")
+    return container
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> VideoStream:
+    import av
+
+    # Music files carry their cover as a video stream of one picture.
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        what = "only sound" if container.streams.audio else "no picture"
+        raise InputError(f"{path}: {what} in it, no video")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise InputError(f"{path}: its video codec is not supported; convert it with ffmpeg")
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _frame_rate(stream: VideoStream) -> float:
+    return float(stream.average_rate or stream.guessed_rate or UNKNOWN_FRAME_RATE)
+
+
+def _duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
+    """Seconds of video that the file states, or None."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    # The container's duration is its longest stream's: only a lone stream can be held to it.
+    if container.duration is not None and len(container.streams) == 1:
+        return container.duration / 1_000_000  # FFmpeg's clock for containers
+    return None
+
+
+def _is_short(container: av.container.InputContainer, stream: VideoStream, num_packets: int, end: float) -> bool:
+    """Whether fewer frames came than the file states (FFmpeg ends quietly where the bytes end)."""
+    if "mp4" in container.format.name and stream.frames:
+        return num_packets < stream.frames  # its index lists every frame
+    duration = _duration(container, stream)
+    if duration is None:
+        return False
+    start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+    return end - start < duration - _DURATION_SLACK
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    """Counter-clockwise quarter turns that put the frame upright, from its display matrix."""
+    return round(frame.rotation / 90) % 4
+
+
+def _prepend(
+    first: tuple[VideoFrame, float], rest: Iterator[tuple[VideoFrame, float]]
+) -> Iterator[tuple[VideoFrame, float]]:
+    yield first
+    yield from rest
+
+
+def _sample(
+    frames: Iterator[tuple[VideoFrame, float]], rate: float, source_rate: float
+) -> Iterator[tuple[VideoFrame, float]]:
+    """The frame nearest to every tick of a clock at ``rate``, from the first frame to the end of the last."""
+    tick = 0
+    previous = next(frames)
+    for frame in frames:
+        while tick / rate <= frame[1]:
+            nearest = previous if tick / rate - previous[1] <= frame[1] - tick / rate else frame
+            yield nearest[0], tick / rate
+            tick += 1
+        previous = frame
+    end = previous[1] + 1 / source_rate
+    while tick / rate < end - 1e-6:
+        yield previous[0], tick / rate
+        tick += 1

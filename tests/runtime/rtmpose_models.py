@@ -1,0 +1,112 @@
+"""Small ONNX models with the inputs and outputs of rtmlib's YOLOX and RTMPose, that see painted people.
+
+A person is a rectangle of one strong colour (green, blue or red-violet are told apart by the detector), with
+a white and a red marker inside. The detector answers with the rectangle; the pose model with the white marker
+for the body, feet and face (joints 0-90) and with the red one for the hands (91-132). Both read BGR, as
+rtmlib's models do: with red and blue exchanged neither finds what it should.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+FILLS = {"green": (0, 150, 0), "blue": (0, 0, 150)}  # RGB
+_MEAN = np.array([123.675, 116.28, 103.53], np.float32).reshape(1, 3, 1, 1)
+_STD = np.array([58.395, 57.12, 57.375], np.float32).reshape(1, 3, 1, 1)
+_MARKER = 9  # pixels, odd: its middle is a pixel's
+OVERSHOOT = 1.1  # SimCC peaks exceed 1 a little
+
+
+def paint(size: tuple[int, int], people: dict[str, tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]]):
+    """A frame with people in it: colour -> (box x1 y1 x2 y2, white marker x y, red marker x y), in pixels."""
+    image = np.full((size[1], size[0], 3), 90, np.uint8)
+    for colour, ((x1, y1, x2, y2), *_) in people.items():
+        image[y1:y2, x1:x2] = FILLS[colour]
+    for _, *markers in people.values():
+        for (x, y), paint_as in zip(markers, ((255, 255, 255), (255, 0, 0)), strict=True):
+            half = _MARKER // 2
+            image[y - half : y + half + 1, x - half : x + half + 1] = paint_as
+    return image
+
+
+class _Graph:
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def __call__(self, op: str, *inputs: str, **attributes) -> str:
+        name = f"n{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def channel(self, image: str, index: int) -> str:
+        return self("Gather", image, self.constant(np.int64([index])), axis=1)
+
+    def save(self, path: Path, image_shape, outputs: dict[str, tuple]) -> None:
+        nodes = [*self.nodes, *(helper.make_node("Identity", [name], [out]) for out, (name, _) in outputs.items())]
+        graph = helper.make_graph(
+            nodes,
+            "painted_people",
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, image_shape)],
+            [helper.make_tensor_value_info(out, TensorProto.FLOAT, shape) for out, (_, shape) in outputs.items()],
+            self.constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        onnx.save(model, path)
+
+
+def write_detector(path: Path, size: int = 416) -> None:
+    """YOLOX with its NMS inside: image (1, 3, S, S) -> boxes and scores (1, people, 5)."""
+    g = _Graph()
+    blue, green, red = (g.channel("input", i) for i in range(3))
+    rows = []
+    for own, others in ((green, (blue, red)), (blue, (green, red))):
+        strength = g("Sub", own, g("Max", *others))
+        mask = g("Cast", g("Greater", strength, g.constant(np.float32(75))), to=TensorProto.FLOAT)  # (1, 1, S, S)
+        edges = []
+        for last in (0, 1):
+            for axis in (2, 3):  # profile over x, then over y
+                profile = g("ReduceMax", mask, axes=[axis], keepdims=0)
+                edge = g("Cast", g("ArgMax", profile, axis=2, keepdims=0, select_last_index=last), to=TensorProto.FLOAT)
+                edges.append(g("Add", edge, g.constant(np.float32(last))))
+        score = g("Mul", g("ReduceMax", mask, axes=[2, 3], keepdims=0), g.constant(np.float32(0.9)))
+        rows.append(g("Unsqueeze", g("Concat", *edges, score, axis=1), g.constant(np.int64([1]))))
+    g.save(path, [1, 3, size, size], {"dets": (g("Concat", *rows, axis=1), [1, 2, 5])})
+
+
+def write_pose(path: Path, size: tuple[int, int] = (192, 256), batch: str | int = "batch") -> None:
+    """RTMPose: crops (batch, 3, H, W) -> SimCC of x (batch, 133, 2 W) and of y (batch, 133, 2 H)."""
+    g = _Graph()
+    pixels = g("Add", g("Mul", "input", g.constant(_STD)), g.constant(_MEAN))
+    blue, green, red = (g.channel(pixels, i) for i in range(3))
+    white = g("Min", blue, green, red)
+    markers = (
+        g("Relu", g("Sub", white, g.constant(np.float32(120)))),
+        g("Relu", g("Sub", g("Sub", red, g("Max", blue, green)), g.constant(np.float32(120)))),
+    )
+    outputs = {}
+    for name, axis, length in (("simcc_x", 2, size[0]), ("simcc_y", 3, size[1])):
+        parts = []
+        for marker, joints in zip(markers, (91, 42), strict=True):
+            profile = g("ReduceSum", marker, g.constant(np.int64([axis])), keepdims=0)  # (batch, 1, length)
+            fine = g(
+                "Resize", profile, "", g.constant(np.float32([1, 1, 2])), mode="linear",
+                coordinate_transformation_mode="asymmetric",
+            )  # fmt: skip
+            triangle = np.float32(np.bartlett(65)[1:-1]).reshape(1, 1, -1)  # makes the marker's middle the peak
+            fine = g("Conv", fine, g.constant(triangle), pads=[31, 31])
+            top = g("ReduceMax", fine, axes=[2], keepdims=1)
+            fine = g("Div", g("Mul", fine, g.constant(np.float32(OVERSHOOT))), g("Max", top, g.constant(np.float32(1))))
+            parts.append(g("Tile", fine, g.constant(np.int64([1, joints, 1]))))
+        outputs[name] = (g("Concat", *parts, axis=1), [batch, 133, 2 * length])
+    g.save(path, [batch, 3, size[1], size[0]], outputs)

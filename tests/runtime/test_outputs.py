@@ -1,0 +1,116 @@
+"""Output files: the formats' grammar, and whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from signet_runtime.outputs.files import OutputError, check_writable, whole_file
+from signet_runtime.outputs.json_lines import error_to_json, to_json
+from signet_runtime.outputs.subtitles import to_srt, to_vtt
+from signet_runtime.translator import Translation
+
+
+def says(text: str, start: float = 0.0, end: float = 1.5) -> Translation:
+    return Translation(text, start, end, "en", {"ase": 1.0}, "mediapipe", 30, {"encoder": 0.1})
+
+
+def test_srt() -> None:
+    cues = [says("Hello", 0, 1.5), says("", 1.5, 2), says("two\n\nlines --> here", 3661.0014, 3661.9996)]
+    assert to_srt(cues) == (
+        "1\n00:00:00,000 --> 00:00:01,500\nHello\n\n2\n01:01:01,001 --> 01:01:02,000\ntwo lines -> here\n"
+    )
+    assert to_srt([]) == ""
+
+
+def test_vtt() -> None:
+    assert to_vtt([says("a < b & c"), says("café", 1.5, 360000)]) == (
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na &lt; b &amp; c\n\n00:00:01.500 --> 100:00:00.000\ncafé\n"
+    )
+    assert to_vtt([]) == "WEBVTT\n"
+
+
+def test_json_has_every_field_in_one_readable_line() -> None:
+    line = to_json("né à.mp4", says("你好\n"))
+    assert "\n" not in line
+    assert "你好" in line
+    assert json.loads(line) == {
+        "input": "né à.mp4",
+        "text": "你好\n",
+        "start": 0.0,
+        "end": 1.5,
+        "language": "en",
+        "routing": {"ase": 1.0},
+        "pose_source": "mediapipe",
+        "frames": 30,
+        "timings": {"encoder": 0.1},
+    }
+    assert json.loads(error_to_json("a.mp4", "no")) == {"input": "a.mp4", "error": "no"}
+
+
+def test_whole_file_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "out.npz"
+    path.write_text("before")
+    with whole_file(path) as temporary:
+        temporary.write_text("after")
+        assert temporary.suffix == ".npz"
+        assert path.read_text() == "before"
+    assert path.read_text() == "after"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    with whole_file(tmp_path / "ours") as temporary:
+        temporary.touch()
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "any").stat().st_mode)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_whole_file_leaves_what_was_there_when_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("before")
+    with pytest.raises(error), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whole_file_on_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with pytest.raises(OutputError, match=r"out\.txt: cannot be written \(No space left on device\)"), whole_file(path):
+        raise OSError(28, os.strerror(28))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+def test_whole_file_on_a_full_device() -> None:
+    with (
+        pytest.raises(OutputError, match="/dev/full: cannot be written"),
+        whole_file(Path("/dev/full")) as device,
+        device.open("w") as file,
+    ):
+        file.write("text")
+
+
+def test_whole_file_follows_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.txt").write_text("before")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    with whole_file(tmp_path / "link.txt") as temporary:
+        temporary.write_text("after")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "after"
+
+
+def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.txt")
+    check_writable(Path("new.txt"))
+    with pytest.raises(OutputError, match="is a directory"):
+        check_writable(tmp_path)
+    with pytest.raises(OutputError, match="there is no directory"):
+        check_writable(tmp_path / "missing" / "new.txt")

@@ -1,0 +1,144 @@
+"""Which estimator runs, what is said when it cannot be the right one, and poses from a file."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from rtmpose_models import paint, write_detector, write_pose
+
+from signet_runtime.errors import EngineError, InputError
+from signet_runtime.pose.estimator import extract_poses, load_estimator
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rtmpose")
+    write_detector(directory / "detector.onnx")
+    write_pose(directory / "pose.onnx")
+    return directory
+
+
+@pytest.fixture
+def no_weights(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("TORCH_HOME", "SIGNET_RTMPOSE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def without(monkeypatch, package: str, error: Exception) -> None:
+    """The package cannot be imported, as on a machine where it or its system libraries are missing."""
+    real = builtins.__import__
+
+    def fail(name, *rest):
+        if name.split(".")[0] == package:
+            raise error
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+
+
+def write_video(path: Path, images: list[np.ndarray], rate: int = 30) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv444p"
+        stream.options = {"crf": "1", "preset": "ultrafast"}
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    return path
+
+
+def test_auto_takes_what_the_model_was_trained_on_and_says_nothing(weights, capfd):
+    assert load_estimator("auto", "mediapipe", offline=True).name == "mediapipe"
+    estimator = load_estimator("auto", "rtmpose-performance", offline=True, weights=weights)
+    assert estimator.name == "rtmpose-performance"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_says_what_it_took_instead_and_why(no_weights, capfd):
+    assert load_estimator("auto", "rtmpose-performance", offline=True).name == "mediapipe"
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1
+    for said in ("trained on rtmpose-performance", "no RTMPose weights", "using mediapipe", "results may suffer"):
+        assert said in err
+
+
+def test_auto_without_mediapipe_takes_rtmpose(weights, monkeypatch, capfd):
+    without(monkeypatch, "mediapipe", ModuleNotFoundError("No module named 'mediapipe'"))
+    assert load_estimator("auto", "mediapipe", offline=True, weights=weights).name == "rtmpose-balanced"
+    assert "using rtmpose-balanced instead" in capfd.readouterr().err
+
+
+def test_auto_with_nothing_to_run_is_one_line_for_both(no_weights, monkeypatch):
+    without(monkeypatch, "mediapipe", ModuleNotFoundError("No module named 'mediapipe'"))
+    with pytest.raises(EngineError, match=r"pip install 'mediapipe.*no RTMPose weights") as error:
+        load_estimator("auto", "mediapipe", offline=True)
+    assert "\n" not in str(error.value)
+
+
+def test_rtmpose_means_the_trained_mode_or_balanced(weights):
+    for trained_on, name in (("rtmpose-lightweight", "rtmpose-lightweight"), ("mediapipe", "rtmpose-balanced")):
+        assert load_estimator("rtmpose", trained_on, offline=True, weights=weights).name == name
+
+
+def test_an_explicit_choice_that_cannot_run_is_an_error(no_weights, capfd):
+    with pytest.raises(EngineError) as error:
+        load_estimator("rtmpose-balanced", "mediapipe", offline=True)
+    assert error.value.exit_code == 5
+    with pytest.raises(EngineError, match="no pose estimator is called 'openpose'"):
+        load_estimator("openpose", "mediapipe", offline=True)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("choice", "package"), [("mediapipe", "mediapipe"), ("rtmpose", "rtmlib")])
+def test_a_missing_libgl_says_what_to_install(monkeypatch, choice, package):
+    without(monkeypatch, package, ImportError("libGL.so.1: cannot open shared object file: No such file"))
+    with pytest.raises(EngineError, match="apt-get install libgl1"):
+        load_estimator(choice, "mediapipe", offline=True)
+
+
+def test_poses_of_a_file_carry_its_rate_size_and_source(weights, tmp_path):
+    people = [((150, 50, 310, 310), (190 + 3 * t, 110), (250, 250)) for t in range(20)]
+    path = write_video(tmp_path / "zwei Hände.mp4", [paint((480, 360), {"green": p}) for p in people])
+    seen: list[tuple[int, int | None]] = []
+    estimator = load_estimator("rtmpose-lightweight", "mediapipe", offline=True, weights=weights)
+    sequence = extract_poses(path, estimator, progress=lambda done, total: seen.append((done, total)))
+    assert (len(sequence), sequence.fps, sequence.size, sequence.source) == (20, 30, (480, 360), "rtmpose-lightweight")
+    white = np.array([p[1] for p in people])
+    assert np.abs(sequence.keypoints[:, 0] * (480, 360) - white).max() < 1  # sub-pixel, after the codec too
+    assert seen == [(done, 20) for done in range(1, 21)]
+    assert len(extract_poses(path, estimator, frame_rate=15)) == 10
+
+
+def test_nobody_in_any_frame_is_an_input_error(weights, tmp_path):
+    path = write_video(tmp_path / "empty.mp4", [paint((480, 360), {})] * 5)
+    for choice in ("rtmpose", "mediapipe"):
+        estimator = load_estimator(choice, "mediapipe", offline=True, weights=weights)
+        with pytest.raises(InputError, match="no person found in any of the 5 frames"):
+            extract_poses(path, estimator)
+
+
+def test_one_frame_with_a_person_is_enough(weights, tmp_path):
+    path = write_video(
+        tmp_path / "one.mp4", [paint((480, 360), {"green": ((150, 50, 310, 310), (200, 110), (250, 250))})]
+    )
+    estimator = load_estimator("rtmpose", "mediapipe", offline=True, weights=weights)
+    assert len(extract_poses(path, estimator)) == 1
+
+
+def test_importing_loads_no_heavy_package():
+    code = (
+        "import sys, signet_runtime.video, signet_runtime.pose.estimator, signet_runtime.pose.files,"
+        "signet_runtime.pose.mediapipe, signet_runtime.pose.rtmpose;"
+        "print([m for m in ('torch', 'cv2', 'mediapipe', 'rtmlib', 'onnxruntime', 'av', 'pose_format')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

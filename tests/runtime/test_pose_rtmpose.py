@@ -1,0 +1,230 @@
+"""RTMPose through rtmlib: what is painted is found where it was painted, for one signer, in clean silence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rtmpose_models import OVERSHOOT, paint, write_detector, write_pose
+
+from signet_runtime.errors import EngineError
+from signet_runtime.pose.estimator import load_estimator
+from signet_runtime.pose.rtmpose import RTMPoseEstimator, find_weights
+
+SIZE = (480, 360)
+BODY, HANDS = slice(0, 91), slice(91, 133)
+
+# The pose model answers in half pixels of its 192 x 256 crop. The crop spans 1.25 boxes, so a box of 160 x 260
+# makes a crop pixel 1.3 of the frame's: half a bin (0.33) and the warp's interpolation stay below a pixel.
+SUBPIXEL = 0.6
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("rtmpose")
+    write_detector(directory / "detector.onnx")
+    write_pose(directory / "pose.onnx")
+    return directory
+
+
+@pytest.fixture
+def estimator(weights: Path) -> RTMPoseEstimator:
+    return RTMPoseEstimator("lightweight", offline=True, weights=weights)
+
+
+def person(x: int, y: int, t: int = 0) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]:
+    """A 160 x 260 box at (x, y) whose white marker moves right and whose red one moves up."""
+    return (x, y, x + 160, y + 260), (x + 40 + 3 * t, y + 60 + t), (x + 100 + t, y + 200 - 2 * t)
+
+
+def check(result, marked, size=SIZE) -> None:
+    (keypoints, scores), (_, white, red) = result, marked
+    pixels = keypoints * size
+    assert keypoints.shape == (133, 2) and keypoints.dtype == np.float32 and scores.dtype == np.float32
+    assert np.abs(pixels[BODY] - white).max() < SUBPIXEL
+    assert np.abs(pixels[HANDS] - red).max() < SUBPIXEL
+    assert OVERSHOOT > 1 and (scores == 1).all()  # peaks beyond 1 are clipped
+
+
+def test_markers_are_found_to_sub_pixel_in_a_sequence_longer_than_a_batch(estimator):
+    people = [person(150 + t, 50, t) for t in range(19)]
+    results = list(estimator.estimate(paint(SIZE, {"green": p}) for p in people))
+    assert len(results) == 19
+    for result, marked in zip(results, people, strict=True):
+        check(result, marked)
+
+
+def test_batched_frames_equal_rtmlib_one_at_a_time(estimator, weights, capsys):
+    from rtmlib import YOLOX, RTMPose
+
+    frames = [paint(SIZE, {"green": person(150 + 2 * t, 50, t)}) for t in range(10)]
+    detector = YOLOX(str(weights / "detector.onnx"), model_input_size=(416, 416))
+    pose = RTMPose(str(weights / "pose.onnx"), model_input_size=(192, 256))
+    capsys.readouterr()
+    for frame, (keypoints, scores) in zip(frames, estimator.estimate(frames), strict=True):
+        bgr = np.ascontiguousarray(frame[..., ::-1])
+        expected, expected_scores = pose(bgr, detector(bgr))
+        np.testing.assert_array_equal(keypoints, (expected[0] / SIZE).astype(np.float32))
+        np.testing.assert_array_equal(scores, np.clip(expected_scores[0], 0, 1).astype(np.float32))
+
+
+def test_a_model_without_a_batch_axis_gives_the_same(weights, tmp_path):
+    write_detector(tmp_path / "detector.onnx")
+    write_pose(tmp_path / "pose.onnx", batch=1)
+    frames = [paint(SIZE, {"green": person(150, 50, t)}) for t in range(3)]
+    one = RTMPoseEstimator("lightweight", offline=True, weights=tmp_path).estimate(frames)
+    many = RTMPoseEstimator("lightweight", offline=True, weights=weights).estimate(frames)
+    for (a, b), (c, d) in zip(one, many, strict=True):
+        np.testing.assert_array_equal(a, c)
+        np.testing.assert_array_equal(b, d)
+
+
+def test_a_pose_model_of_another_input_size_is_posed_in_its_own(tmp_path):
+    write_detector(tmp_path / "detector.onnx")
+    write_pose(tmp_path / "pose.onnx", size=(288, 384))
+    estimator = RTMPoseEstimator("lightweight", offline=True, weights=tmp_path)
+    check(next(estimator.estimate([paint(SIZE, {"green": person(150, 50)})])), person(150, 50))
+
+
+def test_only_the_signer_is_posed_when_two_people_are_in_view(estimator):
+    wide = (800, 360)
+    frames = [
+        paint(wide, {"blue": person(40, 60), "green": person(330, 50, t)})  # green stands in the middle
+        for t in range(5)
+    ]
+    for t, result in enumerate(estimator.estimate(frames)):
+        check(result, person(330, 50, t), wide)
+
+
+def test_the_signer_leaves_and_returns_while_a_bystander_stays(estimator):
+    wide = (800, 360)
+    bystander = {"blue": ((60, 200, 110, 290), (85, 230), (85, 260))}
+    frames = [paint(wide, {**bystander, "green": person(330, 50)})] * 3
+    frames += [paint(wide, bystander)] * 4
+    frames += [paint(wide, {**bystander, "green": person(500, 60)})] * 3
+    results = list(estimator.estimate(frames))
+    for result in results[:3]:
+        check(result, person(330, 50), wide)
+    assert all((scores == 0).all() for _, scores in results[3:7])  # never the bystander's keypoints
+    for result in results[7:]:
+        check(result, person(500, 60), wide)
+
+
+def test_an_empty_frame_scores_zero_instead_of_posing_the_background(estimator):
+    (keypoints, scores), *rest = estimator.estimate([np.full((360, 480, 3), 90, np.uint8)] * 9)
+    assert not keypoints.any() and not scores.any() and len(rest) == 8
+
+
+def test_every_call_starts_anew(estimator):
+    list(estimator.estimate([paint(SIZE, {"blue": person(20, 50)})]))
+    both = paint(SIZE, {"blue": person(10, 50), "green": person(180, 50)})
+    check(next(estimator.estimate([both])), person(180, 50))
+
+
+def test_nothing_is_printed(weights):
+    code = (
+        "import sys, numpy as np; from pathlib import Path;"
+        "from signet_runtime.pose.estimator import load_estimator;"
+        f"e = load_estimator('rtmpose', 'mediapipe', offline=True, weights=Path({str(weights)!r}));"
+        "list(e.estimate([np.zeros((64, 64, 3), np.uint8)])); e.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_rtmlibs_cache_is_found_by_its_own_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("SIGNET_RTMPOSE", raising=False)
+    checkpoints = tmp_path / "rtmlib" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    assert find_weights("performance") == {"det": None, "pose": None}
+    detector = checkpoints / "yolox_m_8xb8-300e_humanart-c2c7a14a.onnx"
+    pose = checkpoints / "rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.onnx"
+    detector.touch(), pose.touch()
+    assert find_weights("performance") == {"det": detector, "pose": pose}
+
+
+def test_a_downloaded_archive_in_the_cache_is_unpacked_without_the_network(tmp_path, monkeypatch, weights):
+    import zipfile
+
+    from rtmlib import Wholebody
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("SIGNET_RTMPOSE", raising=False)
+    checkpoints = tmp_path / "rtmlib" / "hub" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for part, own in (("det", "detector.onnx"), ("pose", "pose.onnx")):
+        with zipfile.ZipFile(checkpoints / Path(Wholebody.MODE["lightweight"][part]).name, "w") as archive:
+            archive.write(weights / own, "some/where/end2end.onnx")
+    estimator = RTMPoseEstimator("lightweight", offline=True)
+    check(next(estimator.estimate([paint(SIZE, {"green": person(150, 50)})])), person(150, 50))
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_missing_weights_while_offline_name_the_files_and_never_download(tmp_path, monkeypatch, how):
+    import rtmlib.tools.file as downloads
+
+    monkeypatch.setattr(downloads, "download_url_to_file", lambda *_, **__: pytest.fail("tried to download"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("SIGNET_RTMPOSE", raising=False)
+    if how == "environment":
+        monkeypatch.setenv("SIGNET_OFFLINE", "1")
+    with pytest.raises(EngineError, match=r"yolox_m.*\.onnx into .*checkpoints") as error:
+        load_estimator("rtmpose-balanced", "mediapipe", offline=how == "argument")
+    assert error.value.exit_code == 5 and "\n" not in str(error.value)
+
+
+def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
+    import rtmlib.tools.file as downloads
+
+    def fail(*_, **__):
+        raise OSError("no route to host\nat all")
+
+    monkeypatch.setattr(downloads, "download_url_to_file", fail)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("TORCH_HOME", "SIGNET_RTMPOSE", "SIGNET_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EngineError, match=r"cannot download.*no route to host") as error:
+        load_estimator("rtmpose-lightweight", "mediapipe", offline=False)
+    assert "\n" not in str(error.value)
+
+
+def test_unusable_weights_are_one_line(tmp_path):
+    (tmp_path / "detector.onnx").write_bytes(b"not a model")
+    (tmp_path / "pose.onnx").write_bytes(b"not a model")
+    with pytest.raises(EngineError, match=r"detector\.onnx: not an RTMPose model") as error:
+        RTMPoseEstimator("balanced", offline=True, weights=tmp_path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(EngineError, match="not a directory"):
+        RTMPoseEstimator("balanced", offline=True, weights=tmp_path / "none")
+
+
+def test_cuda_that_is_not_there_is_an_error_and_never_the_cpu(weights, monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(EngineError, match="no CUDA"):
+        RTMPoseEstimator("lightweight", offline=True, device="cuda", weights=weights)
+
+
+def test_a_silent_fall_back_to_the_cpu_is_noticed(weights, monkeypatch):
+    import onnxruntime
+
+    # The provider is listed, but its libraries do not load: ONNX Runtime then gives the CPU without a word.
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    real = onnxruntime.InferenceSession
+
+    def fall_back(path_or_bytes, providers):
+        return real(path_or_bytes, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
+    with pytest.raises(EngineError, match="fell back to CPUExecutionProvider"):
+        RTMPoseEstimator("lightweight", offline=True, device="cuda", weights=weights)

@@ -1,0 +1,136 @@
+"""From any kind of clip to a `Translation`, and what is said when a clip cannot be one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_bundle import NOTICE, FakeEstimator, TinyBundle, nobody, random_poses
+
+from signet_runtime import translator as translator_module
+from signet_runtime.errors import EngineError, InputError
+from signet_runtime.pose.files import read_keypoints, write_keypoints
+from signet_runtime.translator import Translator
+
+
+@pytest.fixture(scope="module")
+def translator(tiny: TinyBundle) -> Translator:
+    return Translator.from_bundle(tiny.path)
+
+
+def test_a_translation_says_all_about_itself(translator: Translator) -> None:
+    translation = translator.translate(random_poses(0, frames=30, fps=25.0))
+    assert translation.text
+    assert (translation.start, translation.end) == (0.0, 1.2)
+    assert translation.language == "mul"
+    assert translation.routing == {"ase": 0.75, "gsg": 0.25, "csl": 0.0}
+    assert translation.pose_source == "mediapipe"
+    assert translation.frames == 30
+    assert set(translation.timings) == {"regions", "encoder", "decoder"}
+
+
+def test_different_clips_have_different_texts(translator: Translator) -> None:
+    assert len({translator.translate(random_poses(seed)).text for seed in range(6)}) > 1
+
+
+def test_a_batch_is_what_its_clips_are_alone(translator: Translator) -> None:
+    clips = [random_poses(seed, frames) for seed, frames in enumerate([30, 1, 12, 50])]
+    together = translator.translate_poses(clips)
+    alone = [translator.translate(clip) for clip in clips]
+    assert [replace(t, timings={}) for t in together] == [replace(t, timings={}) for t in alone]
+
+
+def test_keypoints_are_put_on_the_models_clock(translator: Translator) -> None:
+    fast = random_poses(0, frames=60, fps=50.0)
+    translation = translator.translate(fast)
+    assert translation.frames == 30  # the bundle's clock is at 25
+    assert translation.end == 1.2
+    assert translation.text == translator.translate(fast.resample(25.0)).text
+
+
+def test_a_long_clip_is_thinned_and_it_is_said(translator: Translator, caplog: pytest.LogCaptureFixture) -> None:
+    long = random_poses(0, frames=200)
+    translation = translator.translate(long)
+    assert translation.frames == 64
+    assert translation.end == 8.0
+    (record,) = caplog.records
+    assert "200 frames thinned to the 64 the model reads; cut the clip into sentences" in record.getMessage()
+    caplog.clear()
+    translator.translate(random_poses(0, frames=64))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_without_a_signer_there_is_no_text(translator: Translator, size: int) -> None:
+    empty = nobody()
+    empty.scores[0, 5 : 5 + size] = 0.9  # a few joints are no body to measure by
+    with pytest.raises(InputError, match="no signer found"):
+        translator.translate(empty)
+
+
+def test_the_notice_is_given_once_when_the_bundle_is_loaded(tiny: TinyBundle, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = Translator.from_bundle(tiny.path)
+    loaded.translate(random_poses(0))
+    loaded.translate(random_poses(1))
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [NOTICE]
+
+
+def test_beams_can_be_chosen(tiny: TinyBundle) -> None:
+    clips = [random_poses(seed) for seed in range(8)]
+    texts = {
+        beams: [t.text for t in Translator.from_bundle(tiny.path, num_beams=beams).translate_poses(clips)]
+        for beams in (None, 1, 4)
+    }
+    assert texts[None] == texts[4] != texts[1]
+
+
+def test_a_device_that_is_not_there(tiny: TinyBundle) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(EngineError, match="device cuda is not available"):
+        Translator.from_bundle(tiny.path, device="cuda")
+
+
+def test_a_keypoint_file_in_place_of_a_video(translator: Translator, tmp_path: Path) -> None:
+    clip = random_poses(3)
+    write_keypoints(tmp_path / "a clip.NPZ".lower(), clip)
+    from_file = translator.translate(tmp_path / "a clip.npz")
+    assert from_file.text == translator.translate(clip).text
+    assert list(from_file.timings) == ["pose", "regions", "encoder", "decoder"]
+    assert translator._estimator is None  # none is loaded for keypoints
+
+
+def test_a_video(
+    tiny: TinyBundle, write_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    estimator = FakeEstimator()
+
+    def load(choice: str, trained_on: str, **options: object) -> FakeEstimator:
+        asked.append((choice, trained_on, options))
+        return estimator
+
+    monkeypatch.setattr(translator_module, "load_estimator", load)
+    video = write_video("v.mp4", frames=40, fps=50)
+    with Translator.from_bundle(tiny.path, pose="auto", offline=True, pose_weights="weights") as translator:
+        assert asked == []  # nothing is loaded before a video needs it
+        seen: list[tuple[int, int | None]] = []
+        translation = translator.translate(
+            video, keypoints_out=tmp_path / "v.npz", progress=lambda done, total: seen.append((done, total))
+        )
+        again = translator.translate(video)
+    assert asked == [("auto", "mediapipe", {"offline": True, "device": "cpu", "weights": Path("weights")})]
+    assert estimator.closed
+    assert translation.frames == 20  # sampled at the bundle's 25 frames a second
+    assert translation.end == pytest.approx(0.8)
+    assert seen == [(n, 20) for n in range(1, 21)]
+    assert set(translation.timings) == {"pose", "regions", "encoder", "decoder"}
+    assert replace(again, timings={}) == replace(translation, timings={})
+    np.testing.assert_array_equal(read_keypoints(tmp_path / "v.npz").keypoints, estimator.motion.keypoints[:20])
+    assert Translator.from_bundle(tiny.path).translate(tmp_path / "v.npz").text == translation.text

@@ -1,0 +1,200 @@
+"""Any video is read frame by frame, upright and in time; anything else is one clear line."""
+
+from __future__ import annotations
+
+import tracemalloc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from signet_runtime.errors import InputError
+from signet_runtime.video import Video
+
+SIZE = (64, 48)
+
+
+def frame_image(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """A red corner at the top left, and the frame's number as eight black or white cells at the bottom."""
+    image = np.full((size[1], size[0], 3), 128, np.uint8)
+    image[: size[1] // 3, : size[0] // 3] = (255, 0, 0)
+    bits = [255 * (index >> bit & 1) for bit in range(8)]
+    image[-size[1] // 3 :] = np.repeat(bits, size[0] // 8)[None, :, None]
+    return image
+
+
+def write_video(
+    path: Path, frames: int = 30, rate: int = 30, size: tuple[int, int] = SIZE, *, codec: str = "libx264",
+    times_ms: list[int] | None = None, rotation: int | None = None, options: dict[str, str] | None = None,
+) -> Path:  # fmt: skip
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream = container.add_stream(codec, rate=1000 if times_ms else rate)
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        if codec == "libx264":
+            stream.options = {"preset": "ultrafast"}
+        if rotation is not None:
+            stream.set_display_rotation(rotation)
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(frame_image(index, size))
+            if times_ms:
+                frame.pts, frame.time_base = times_ms[index], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def number_of(image: np.ndarray) -> int:
+    cells = image[-8].reshape(8, -1).mean(axis=1)
+    return sum(1 << bit for bit in range(8) if cells[bit] > 128)
+
+
+def read(path: Path, frame_rate: float | None = None) -> tuple[Video, list[np.ndarray]]:
+    with Video(path, frame_rate) as video:
+        return video, list(video)
+
+
+def truncate(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+def test_frames_are_rgb_in_order_with_the_files_rate_and_size(tmp_path):
+    video, frames = read(write_video(tmp_path / "a.mp4"))
+    assert (video.info.fps, video.info.size, video.info.num_frames) == (30, SIZE, 30)
+    assert [number_of(frame) for frame in frames] == list(range(30))
+    assert frames[0].dtype == np.uint8 and frames[0].shape == (48, 64, 3)
+    red, green, blue = frames[0][5, 5].astype(int)
+    assert red > 200 and green < 50 and blue < 50
+
+
+@pytest.mark.parametrize(
+    ("rotation", "corner"),
+    [(0, (0, 0)), (90, (-1, 0)), (-90, (0, -1)), (180, (-1, -1))],  # display rotation is counter-clockwise
+)
+def test_rotation_metadata_is_applied(tmp_path, rotation, corner):
+    video, frames = read(write_video(tmp_path / "a.mp4", 2, rotation=rotation))
+    size = SIZE[::-1] if abs(rotation) == 90 else SIZE
+    assert video.info.size == size
+    assert frames[0].shape == (size[1], size[0], 3)
+    red, green, _ = frames[0][corner].astype(int)
+    assert red > 150 and green < 100
+
+
+def test_a_faster_video_is_sampled_on_the_asked_clock(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 50, rate=50)
+    video, frames = read(path, frame_rate=20)
+    assert (video.info.fps, video.info.num_frames) == (20, 20)
+    times = np.array([number_of(frame) for frame in frames]) / 50
+    assert np.abs(times - np.arange(20) / 20).max() <= 0.5 / 50 + 1e-9  # nothing nearer existed
+
+
+def test_a_slower_video_is_never_padded(tmp_path):
+    video, frames = read(write_video(tmp_path / "a.mp4", 10, rate=10), frame_rate=25)
+    assert video.info.fps == 10 and len(frames) == 10
+
+
+def test_variable_frame_rate_keeps_its_timing(tmp_path):
+    # A burst at 100 fps, a pause, another burst: 0-490 ms and 1500-1990 ms.
+    times = [*range(0, 500, 10), *range(1500, 2000, 10)]
+    path = write_video(tmp_path / "a.mkv", len(times), times_ms=times)
+    video, frames = read(path, frame_rate=10)
+    assert video.info.fps == 10
+    assert len(frames) == pytest.approx(20, abs=1)
+    shown = np.array([times[number_of(frame)] for frame in frames])
+    for tick, time in enumerate(shown):
+        assert abs(time - 100 * tick) == min(abs(t - 100 * tick) for t in times)
+    assert len(read(path)[1]) == len(times)
+
+
+def test_one_frame(tmp_path):
+    for rate in (None, 10):
+        video, frames = read(write_video(tmp_path / "a.mp4", 1), rate)
+        assert len(frames) == 1 and video.info.num_frames == 1
+
+
+def test_names_with_spaces_letters_and_colons(tmp_path):
+    for name in ("two words.mp4", "Gebärde müde ♥ 手話.mp4", "file:a%03d.mp4", "-v.mp4"):
+        plain = write_video(tmp_path / "plain.mp4", 2)
+        assert len(read(plain.rename(tmp_path / name))[1]) == 2
+
+
+def test_4k_is_read_one_frame_at_a_time(tmp_path):
+    frame_bytes = 3840 * 2160 * 3
+    path = write_video(tmp_path / "a.mp4", 12, size=(3840, 2160))
+    tracemalloc.start()
+    with Video(path) as video:
+        assert video.info.size == (3840, 2160)
+        count = sum(1 for _ in video)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 12
+    assert peak < 4 * frame_bytes  # numpy's share; all twelve would be twelve
+
+
+def test_not_a_video(tmp_path):
+    text = tmp_path / "notes.txt"
+    text.write_text("dear diary\n" * 50)
+    fake = tmp_path / "fake.mp4"
+    fake.write_bytes(np.random.default_rng(0).bytes(5000))
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    for path in (text, fake, empty, tmp_path, tmp_path / "missing.mp4"):
+        with pytest.raises(InputError) as error:
+            Video(path)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+        assert error.value.exit_code == 3
+
+
+def write_sound(container: av.container.OutputContainer, stream) -> None:
+    samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+    samples.sample_rate = 8000
+    container.mux(stream.encode(samples))
+    container.mux(stream.encode())
+
+
+def test_sound_without_a_picture(tmp_path):
+    path = tmp_path / "a.wav"
+    with av.open(str(path), "w") as container:
+        write_sound(container, container.add_stream("pcm_s16le", rate=8000))
+    with pytest.raises(InputError, match="only sound"):
+        Video(path)
+
+
+def test_a_video_stream_without_frames(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=30)
+        picture.width, picture.height, picture.pix_fmt = *SIZE, "yuv420p"
+        write_sound(container, container.add_stream("pcm_s16le", rate=8000))
+    with pytest.raises(InputError, match="no frames"):
+        Video(path)
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.avi", "cut.mp4"])
+def test_a_file_cut_off_in_the_middle_says_where(tmp_path, name):
+    options = {"movflags": "faststart"} if name.endswith("mp4") else None
+    path = truncate(write_video(tmp_path / name, 90, options=options), 0.6)
+    with Video(path) as video, pytest.raises(InputError, match=r"after \d+ frames \(\d\.\d s\)") as error:
+        for _ in video:
+            pass
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_cut_off_before_its_index(tmp_path):
+    with pytest.raises(InputError, match="not a video, or a damaged one"):
+        Video(truncate(write_video(tmp_path / "a.mp4", 90), 0.6))
+
+
+def test_whole_files_of_every_container_pass_the_length_check(tmp_path):
+    for name, codec in (("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.mp4", "libx264"),
+                        ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")):  # fmt: skip
+        assert len(read(write_video(tmp_path / name, 45, codec=codec))[1]) == 45
+
+
+def test_the_real_recordings_are_read_whole(shared_data):
+    video, frames = read(shared_data / "lis_news_0.mp4")
+    assert (video.info.fps, video.info.size, len(frames)) == (50, (720, 850), 126)
+    assert len(read(shared_data / "lis_news_0.mp4", frame_rate=25)[1]) == 63
