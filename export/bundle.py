@@ -27,13 +27,11 @@ def export_bundle(checkpoint: Checkpoint, path: Path, *, top_k: int | None = Non
         BundleError: parity fails, ``top_k`` does not fit the experts, or ``path`` is taken.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
-    if model.fusion is None:
-        k = 1
-    else:
-        k = top_k if top_k is not None else config.model.fusion.top_k  # type: ignore[union-attr]
-        model.fusion["router"].top_k = k
+    k = top_k or (model.fusion.router.top_k if model.fusion is not None else 1)
     if not 1 <= k <= len(checkpoint.experts):
-        raise BundleError(f"--top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
+        raise BundleError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
+    if model.fusion is not None:
+        model.fusion.router.top_k = k
     card = config.card
     manifest = Manifest(
         name=card.name,

@@ -26,6 +26,7 @@ def parameter_table() -> str:
         "language model": (language_model, language_model),
         "full model": (experts + fusion + language_model, fusion + language_model),
     }
+    assert model.fusion is not None
     lines = [f"{'':16}{'total':>13}{'trainable':>13}   Table 5 (total / trainable)"]
     for part, (total, trainable) in ours.items():
         paper_total, paper_trainable = _TABLE_5[part]
@@ -33,8 +34,8 @@ def parameter_table() -> str:
     lines += [
         "",
         f"one backbone {_count(model.experts[0]):,} (Table 12: 5.3M); three are {experts:,}",
-        f"fusion: adapters {_count(model.fusion['adapters']):,}, "  # type: ignore[index]
-        f"aggregation {_count(model.fusion['aggregation']):,}, router {_count(model.fusion['router']):,}",  # type: ignore[index]
+        f"fusion: adapters {_count(model.fusion.adapters):,}, "
+        f"aggregation {_count(model.fusion.aggregation):,}, router {_count(model.fusion.router):,}",
         "The router's hidden width (1728) is fitted to the table's 1.5M: the paper does not state it.",
     ]
     return "\n".join(lines)

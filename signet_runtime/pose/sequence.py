@@ -59,9 +59,7 @@ class PoseSequence:
 
     def take(self, frames: np.ndarray, fps: float | None = None) -> PoseSequence:
         """The given frames, in the given order; ``fps`` when they change it."""
-        return replace(
-            self, keypoints=self.keypoints[frames], scores=self.scores[frames], fps=fps or self.fps
-        )
+        return replace(self, keypoints=self.keypoints[frames], scores=self.scores[frames], fps=fps or self.fps)
 
     def resample(self, fps: float) -> PoseSequence:
         """The nearest existing frame to every tick of a clock at ``fps``; never interpolates.

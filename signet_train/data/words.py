@@ -25,8 +25,9 @@ class WordStream:
         rng = np.random.default_rng([self.seed, step])
         stage = 1 + sum(step >= s for s in self.config.curriculum)
         finished = stage > len(self.config.curriculum)
-        sequences, texts = [], []
-        while sum(map(len, texts)) < self.config.letters_per_batch:
+        sequences: list[PoseSequence] = []
+        texts: list[str] = []
+        while sum(len(text) for text in texts) < self.config.letters_per_batch:
             sign_language = self.sign_languages[rng.integers(len(self.sign_languages))]
             if finished and rng.random() < _REAL_WORDS:
                 listed = words(sign_language, held_out=False, max_letters=self.config.max_letters)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import MT5Config, MT5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from signet_train.config import LanguageModelConfig, ModelConfig
+from signet_train.config import FusionConfig, LanguageModelConfig, ModelConfig
 from signet_train.model.adapter import Adapter
 from signet_train.model.aggregation import Aggregation, hand_prior
 from signet_train.model.backbone import Backbone
@@ -51,6 +51,26 @@ def build_language_model(config: LanguageModelConfig) -> MT5ForConditionalGenera
     return model
 
 
+class Fusion(nn.Module):
+    """Adapters, hand-prior aggregation and router: what is trained between frozen experts and mT5 (Fig. 3)."""
+
+    def __init__(self, config: ModelConfig, num_experts: int):
+        super().__init__()
+        fusion, embedding = config.fusion or FusionConfig(), config.backbone.embedding
+        prior = 2 * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
+        self.adapters = nn.ModuleList(
+            Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts)
+        )
+        self.aggregation = Aggregation(prior, fusion.query_hidden)
+        self.router = Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k)
+
+    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Z_fused (B, T, E) and routing weights (B, N)."""
+        weights = self.router(self.aggregation(features.priors))
+        experts = zip(self.adapters, features.embeddings.unbind(dim=1), strict=True)
+        return fuse(weights, torch.stack([adapter(z) for adapter, z in experts], dim=1)), weights
+
+
 class Signet(nn.Module):
     """Keypoints -> text. With ``config.fusion`` None it is Stage I's single expert and its language model.
 
@@ -65,19 +85,8 @@ class Signet(nn.Module):
             raise ValueError("several experts need a fusion configuration")
         self.config = config
         self.experts = nn.ModuleList(Backbone(config.backbone) for _ in range(num_experts))
-        self.fusion: nn.ModuleDict | None = None
-        if config.fusion is not None:
-            fusion, embedding = config.fusion, config.backbone.embedding
-            prior = 2 * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
-            self.fusion = nn.ModuleDict(
-                {
-                    "adapters": nn.ModuleList(
-                        Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts)
-                    ),
-                    "aggregation": Aggregation(prior, fusion.query_hidden),
-                    "router": Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k),
-                }
-            )
+        self.fusion = Fusion(config, num_experts) if config.fusion is not None else None
+        if self.fusion is not None:
             self.experts.requires_grad_(False)
         self.language_model = build_language_model(config.language_model)
 
@@ -99,12 +108,7 @@ class Signet(nn.Module):
         """Adapted, routed and summed: Z_fused (B, T, E) and routing weights (B, N)."""
         if self.fusion is None:
             return features.embeddings[:, 0], torch.ones_like(features.priors[:, :, 0])
-        weights = self.fusion["router"](self.fusion["aggregation"](features.priors))
-        adapters = self.fusion["adapters"]
-        adapted = torch.stack(
-            [adapter(z) for adapter, z in zip(adapters, features.embeddings.unbind(1), strict=True)], 1
-        )
-        return fuse(weights, adapted), weights
+        return self.fusion(features)
 
     def encode(self, features: Features, mask: Tensor) -> Encoded:
         """mT5 encoder states and routing weights; mask (B, T) bool."""
@@ -120,14 +124,22 @@ class Signet(nn.Module):
         """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded."""
         states, _ = self.encode(features, mask)
         logits = self.language_model(
-            encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), labels=labels
+            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
+            attention_mask=mask.long(),
+            labels=labels,
         ).logits
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=label_smoothing)
 
     @torch.no_grad()
-    def generate(self, regions: dict[str, Tensor], mask: Tensor, **options: object) -> Tensor:
-        """Token ids (B, L). ``options`` go to transformers' ``generate``."""
+    def generate(self, regions: dict[str, Tensor], mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
+        """Token ids (B, L) by greedy or beam search, transformers' own."""
         states, _ = self(regions, mask)
-        return self.language_model.generate(
-            encoder_outputs=BaseModelOutput(states), attention_mask=mask.long(), **options
+        tokens = self.language_model.generate(
+            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
+            attention_mask=mask.long(),
+            num_beams=num_beams,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
         )
+        assert isinstance(tokens, Tensor)
+        return tokens

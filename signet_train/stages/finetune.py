@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from signet_runtime.errors import BundleError
-from signet_train.checkpoint import Checkpoint, load_checkpoint
+from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.words import WordStream
 from signet_train.model.signet import Features, Signet
@@ -71,7 +71,7 @@ def assemble(config: TrainConfig) -> Checkpoint:
         raise BundleError("Stage III needs model.fusion, experts and language_model_from in its configuration")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
-    cards = []
+    cards: list[ExpertCard] = []
     for expert, path in zip(model.experts, config.experts, strict=True):
         source = load_checkpoint(path)
         card = source.experts[0]

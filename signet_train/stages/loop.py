@@ -31,7 +31,7 @@ def drawn_batch(checkpoint: Checkpoint, stream: WordStream, index: int) -> Batch
 
 def parameter_groups(model: Signet, config: TrainConfig) -> list[dict[str, Any]]:
     """What is trained, and how fast: the router has a learning rate of its own (Table 14)."""
-    router = list(model.fusion["router"].parameters()) if model.fusion is not None else []
+    router = list(model.fusion.router.parameters()) if model.fusion is not None else []
     of_router = {id(p) for p in router}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in of_router]
     groups: list[dict[str, Any]] = [{"params": rest, "lr": config.lr}]

@@ -226,7 +226,7 @@ def test_fused_embedding_is_the_weighted_sum_of_adapted_experts() -> None:
         fused, weights = model.fuse(model.features(regions, mask))
         assert ((weights > 0).sum(-1) == 2).all()
         expected = sum(
-            weights[:, i, None, None] * model.fusion["adapters"][i](model.experts[i](regions, mask).embeddings)
+            weights[:, i, None, None] * model.fusion.adapters[i](model.experts[i](regions, mask).embeddings)
             for i in range(3)
         )
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
@@ -247,7 +247,7 @@ def test_frozen_means_frozen() -> None:
     assert all(p.grad is None for p in model.experts.parameters())
     # What should learn does.
     for part in ("adapters", "aggregation", "router"):
-        assert any(p.grad is not None and p.grad.any() for p in model.fusion[part].parameters()), part
+        assert any(p.grad is not None and p.grad.any() for p in getattr(model.fusion, part).parameters()), part
 
 
 def test_loss_ignores_padded_labels() -> None:

@@ -117,8 +117,8 @@ def test_experts_are_bit_identical_after_stage_three(experts: list[Path], tmp_pa
         before = load_checkpoint(path).model.experts[0].state_dict()
         for name, value in expert.state_dict().items():
             assert torch.equal(value, before[name]), name
-    router = after.model.fusion["router"].state_dict()  # type: ignore[index]
-    fresh = assemble(stage_three(experts)).model.fusion["router"].state_dict()  # type: ignore[index]
+    router = after.model.fusion.router.state_dict()
+    fresh = assemble(stage_three(experts)).model.fusion.router.state_dict()
     assert any(not torch.equal(router[name], fresh[name]) for name in router)
 
 
@@ -137,16 +137,17 @@ def test_frozen_features_are_reused_and_what_the_experts_see(experts: list[Path]
 
 def test_a_small_model_learns_its_letters(tmp_path: Path) -> None:
     data = {"sign_languages": ["psr"], "letters_per_batch": 40, "curriculum": [1000]}
-    pretrain(stage_one(["psr"], data=data, steps=60, lr=5e-3, validate_every=60), tmp_path / "run", CPU)
+    pretrain(stage_one(["psr"], data=data, steps=50, lr=5e-3, validate_every=50), tmp_path / "run", CPU)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    first, *_, last = [row["loss"] for row in rows if "loss" in row] + [float("nan")]
-    uniform = torch.tensor(64.0).log()
-    assert first < uniform  # better than guessing among all pieces, after 50 steps
+    # The last of three tokens is the letter; with letters unread and the rest known, the loss is above 1.6.
+    (loss,) = [row["loss"] for row in rows if "loss" in row]
+    assert loss < 2.5
+    assert rows[-1]["cer"] <= 1.0
 
 
 def test_an_expert_of_another_size_is_refused(experts: list[Path]) -> None:
     model = {**_MODEL, "backbone": {**_MODEL["backbone"], "embedding": 32}, "fusion": {}}
-    with pytest.raises(BundleError, match="model.backbone"):
+    with pytest.raises(BundleError, match=r"model\.backbone"):
         assemble(stage_three(experts, model=model))
 
 
