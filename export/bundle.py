@@ -8,7 +8,6 @@ from pathlib import Path
 from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders
 from signet_export.encoder import export_encoder
 from signet_export.verify import Parity, verify
-
 from signet_runtime.bundle import Bundle, Engine, Expert, Generation, Manifest, Routing, new_bundle, write_manifest
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint

@@ -38,7 +38,6 @@ def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, ove
         if engine == "trt":
             raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
         from signet_export.bundle import export_bundle
-
         from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
         loaded = load_checkpoint(checkpoint or demo_checkpoint_path())

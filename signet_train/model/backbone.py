@@ -60,8 +60,8 @@ class Backbone(nn.Module):
             regions: body (B, T, 9, 3), left_hand and right_hand (B, T, 21, 3), face (B, T, 18, 3).
             mask: (B, T) bool, True on real frames.
         """
-        frames = FrameLayout(mask, real_only=self.training)
-        both = FrameLayout(torch.cat([mask, mask]), real_only=self.training)
+        frames = FrameLayout(mask)
+        both = FrameLayout(torch.cat([mask, mask]))
         body = self.body.spatial(self.body.projection(frames.pack(regions["body"])), frames)
         face = self.face.spatial(self.face.projection(frames.pack(regions["face"])), frames)
         hands = both.pack(torch.cat([regions["left_hand"], regions["right_hand"]]))

@@ -16,14 +16,14 @@ from signet_runtime.skeleton import Region
 class FrameLayout:
     """Where the frames of a padded batch lie: mask (B, T) bool, True on real frames.
 
-    Padding must change no result. In training only real frames are kept, so BatchNorm's statistics see
-    nothing else. Otherwise all frames are kept, which leaves a static graph to export, and padding is
-    zeroed wherever time is looked at; a convolution's own padding is zero too.
+    Padding must change no result. Only real frames are kept, so nothing is computed for padding and
+    BatchNorm's statistics see none of it. A graph that is being exported must be static: there all frames
+    are kept, and padding is zeroed wherever time is looked at, as a convolution's own padding is.
     """
 
-    def __init__(self, mask: Tensor, real_only: bool):
+    def __init__(self, mask: Tensor):
         self.mask = mask
-        self.real_only = real_only
+        self.real_only = not torch.jit.is_tracing()
 
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...)."""

@@ -1,0 +1,70 @@
+"""The demo that ships: the checkpoint, its bundle and the example videos say the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from signet_export.verify import verify
+from signet_runtime import Translator
+from signet_runtime.bundle import Bundle
+from signet_runtime.regions import extract_regions
+from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
+from signet_train.config import DataConfig
+from signet_train.data.fingerspelling import SIGN_LANGUAGES
+from signet_train.data.words import held_out_words
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def translator() -> Translator:
+    return Translator.from_bundle()
+
+
+def test_bundle_and_checkpoint_agree_on_100_words(translator: Translator) -> None:
+    model = load_checkpoint(demo_checkpoint_path()).model
+    per_language = [held_out_words(s, 8, DataConfig(sign_languages=(s,)), seed=7)[0] for s in SIGN_LANGUAGES]
+    sequences = [sequence for group in per_language for sequence in group][:100]
+    for start in range(0, len(sequences), 20):
+        clips = [extract_regions(s) for s in sequences[start : start + 20]]
+        assert verify(translator.bundle, model, clips, beams=(1, 4)).encoder_error <= 1e-4
+
+
+def test_a_word_alone_and_in_a_batch_of_8(translator: Translator) -> None:
+    sequences, _ = held_out_words("svk", 8, DataConfig(sign_languages=("svk",)), seed=11)
+    clips = [extract_regions(s) for s in sequences]
+    together = translator.encoder(clips)
+    tokens = translator.decoder.generate(together)
+    for i, clip in enumerate(clips):
+        alone = translator.encoder([clip])
+        length = len(clip["body"])
+        np.testing.assert_allclose(alone.hidden_states[0], together.hidden_states[i, :length], atol=1e-5, rtol=0)
+        assert translator.decoder.generate(alone) == [tokens[i]]
+
+
+def test_the_router_uses_two_of_three_experts(translator: Translator) -> None:
+    sequences, _ = held_out_words("ase", 4, DataConfig(sign_languages=("ase",)))
+    for translation in translator.translate_poses(sequences):
+        assert len(translation.routing) == 3
+        assert sum(weight > 0 for weight in translation.routing.values()) == 2
+
+
+def test_example_videos_read_as_the_words_beside_them() -> None:
+    videos = sorted(EXAMPLES.glob("*.mp4"))
+    done = subprocess.run(
+        [sys.executable, "-m", "signet_runtime.cli", "--offline", *map(str, videos)],
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert done.stdout == (EXAMPLES / "expected.txt").read_text()
+    assert "no translator of a sign language" in done.stderr
+
+
+def test_checkpoint_and_bundle_stay_small() -> None:
+    files = [p for root in (demo_checkpoint_path(), Bundle.load().path) for p in root.rglob("*") if p.is_file()]
+    assert sum(p.stat().st_size for p in files) < 25e6
+    assert not list(demo_checkpoint_path().rglob("training_state.pt"))

@@ -1,0 +1,156 @@
+"""Every export is proven equal to the PyTorch model, or does not exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+import signet_export.bundle as exporting
+from signet_export.bundle import export_bundle
+from signet_export.cli import main
+from signet_export.verify import random_clips, verify
+from signet_runtime.bundle import Bundle
+from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.session import create_session
+from signet_runtime.errors import BundleError
+from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
+from signet_train.config import TrainConfig
+from signet_train.model.signet import Signet
+from signet_train.tokenizer import build_character_tokenizer
+
+_CONFIG = {
+    "stage": "finetune",
+    "steps": 1,
+    "data": {"sign_languages": ["ase", "gsg"]},
+    "card": {"name": "tiny", "language": "mul", "max_new_tokens": 8},
+    "model": {
+        "backbone": {"input_channels": 4, "spatial_channels": [4, 8], "temporal_channels": [8, 8], "embedding": 16},
+        "fusion": {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8},
+        "language_model": {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Three random experts whose statistics, adapters and offsets are all away from their initial values."""
+    torch.manual_seed(0)
+    config = TrainConfig.model_validate(_CONFIG)
+    model = Signet(config.model, 3).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.running_mean.normal_(std=0.3)
+                module.running_var.uniform_(0.5, 2)
+        for name, parameter in model.named_parameters():
+            if name.endswith(("up", "part_offset")):
+                parameter.normal_(std=0.3)
+    cards = [
+        ExpertCard(name=n, sign_languages=(n,), corpus="none", source="test", backbone=config.model.backbone)
+        for n in ("ase", "gsg", "ssp")
+    ]
+    tokenizer = build_character_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return Checkpoint(model, cards, tokenizer, config)
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    path = tmp_path_factory.mktemp("export") / "bundle"
+    export_bundle(checkpoint, path)
+    return Bundle.load(path, verify=True)
+
+
+def test_export_equals_pytorch_on_fresh_input(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    clips = random_clips([3, 50, 1, 20], np.random.default_rng())
+    assert verify(bundle, checkpoint.model, clips, beams=(1, 4)).encoder_error <= 1e-4
+
+
+def test_padding_changes_nothing_in_the_engine(bundle: Bundle) -> None:
+    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+    clips = random_clips([40, 1, 2, 33, 7, 40, 12, 5], np.random.default_rng())
+    together = encoder(clips)
+    for i, clip in enumerate(clips):
+        alone, length = encoder([clip]), len(clip["body"])
+        np.testing.assert_allclose(alone.hidden_states[0], together.hidden_states[i, :length], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(alone.routing_weights[0], together.routing_weights[i], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_top_k_is_a_constant_of_the_graph(checkpoint: Checkpoint, tmp_path: Path, k: int) -> None:
+    trained_with = checkpoint.model.fusion.router.top_k  # type: ignore[union-attr]
+    export_bundle(checkpoint, tmp_path / "bundle", top_k=k)
+    checkpoint.model.fusion.router.top_k = trained_with  # type: ignore[union-attr]
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.manifest.routing.k == k
+    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+    weights = encoder(random_clips([9, 4], np.random.default_rng(1))).routing_weights
+    assert ((weights > 0).sum(axis=1) == k).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_single_expert_exports_too(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    config = TrainConfig.model_validate({**_CONFIG, "stage": "pretrain", "model": {**_CONFIG["model"], "fusion": None}})
+    single = Checkpoint(Signet(config.model, 1).eval(), checkpoint.experts[:1], checkpoint.tokenizer, config)
+    export_bundle(single, tmp_path / "bundle")
+    assert Bundle.load(tmp_path / "bundle").manifest.routing.k == 1
+
+
+def test_a_wrong_engine_never_becomes_a_bundle(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = exporting.export_encoder
+
+    def slightly_wrong(model: Signet, path: Path) -> None:
+        bias = model.experts[1].projection.bias
+        with torch.no_grad():
+            bias += 0.05
+            original(model, path)
+            bias -= 0.05
+
+    monkeypatch.setattr(exporting, "export_encoder", slightly_wrong)
+    with pytest.raises(BundleError, match="differs"):
+        export_bundle(checkpoint, tmp_path / "bundle", top_k=3)
+    checkpoint.model.fusion.router.top_k = 2  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorrt_says_it_comes_later(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--engine", "trt", "--out", str(tmp_path / "bundle")])
+    assert result.exit_code == 5
+    assert "later version" in result.stderr
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_errors_are_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", checkpoint)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("mine")
+    cases = {
+        "not a checkpoint": [str(tmp_path), "--out", str(tmp_path / "a")],
+        "exists already": [str(tmp_path / "checkpoint"), "--out", str(taken)],
+        "will not be overwritten": [str(tmp_path / "checkpoint"), "--out", str(taken), "--overwrite"],
+        "top-k 9": [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "b"), "--top-k", "9"],
+    }
+    for message, arguments in cases.items():
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 4, result.stderr
+        assert message in result.stderr
+        assert sum("error" in line for line in result.stderr.splitlines()) == 1
+        assert "Traceback" not in result.stderr
+    assert (taken / "thesis.txt").read_text() == "mine"
+
+
+def test_checkpoints_survive_the_round_trip(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", checkpoint)
+    again = load_checkpoint(tmp_path / "checkpoint")
+    for name, value in checkpoint.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+    assert again.experts == checkpoint.experts
+    assert again.config == checkpoint.config
+    assert again.tokenizer("große").input_ids == checkpoint.tokenizer("große").input_ids
