@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase, T5Tokenizer
 from transformers.utils import logging as transformers_logging
@@ -101,7 +102,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             model.fusion.load_state_dict(load_file(path / "fusion.safetensors"))
         model.language_model = type(model.language_model).from_pretrained(path / "language_model")
         tokenizer = T5Tokenizer.from_pretrained(path / "language_model", legacy=False)
-    except (OSError, RuntimeError, ValidationError, ValueError) as error:
+    except (OSError, RuntimeError, SafetensorError, ValidationError, ValueError) as error:
         raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
     return Checkpoint(model.eval(), cards, tokenizer, config)
 

@@ -121,5 +121,5 @@ def load_config(path: Path) -> TrainConfig:
     except tomllib.TOMLDecodeError as error:
         raise BundleError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise BundleError(f"{path}: {faults}") from None

@@ -141,7 +141,7 @@ def test_errors_are_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 4, result.stderr
         assert message in result.stderr
-        assert sum("error" in line for line in result.stderr.splitlines()) == 1
+        assert sum(": error: " in line for line in result.stderr.splitlines()) == 1
         assert "Traceback" not in result.stderr
     assert (taken / "thesis.txt").read_text() == "mine"
 

@@ -135,14 +135,13 @@ def test_frozen_features_are_reused_and_what_the_experts_see(experts: list[Path]
     assert first.embeddings.shape[:3] == (len(mask), 2, mask.shape[1])
 
 
-def test_a_small_model_learns_its_letters(tmp_path: Path) -> None:
-    data = {"sign_languages": ["psr"], "letters_per_batch": 40, "curriculum": [1000]}
-    pretrain(stage_one(["psr"], data=data, steps=50, lr=5e-3, validate_every=50), tmp_path / "run", CPU)
+def test_a_small_model_learns(tmp_path: Path) -> None:
+    data = {"sign_languages": ["psr"], "letters_per_batch": 20, "curriculum": [1000]}
+    pretrain(stage_one(["psr"], data=data, steps=100, lr=5e-3, validate_every=100), tmp_path / "run", CPU)
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    # The last of three tokens is the letter; with letters unread and the rest known, the loss is above 1.6.
-    (loss,) = [row["loss"] for row in rows if "loss" in row]
-    assert loss < 2.5
-    assert rows[-1]["cer"] <= 1.0
+    first, second = (row["loss"] for row in rows if "loss" in row)
+    assert second < first
+    assert second < 2.6  # a uniform guess among 64 pieces costs 4.16
 
 
 def test_an_expert_of_another_size_is_refused(experts: list[Path]) -> None:
