@@ -46,7 +46,7 @@ def read_videos(translator: Translator, chosen: list[str], sign_language: str) -
 @click.option("--bundle", type=click.Path(exists=True, path_type=Path), help="[default: the demo]")
 @click.option("--words", "count", default=100, show_default=True, help="Words an alphabet.")
 @click.option("--videos", is_flag=True, help="Through drawn videos and MediaPipe, not from keypoints.")
-@click.option("--max-letters", default=8, show_default=True)
+@click.option("--max-letters", default=6, show_default=True, help="Words of 2 to this many; the demo learned up to 6.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--show-errors", is_flag=True, help="Print what was misread.")
 @click.argument("sign_languages", nargs=-1)

@@ -28,7 +28,7 @@ def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, ove
     \b
     Examples:
       signet-export --out my-bundle
-      signet-export runs/fusion/best --out my-bundle --top-k 1
+      signet-export runs/fusion/last --out my-bundle --top-k 1
       signet-translate --bundle my-bundle video.mp4
 
     \b

@@ -40,7 +40,7 @@ class FrozenFeatures:
     depends on seed and step alone, so that a resumed run sees what an uninterrupted one would have.
     """
 
-    _KEPT = 256
+    _KEPT = 128
 
     def __init__(self, checkpoint: Checkpoint):
         self.checkpoint = checkpoint

@@ -58,7 +58,8 @@ def train(checkpoint: Checkpoint, out: Path, step_loss: StepLoss, resume: bool =
     """
     config, model = checkpoint.config, checkpoint.model
     optimizer = torch.optim.AdamW(parameter_groups(model, config), betas=(0.9, 0.999), weight_decay=config.weight_decay)
-    schedule = LambdaLR(optimizer, lambda step: cosine(config, step))
+    schedules = [lambda step: cosine(config, step), lambda step: (step >= config.router_warmup) * cosine(config, step)]
+    schedule = LambdaLR(optimizer, schedules[: len(optimizer.param_groups)])
     first, best = 0, float("inf")
     torch.manual_seed(config.seed)
     if resume:

@@ -28,7 +28,9 @@ def translator() -> Translator:
 
 def test_bundle_and_checkpoint_agree_on_100_words(translator: Translator) -> None:
     model = load_checkpoint(demo_checkpoint_path()).model
-    per_language = [held_out_words(s, 8, DataConfig(sign_languages=(s,)), seed=7)[0] for s in SIGN_LANGUAGES]
+    per_language = [
+        held_out_words(s, 8, DataConfig(sign_languages=(s,), max_letters=6), seed=7)[0] for s in SIGN_LANGUAGES
+    ]
     sequences = [sequence for group in per_language for sequence in group][:100]
     for start in range(0, len(sequences), 20):
         clips = [extract_regions(s) for s in sequences[start : start + 20]]
@@ -36,7 +38,7 @@ def test_bundle_and_checkpoint_agree_on_100_words(translator: Translator) -> Non
 
 
 def test_a_word_alone_and_in_a_batch_of_8(translator: Translator) -> None:
-    sequences, _ = held_out_words("svk", 8, DataConfig(sign_languages=("svk",)), seed=11)
+    sequences, _ = held_out_words("svk", 8, DataConfig(sign_languages=("svk",), max_letters=6), seed=11)
     clips = [extract_regions(s) for s in sequences]
     together = translator.encoder(clips)
     tokens = translator.decoder.generate(together)

@@ -115,6 +115,15 @@ def test_one_frame_is_enough(translate: Translate, write_video: WriteVideo) -> N
     assert json.loads(result.stdout)["frames"] == 1
 
 
+def test_ten_minutes_are_thinned_and_say_so(translate: Translate, write_video: WriteVideo) -> None:
+    result = translate(write_video("long.mp4", frames=600 * 12, fps=12, size=(48, 32)), "--format", "json")
+    assert result.exit_code == 0
+    translation = json.loads(result.stdout)
+    assert translation["frames"] == 64  # all that the tiny bundle takes
+    assert translation["end"] == pytest.approx(600, abs=0.5)
+    assert "7200 frames thinned to the 64" in result.stderr
+
+
 def test_the_bundle_is_loaded_once(translate: Translate, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     make = Translator.__init__
