@@ -29,7 +29,8 @@ def export_decoders(
         language_model.save_pretrained(source)
         tokenizer.save_pretrained(source)
         # The exporters report to stdout and warn about every traced comparison; results own stdout.
-        logging.getLogger("optimum").setLevel(logging.ERROR)
+        for noisy in ("optimum", "transformers"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             main_export(
