@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -86,8 +87,9 @@ class FakeEstimator:
 
     def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """One pose for every frame."""
-        for _, keypoints, scores in zip(frames, self.motion.keypoints, self.motion.scores, strict=False):
-            yield keypoints, scores
+        motion = itertools.cycle(zip(self.motion.keypoints, self.motion.scores, strict=True))
+        for _, pose in zip(frames, motion, strict=False):
+            yield pose
 
     def close(self) -> None:
         """Remember that it was."""
