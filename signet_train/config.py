@@ -106,7 +106,6 @@ class TrainConfig(_Strict):
     router_warmup: int = 0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.2
-    guidance: float = 0.0  # weight of guided attention, for texts that follow the signing in order
     clip_norm: float = 1.0
     seed: int = 0
     validate_every: int = 500

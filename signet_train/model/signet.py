@@ -17,23 +17,6 @@ from signet_train.model.backbone import Backbone
 from signet_train.model.router import Router, fuse
 
 
-def off_diagonal(attention: Tensor, mask: Tensor, text: Tensor) -> Tensor:
-    """How much cross-attention lies away from the diagonal (guided attention, Tachibana et al. 2018, Eq. 4).
-
-    For a spelled word the i-th of L tokens is signed around frame i T / L. An mT5 that was pretrained knows how
-    to read in order; one trained from nothing takes very long to find out.
-
-    Args:
-        attention: (B, heads, L, T), one layer's weights.
-        mask: (B, T) bool, real frames; text: (B, L) bool, real tokens.
-    """
-    frame = torch.arange(attention.shape[3], device=mask.device) / mask.sum(dim=1, keepdim=True)
-    token = torch.arange(attention.shape[2], device=mask.device) / text.sum(dim=1, keepdim=True)
-    away = 1 - torch.exp(-((token[:, :, None] - frame[:, None]) ** 2) / (2 * 0.1**2))
-    per_token = (attention * away[:, None]).sum(dim=3)
-    return per_token.transpose(1, 2)[text].mean()
-
-
 class Features(NamedTuple):
     """embeddings Z: (B, N, T, E); priors H: (B, N, D), the hands' mean over time (Eq. 4)."""
 
@@ -137,24 +120,15 @@ class Signet(nn.Module):
         """What the encoder engine computes."""
         return self.encode(self.features(regions, mask), mask)
 
-    def loss(
-        self, features: Features, mask: Tensor, labels: Tensor, label_smoothing: float, guidance: float = 0.0
-    ) -> Tensor:
-        """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded.
-
-        ``guidance`` weighs an extra term for texts that follow the signing in order, see `off_diagonal`.
-        """
+    def loss(self, features: Features, mask: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded."""
         states, _ = self.encode(features, mask)
-        output = self.language_model(
+        logits = self.language_model(
             encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
             attention_mask=mask.long(),
             labels=labels,
-            output_attentions=guidance > 0,
-        )
-        loss = F.cross_entropy(output.logits.flatten(0, 1), labels.flatten(), label_smoothing=label_smoothing)
-        if guidance > 0:
-            loss = loss + guidance * off_diagonal(output.cross_attentions[-1], mask, labels != -100)
-        return loss
+        ).logits
+        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=label_smoothing)
 
     @torch.no_grad()
     def generate(self, regions: dict[str, Tensor], mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:

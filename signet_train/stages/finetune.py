@@ -28,7 +28,7 @@ def finetune(config: TrainConfig, out: Path, device: torch.device, resume: bool 
     features = FrozenFeatures(checkpoint)
 
     def step_loss(step: int) -> Tensor:
-        return model.loss(*features.at(step), config.label_smoothing, config.guidance)
+        return model.loss(*features.at(step), config.label_smoothing)
 
     train(checkpoint, out, step_loss, resume)
 

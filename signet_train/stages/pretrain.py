@@ -43,6 +43,6 @@ def pretrain(config: TrainConfig, out: Path, device: torch.device, resume: bool 
 
     def step_loss(step: int) -> Tensor:
         regions, mask, labels = drawn_batch(checkpoint, stream, step)
-        return model.loss(model.features(regions, mask), mask, labels, config.label_smoothing, config.guidance)
+        return model.loss(model.features(regions, mask), mask, labels, config.label_smoothing)
 
     train(checkpoint, out, step_loss, resume)
