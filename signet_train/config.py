@@ -51,6 +51,9 @@ class LanguageModelConfig(_Strict):
     num_layers: int = 12
     num_heads: int = 12
     dropout: float = 0.1
+    # mT5 tells order by relative biases that it learned on text, so the published weights want False. One that
+    # starts from nothing takes far longer to read letters in their order unless positions are added to its input.
+    absolute_positions: bool = False
 
 
 class ModelConfig(_Strict):
@@ -67,7 +70,7 @@ class DataConfig(_Strict):
     sign_languages: tuple[str, ...]
     # Letter clips of these signers are never shown, for a signer-independent figure.
     held_out: tuple[str, ...] = ()
-    frame_rate: float = 12.5
+    frame_rate: float = 6.25
     max_letters: int = 8
     letters_per_batch: int = 100  # so that short words come in larger batches
     # Steps at which words grow to 2, 3, ... letters; past the last one, real words.
@@ -94,7 +97,7 @@ class TrainConfig(_Strict):
     data: DataConfig
     card: ModelCard = ModelCard()
     experts: tuple[Path, ...] = ()  # Stage III: the checkpoints whose frozen backbones are the experts
-    language_model_from: Path | None = None  # Stage III: the Stage I checkpoint whose mT5 is tuned further
+    language_model_from: Path | None = None  # Stage III: the checkpoint whose mT5 is tuned further; None: a fresh one
     steps: int
     reuse: int = 1  # Stage III: how often each batch of the frozen experts' features is trained on
     lr: float = 3e-4

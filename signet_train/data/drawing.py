@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from signet_train.data.avatar import draw_frame, write_video
-from signet_train.data.fingerspelling import Pace, join_word, load_landmarks
+from signet_train.data.fingerspelling import CAMERA_FPS, Pace, join_word, load_landmarks
 
 SIZE = (640, 640)  # width and height
-FPS = 25.0
 
 # The clips end at the chest: a hand at rest would leave the frame. A step back keeps it in view.
 _DISTANCE, _TOP = 0.82, 0.02
@@ -32,5 +31,5 @@ def draw_word(path: Path, word: str, sign_language: str) -> None:
     Raises:
         InputError: the alphabet lacks a letter of the word.
     """
-    points, scores = join_word(word, sign_language, load_landmarks, Pace(), FPS)
-    write_video(path, draw_frames(points, scores), FPS)
+    points, scores = join_word(word, sign_language, load_landmarks, Pace(), CAMERA_FPS)
+    write_video(path, draw_frames(points, scores), CAMERA_FPS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.config import DataConfig
 from signet_train.data.augment import augment
-from signet_train.data.fingerspelling import Pace, lexicon, spell, words
+from signet_train.data.fingerspelling import CAMERA_FPS, Pace, is_held_out, lexicon, spell, words
 
 _REAL_WORDS = 0.7  # of the words after the curriculum; the rest are random letters, so that rare ones are seen
+_DOUBLED = 0.2  # of the letters in random strings repeat the one before: real words double few of them
 
 
 class WordStream:
@@ -21,7 +24,7 @@ class WordStream:
         self.sign_languages = tuple(s for s in config.sign_languages if s not in config.held_out)
 
     def batch(self, step: int) -> tuple[list[PoseSequence], list[str]]:
-        """Augmented samples of ``letters_per_batch`` letters in all; real words are never held-out ones."""
+        """Augmented samples of ``letters_per_batch`` letters in all; never a held-out word."""
         rng = np.random.default_rng([self.seed, step])
         stage = 1 + sum(step >= s for s in self.config.curriculum)
         finished = stage > len(self.config.curriculum)
@@ -35,8 +38,7 @@ class WordStream:
             else:
                 # Past the curriculum random strings stay a little shorter than words can be.
                 longest = max(1, self.config.max_letters - 2) if finished else stage
-                alphabet = sorted(lexicon()[sign_language])
-                word = "".join(rng.choice(alphabet, size=rng.integers(1, longest + 1)))
+                word = _random_string(sign_language, int(rng.integers(1, longest + 1)), rng)
             sequences.append(augment(self._sign(word, sign_language, rng), rng))
             texts.append(word)
         return sequences, texts
@@ -44,7 +46,23 @@ class WordStream:
     def _sign(self, word: str, sign_language: str, rng: np.random.Generator) -> PoseSequence:
         pace = Pace(rng.uniform(1.4, 2.4), rng.uniform(0.08, 0.24), bool(rng.random() < 0.5))
         redrawn = self.config.redrawn if self.config.redrawn and rng.random() < 0.5 else None
-        return spell(word, sign_language, pace, self.config.frame_rate, redrawn)
+        recorded = spell(word, sign_language, pace, CAMERA_FPS, redrawn)
+        # The model's clock strikes anywhere between two of its ticks, not at the start of a word.
+        late = rng.integers(min(len(recorded), math.ceil(CAMERA_FPS / self.config.frame_rate)))
+        return recorded.take(np.arange(late, len(recorded))).resample(self.config.frame_rate)
+
+
+def _random_string(sign_language: str, count: int, rng: np.random.Generator) -> str:
+    """``count`` letters, some of them doubled, that are not by chance a held-out word."""
+    alphabet = sorted(lexicon()[sign_language])
+    while True:
+        letters: list[str] = []
+        for _ in range(count):
+            doubled = letters and rng.random() < _DOUBLED
+            letters.append(letters[-1] if doubled else str(rng.choice(alphabet)))
+        word = "".join(letters)
+        if count == 1 or not is_held_out(word):
+            return word
 
 
 def held_out_words(
@@ -53,4 +71,5 @@ def held_out_words(
     """Real words that no training saw, as they were recorded: no augmentation, the default pace."""
     listed = words(sign_language, held_out=True, max_letters=config.max_letters)
     chosen = np.random.default_rng(seed).choice(listed, size=count, replace=False).tolist()
-    return [spell(w, sign_language, Pace(), config.frame_rate) for w in chosen], chosen
+    recorded = [spell(w, sign_language, Pace(), CAMERA_FPS) for w in chosen]
+    return [sequence.resample(config.frame_rate) for sequence in recorded], chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,13 @@ class Encoded(NamedTuple):
 
     hidden_states: Tensor
     routing_weights: Tensor
+
+
+def sinusoids(length: int, channels: int, longest: float = 100.0) -> Tensor:
+    """Absolute positions (length, channels), with wavelengths from 2 pi to 2 pi * ``longest`` frames."""
+    rates = torch.exp(-math.log(longest) * torch.arange(channels // 2) / (channels // 2))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def build_language_model(config: LanguageModelConfig) -> MT5ForConditionalGeneration:
@@ -113,6 +121,8 @@ class Signet(nn.Module):
     def encode(self, features: Features, mask: Tensor) -> Encoded:
         """mT5 encoder states and routing weights; mask (B, T) bool."""
         fused, weights = self.fuse(features)
+        if self.config.language_model.absolute_positions:
+            fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
         encoder = self.language_model.get_encoder()
         return Encoded(encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state, weights)
 

@@ -66,9 +66,9 @@ class FrozenFeatures:
 
 
 def assemble(config: TrainConfig) -> Checkpoint:
-    """Frozen experts from their checkpoints, a fresh fusion, and the mT5 of ``language_model_from``."""
-    if config.model.fusion is None or not config.experts or config.language_model_from is None:
-        raise BundleError("Stage III needs model.fusion, experts and language_model_from in its configuration")
+    """Frozen experts from their checkpoints, a fresh fusion, and the mT5 of ``language_model_from``, or a fresh one."""
+    if config.model.fusion is None or not config.experts:
+        raise BundleError("Stage III needs model.fusion and experts in its configuration")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
     cards: list[ExpertCard] = []
@@ -81,6 +81,9 @@ def assemble(config: TrainConfig) -> Checkpoint:
             raise BundleError(f"{path}: normalisation profile {card.profile}, others have {cards[0].profile}")
         expert.load_state_dict(source.model.experts[0].state_dict())
         cards.append(card)
-    language = load_checkpoint(config.language_model_from)
-    model.language_model.load_state_dict(language.model.language_model.state_dict())
-    return Checkpoint(model, cards, language.tokenizer, config)
+    tokenizer = source.tokenizer
+    if config.language_model_from is not None:
+        language = load_checkpoint(config.language_model_from)
+        model.language_model.load_state_dict(language.model.language_model.state_dict())
+        tokenizer = language.tokenizer
+    return Checkpoint(model, cards, tokenizer, config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -64,9 +66,8 @@ def test_held_out_words_are_a_tenth_and_never_drawn_for_training() -> None:
     stream = WordStream(DataConfig(sign_languages=("gsg", "ase"), letters_per_batch=400), seed=3)
     _, drawn = stream.batch(0)
     listed = {w for language in ("gsg", "ase") for flag in (True, False) for w in words(language, held_out=flag)}
-    real = [w for w in drawn if len(w) > 4 and w in listed]
-    assert len(real) > 20
-    assert not any(is_held_out(w) for w in real)
+    assert sum(w in listed for w in drawn) > 40
+    assert not any(is_held_out(w) for w in drawn if len(w) > 1)
     _, chosen = held_out_words("ase", 30, DataConfig(sign_languages=("ase",)))
     assert all(is_held_out(w) for w in chosen)
     assert len(set(chosen)) == 30
@@ -81,6 +82,13 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x.keypoints, y.keypoints)
     assert WordStream(config, seed=6).batch(7)[1] != words_a
+
+
+def test_random_strings_double_letters_more_often_than_words_do() -> None:
+    config = DataConfig(sign_languages=("ase",), curriculum=(0, 0, 10), letters_per_batch=2000)  # three letters
+    _, drawn = WordStream(config, seed=0).batch(0)
+    pairs = [(a, b) for w in drawn for a, b in itertools.pairwise(w)]
+    assert 0.18 < sum(a == b for a, b in pairs) / len(pairs) < 0.3
 
 
 def test_curriculum_grows_and_held_out_signers_stay_away() -> None:

@@ -13,20 +13,22 @@ from signet_train.model.adapter import Adapter
 from signet_train.model.aggregation import Aggregation, hand_prior
 from signet_train.model.backbone import Backbone
 from signet_train.model.router import Router, fuse
-from signet_train.model.signet import Signet
+from signet_train.model.signet import Signet, sinusoids
 from signet_train.model.stgcn import FrameLayout, STGCNBlock, distance_partition
 from signet_train.parameters import parameter_table
 
 SMALL = BackboneConfig(input_channels=8, spatial_channels=(8, 12), temporal_channels=(16, 16), embedding=32)
 
 
-def small_signet(num_experts: int = 3, **fusion: object) -> Signet:
+def small_signet(absolute_positions: bool = False) -> Signet:
     config = ModelConfig(
         backbone=SMALL,
-        fusion=FusionConfig(adapter_rank=4, query_hidden=16, router_hidden=16, **fusion),
-        language_model=LanguageModelConfig(vocab_size=48, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
+        fusion=FusionConfig(adapter_rank=4, query_hidden=16, router_hidden=16),
+        language_model=LanguageModelConfig(
+            vocab_size=48, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, absolute_positions=absolute_positions
+        ),
     )
-    model = Signet(config, num_experts)
+    model = Signet(config, num_experts=3)
     randomise(model)
     return model
 
@@ -231,6 +233,23 @@ def test_fused_embedding_is_the_weighted_sum_of_adapted_experts() -> None:
         )
     torch.testing.assert_close(fused, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(fuse(weights, torch.ones(2, 3, 4, 5)), torch.ones(2, 4, 5))
+
+
+def test_positions_are_vaswani_sinusoids() -> None:
+    time, channel = np.arange(40)[:, None], np.arange(8)
+    angles = time / 100 ** (channel / 8)
+    np.testing.assert_allclose(sinusoids(40, 16).numpy(), np.hstack([np.sin(angles), np.cos(angles)]), atol=1e-5)
+
+
+@pytest.mark.parametrize("absolute_positions", [False, True])
+def test_positions_are_added_to_what_mt5_reads_if_asked_for(absolute_positions: bool) -> None:
+    model = small_signet(absolute_positions).eval()
+    regions, mask = random_regions(1, 7), torch.ones(1, 7, dtype=torch.bool)
+    with torch.no_grad():
+        features = model.features(regions, mask)
+        read = model.fuse(features)[0] + absolute_positions * sinusoids(7, 32)
+        expected = model.language_model.get_encoder()(inputs_embeds=read).last_hidden_state
+        torch.testing.assert_close(model.encode(features, mask).hidden_states, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_frozen_means_frozen() -> None:

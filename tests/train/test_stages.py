@@ -144,6 +144,14 @@ def test_a_small_model_learns(tmp_path: Path) -> None:
     assert second < 2.6  # a uniform guess among 64 pieces costs 4.16
 
 
+def test_stage_three_starts_from_the_stated_mt5_or_a_fresh_one(experts: list[Path]) -> None:
+    of_stage_one = load_checkpoint(experts[0]).model.language_model.state_dict()["shared.weight"]
+    inherited, fresh = assemble(stage_three(experts)), assemble(stage_three(experts, language_model_from=None))
+    assert torch.equal(inherited.model.language_model.state_dict()["shared.weight"], of_stage_one)
+    assert not torch.equal(fresh.model.language_model.state_dict()["shared.weight"], of_stage_one)
+    assert fresh.tokenizer.get_vocab() == inherited.tokenizer.get_vocab()
+
+
 def test_an_expert_of_another_size_is_refused(experts: list[Path]) -> None:
     model = {**_MODEL, "backbone": {**_MODEL["backbone"], "embedding": 32}, "fusion": {}}
     with pytest.raises(BundleError, match=r"model\.backbone"):
