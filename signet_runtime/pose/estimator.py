@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,8 @@ from signet_runtime.errors import EngineError, InputError
 from signet_runtime.pose.rtmpose import MODES
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.video import Video
+
+logger = logging.getLogger("signet_runtime")
 
 ESTIMATORS = ("mediapipe", *(f"rtmpose-{mode}" for mode in MODES))
 CHOICES = ("auto", "mediapipe", "rtmpose", *ESTIMATORS[1:])
@@ -91,11 +93,10 @@ def _load_auto(trained_on: str, *, offline: bool, device: str, weights: Path | N
         estimator = _load(other, offline=offline, device=device, weights=weights)
     except EngineError as error:
         raise EngineError(f"no pose estimator can run: {trained_on}: {reason}; {other}: {error}") from error
-    print(
-        f"signet: the model was trained on {trained_on} keypoints, but {trained_on} cannot run here ({reason}); "
-        f"using {other} instead, results may suffer",
-        file=sys.stderr,
-    )
+    logger.warning(
+        "the model was trained on %s keypoints, but %s cannot run here (%s); using %s instead, results may suffer",
+        trained_on, trained_on, reason, other,
+    )  # fmt: skip
     return estimator
 
 

@@ -17,6 +17,7 @@ from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.config import DataConfig
 from signet_train.data.fingerspelling import SIGN_LANGUAGES
 from signet_train.data.words import held_out_words
+from signet_train.metrics import character_error_rate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -47,6 +48,17 @@ def test_a_word_alone_and_in_a_batch_of_8(translator: Translator) -> None:
         length = len(clip["body"])
         np.testing.assert_allclose(alone.hidden_states[0], together.hidden_states[i, :length], atol=1e-5, rtol=0)
         assert translator.decoder.generate(alone) == [tokens[i]]
+
+
+def test_every_alphabet_is_read(translator: Translator) -> None:
+    """The README's table is `benchmarks/spelling.py`'s; this is its smoke alarm: other words, fewer of them."""
+    rates = {}
+    for sign_language in SIGN_LANGUAGES:
+        sequences, texts = held_out_words(sign_language, 25, DataConfig(sign_languages=(), max_letters=6), seed=5)
+        read = [translation.text for translation in translator.translate_poses(sequences)]
+        rates[sign_language] = character_error_rate(texts, read)
+    assert np.mean(list(rates.values())) <= 0.05, rates
+    assert max(rates.values()) <= 0.10, rates
 
 
 def test_the_router_uses_two_of_three_experts(translator: Translator) -> None:
