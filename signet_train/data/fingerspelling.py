@@ -37,7 +37,7 @@ WORD_LISTS = {
 # The one-handed alphabets of Latin letters; ise's signer is left-handed.
 SIGN_LANGUAGES = tuple(WORD_LISTS)
 
-# Frames a second at which words are recorded. A model with a slower clock sees every so manieth of them.
+# Frames a second at which words are recorded; a model with a slower clock sees some of them.
 CAMERA_FPS = 25.0
 
 # Of a redrawn clip every second frame is read: words are signed about twice as fast as single letters.

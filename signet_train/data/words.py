@@ -47,7 +47,7 @@ class WordStream:
         pace = Pace(rng.uniform(1.4, 2.4), rng.uniform(0.08, 0.24), bool(rng.random() < 0.5))
         redrawn = self.config.redrawn if self.config.redrawn and rng.random() < 0.5 else None
         recorded = spell(word, sign_language, pace, CAMERA_FPS, redrawn)
-        # The model's clock strikes anywhere between two of its ticks, not at the start of a word.
+        # A word begins anywhere between two ticks of the model's clock.
         late = rng.integers(min(len(recorded), math.ceil(CAMERA_FPS / self.config.frame_rate)))
         return recorded.take(np.arange(late, len(recorded))).resample(self.config.frame_rate)
 
