@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from signet_runtime import Translator
 from signet_train.data.drawing import draw_word
-from signet_train.data.fingerspelling import CAMERA_FPS, SIGN_LANGUAGES, Pace, spell, words
+from signet_train.data.fingerspelling import SIGN_LANGUAGES, Pace, spell, words
 from signet_train.metrics import character_error_rate
 
 _BATCH = 20
@@ -26,7 +26,7 @@ _BATCH = 20
 
 def read_keypoints(translator: Translator, chosen: list[str], sign_language: str) -> list[str]:
     """What the bundle reads from the recorded letters, joined."""
-    clips = [spell(word, sign_language, Pace(), CAMERA_FPS) for word in chosen]
+    clips = [spell(word, sign_language, Pace()) for word in chosen]
     batches = [clips[i : i + _BATCH] for i in range(0, len(clips), _BATCH)]
     return [translation.text for batch in batches for translation in translator.translate_poses(batch)]
 

@@ -104,8 +104,8 @@ class TrainConfig(_Strict):
     router_lr: float = 8e-4
     min_lr: float = 1e-7
     warmup: int = 0
-    # Steps for which the router stands still, so that the mT5 learns to read every expert. Without them it is
-    # drawn to the one expert that its inherited mT5 can read already, and never leaves it.
+    # Steps for which the router stands still, so that the mT5 learns to read every expert. Without them a router
+    # is drawn to the one expert that an inherited mT5 can read already, and never leaves it.
     router_warmup: int = 0
     weight_decay: float = 1e-4
     label_smoothing: float = 0.2

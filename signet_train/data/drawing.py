@@ -31,5 +31,5 @@ def draw_word(path: Path, word: str, sign_language: str) -> None:
     Raises:
         InputError: the alphabet lacks a letter of the word.
     """
-    points, scores = join_word(word, sign_language, load_landmarks, Pace(), CAMERA_FPS)
+    points, scores = join_word(word, sign_language, load_landmarks, Pace())
     write_video(path, draw_frames(points, scores), CAMERA_FPS)

@@ -221,20 +221,20 @@ def _dip(num_points: int) -> np.ndarray:
 
 
 def join_word(
-    word: str, sign_language: str, load: Callable[[str, str], Clip], pace: Pace, fps: float
+    word: str, sign_language: str, load: Callable[[str, str], Clip], pace: Pace
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A word's clips, each as ``load(sign_language, letters)`` gives it, joined: points and scores at ``fps``."""
+    """A word's clips, each as ``load(sign_language, letters)`` gives it, joined: points and scores at `CAMERA_FPS`."""
     letters = split_letters(word, sign_language)
     clips = [load(sign_language, part) for part in letters]
-    return join(clips, pace, fps, [a == b for a, b in itertools.pairwise(letters)])
+    return join(clips, pace, CAMERA_FPS, [a == b for a, b in itertools.pairwise(letters)])
 
 
-def spell(word: str, sign_language: str, pace: Pace, fps: float, redrawn: Path | None = None) -> PoseSequence:
+def spell(word: str, sign_language: str, pace: Pace, redrawn: Path | None = None) -> PoseSequence:
     """A word as a pose sequence; with ``redrawn``, from the clips that went through drawing and estimator."""
 
     def load(sign_language: str, letters: str) -> Clip:
         again = load_redrawn(redrawn, sign_language, letters) if redrawn else None
         return again or load_keypoints(sign_language, letters)
 
-    points, scores = join_word(word, sign_language, load, pace, fps)
-    return PoseSequence(points, scores, fps, (500, 500), f"spoken-to-signed/{sign_language}")
+    points, scores = join_word(word, sign_language, load, pace)
+    return PoseSequence(points, scores, CAMERA_FPS, (500, 500), f"spoken-to-signed/{sign_language}")

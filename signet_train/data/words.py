@@ -46,7 +46,7 @@ class WordStream:
     def _sign(self, word: str, sign_language: str, rng: np.random.Generator) -> PoseSequence:
         pace = Pace(rng.uniform(1.4, 2.4), rng.uniform(0.08, 0.24), bool(rng.random() < 0.5))
         redrawn = self.config.redrawn if self.config.redrawn and rng.random() < 0.5 else None
-        recorded = spell(word, sign_language, pace, CAMERA_FPS, redrawn)
+        recorded = spell(word, sign_language, pace, redrawn)
         # A word begins anywhere between two ticks of the model's clock.
         late = rng.integers(min(len(recorded), math.ceil(CAMERA_FPS / self.config.frame_rate)))
         return recorded.take(np.arange(late, len(recorded))).resample(self.config.frame_rate)
@@ -71,5 +71,5 @@ def held_out_words(
     """Real words that no training saw, as they were recorded: no augmentation, the default pace."""
     listed = words(sign_language, held_out=True, max_letters=config.max_letters)
     chosen = np.random.default_rng(seed).choice(listed, size=count, replace=False).tolist()
-    recorded = [spell(w, sign_language, Pace(), CAMERA_FPS) for w in chosen]
+    recorded = [spell(w, sign_language, Pace()) for w in chosen]
     return [sequence.resample(config.frame_rate) for sequence in recorded], chosen

@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
+from signet_runtime.pose.sequence import PoseSequence
 from signet_train.config import DataConfig
+from signet_train.data import words as stream_module
 from signet_train.data.augment import augment
 from signet_train.data.fingerspelling import (
+    CAMERA_FPS,
     NUM_LANDMARKS,
     SIGN_LANGUAGES,
     Clip,
@@ -84,6 +87,18 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     assert WordStream(config, seed=6).batch(7)[1] != words_a
 
 
+def test_training_words_begin_anywhere_between_two_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.tile(np.arange(50, dtype=np.float32)[:, None, None], (1, 133, 2))  # every coordinate: which frame
+    recorded = PoseSequence(frames, np.ones((50, 133), np.float32), CAMERA_FPS, (500, 500), "camera")
+    monkeypatch.setattr(stream_module, "spell", lambda *_: recorded)
+    monkeypatch.setattr(stream_module, "augment", lambda sequence, _: sequence)
+    sequences, _ = WordStream(DataConfig(sign_languages=("ase",), letters_per_batch=200), seed=0).batch(0)
+    assert {s.fps for s in sequences} == {6.25}
+    assert {float(s.keypoints[0, 0, 0]) for s in sequences} == {0, 1, 2, 3}
+    for sequence in sequences:
+        np.testing.assert_array_equal(np.diff(sequence.keypoints[:, 0, 0]), 4)
+
+
 def test_random_strings_double_letters_more_often_than_words_do() -> None:
     config = DataConfig(sign_languages=("ase",), curriculum=(0, 0, 10), letters_per_batch=2000)  # three letters
     _, drawn = WordStream(config, seed=0).batch(0)
@@ -145,11 +160,11 @@ def test_landmarks_and_keypoints_tell_the_same_story() -> None:
 
 
 def test_augmentation_keeps_the_word_and_changes_the_rest() -> None:
-    sequence = spell("wal", "gsg", Pace(), 12.5)
+    sequence = spell("wal", "gsg", Pace())
     variants = [augment(sequence, np.random.default_rng(seed)) for seed in range(20)]
     assert any(len(v) < len(sequence) for v in variants)
     assert any((v.scores[:, 112] == 0).sum() > (sequence.scores[:, 112] == 0).sum() for v in variants)
     full = next(v for v in variants if len(v) == len(sequence))
     distance = np.linalg.norm(full.keypoints - sequence.keypoints, axis=-1)
     assert 0 < np.median(distance) < 0.2
-    np.testing.assert_array_equal(sequence.keypoints, spell("wal", "gsg", Pace(), 12.5).keypoints)  # input untouched
+    np.testing.assert_array_equal(sequence.keypoints, spell("wal", "gsg", Pace()).keypoints)  # input untouched
