@@ -1,0 +1,1 @@
+"""The commands of signet-train, one group a file."""

@@ -1,0 +1,131 @@
+"""The one table that every stage reads: a row a sample, as Parquet or JSON lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from signet_runtime.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Row:
+    """One sample.
+
+    Attributes:
+        id: unique in its manifest, and safe as a file name.
+        split: ``train``, ``dev``, ``test``, or a name of one's own.
+        poses: where the keypoints lie: a file that `signet_runtime.pose.files.read_keypoints` reads, relative to
+            the manifest's directory or absolute; or ``spell://…`` (see `signet_train.data.spelling`).
+        text: the sentence, the target of translation.
+        language: of the text, BCP 47 (``de``, ``zh``).
+        sign_language: ISO 639-3 (``gsg``, ``csl``, ``ase``, ``bfi``).
+        video: the recording, or a directory of its frames; relative to the manifest's directory or absolute.
+        fps: frames a second of a directory of frames; a video file knows its own.
+        start, end: seconds in ``video`` that the sample takes; None for all of it. ``poses`` holds no more than that.
+        signer: who signs, where the corpus says.
+        gloss: the signs' labels, the target of recognition.
+    """
+
+    id: str
+    split: str
+    poses: str
+    text: str
+    language: str
+    sign_language: str
+    video: str | None = None
+    fps: float | None = None
+    start: float | None = None
+    end: float | None = None
+    signer: str | None = None
+    gloss: str | None = None
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Manifest:
+    """Rows, and the directory that their relative paths start from."""
+
+    rows: list[Row]
+    root: Path
+
+    def split(self, name: str) -> list[Row]:
+        """The rows of one split, in the manifest's order."""
+        return [row for row in self.rows if row.split == name]
+
+
+_ROWS = TypeAdapter(list[Row])
+_SCHEMA = pa.schema(
+    [(f.name, pa.float64() if f.name in ("fps", "start", "end") else pa.string()) for f in dataclasses.fields(Row)]
+)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``.parquet`` or ``.jsonl``.
+
+    Raises:
+        InputError: no such file, another suffix, damaged, or a row that is not a `Row` (named by its number).
+    """
+    try:
+        if path.suffix == ".parquet":
+            records = pq.read_table(path).to_pylist()
+        elif path.suffix == ".jsonl":
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
+        return Manifest(_ROWS.validate_python(records), path.resolve().parent)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such manifest; `signet-train manifest` makes one") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        number, *field = first["loc"]
+        raise InputError(f"{path}: row {int(number) + 1}: {'.'.join(map(str, field))}: {first['msg']}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: not a manifest, or a damaged one ({str(error).splitlines()[0]})") from error
+
+
+def write_manifest(path: Path, rows: Iterable[Row]) -> None:
+    """Write ``.parquet`` or ``.jsonl``, whole or not at all.
+
+    Raises:
+        InputError: another suffix, or the file cannot be written.
+    """
+    records = [dataclasses.asdict(row) for row in rows]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
+        elif path.suffix == ".jsonl":
+            lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        else:
+            raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifests(paths: Sequence[Path]) -> list[Manifest]:
+    """Several manifests as one corpus (the paper's BSL expert combines three).
+
+    Raises:
+        InputError: as `read_manifest`; or an id that occurs twice, in one manifest or in two.
+    """
+    manifests = [read_manifest(path) for path in paths]
+    seen: dict[str, Path] = {}
+    for path, manifest in zip(paths, manifests, strict=True):
+        for row in manifest.rows:
+            if row.id in seen:
+                raise InputError(f"{path}: the id {row.id!r} occurs twice ({seen[row.id]} has it already)")
+            seen[row.id] = path
+    return manifests
