@@ -11,7 +11,6 @@ from signet_export.verify import Parity, verify
 from signet_runtime.bundle import Bundle, Engine, Expert, Generation, Manifest, Routing, new_bundle, write_manifest
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint
-from signet_train.data.collate import MAX_FRAMES
 
 _MADE_WITH = ("signet-slt", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
@@ -43,8 +42,8 @@ def export_bundle(checkpoint: Checkpoint, path: Path, *, top_k: int | None = Non
         profile=checkpoint.experts[0].profile,
         pose_estimator=card.pose_estimator,
         frame_rate=config.data.frame_rate,
-        max_frames=MAX_FRAMES,
-        generation=Generation(num_beams=4, max_new_tokens=card.max_new_tokens),
+        max_frames=config.data.max_frames,
+        generation=Generation(num_beams=card.num_beams, max_new_tokens=card.max_new_tokens),
         engines=[
             Engine(
                 kind="onnx",

@@ -84,7 +84,7 @@ def verify(
         )
     limit = bundle.manifest.generation.max_new_tokens
     for num_beams in beams:
-        tokens = model.generate(padded, mask, num_beams=num_beams, max_new_tokens=limit)
+        tokens = model.generate(model.features(padded, mask), mask, num_beams, limit)
         special = {model.language_model.config.pad_token_id, model.language_model.config.eos_token_id}
         wanted = [[t for t in row if t not in special] for row in tokens.tolist()]
         if decoder.generate(encoded, num_beams) != wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,13 @@ UNKNOWN_FRAME_RATE = 25.0
 # How much of a file's stated duration may be missing before we call it cut off (s): containers round, and
 # some count the last frame's duration twice.
 _DURATION_SLACK = 0.5
+
+# Containers round the times of their frames to milliseconds: a frame this little before a boundary is on it (s).
+INSTANT = 1e-3
+
+# How far before a stretch its key frame is looked for (s): files are indexed in the order of decoding, and a frame
+# may be shown some frames later than that.
+_SEEK_LEAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,13 @@ class Video:
         frame_rate: give frames on a clock of this rate where the video is faster: at every tick the frame
             nearest in time, by the file's timestamps, so that a variable frame rate keeps its timing (a
             gap repeats a frame). None, or a video that is not faster: every frame as it is.
+        start: leave out what is shown before this time, in seconds since the first frame; the file is entered
+            near it where its format allows. The clock of ``frame_rate`` then starts at the first frame that is left.
+        end: leave out what is shown from this time on. Both None: the whole video.
 
     Raises:
-        InputError: no such file, a directory, not a video, no picture in it, or no frame can be decoded.
+        InputError: no such file, a directory, not a video, no picture in it, no frame can be decoded, or
+            there is none from ``start`` to ``end``.
             Iterating raises it too when the file turns out to be cut off or damaged further on: what was
             read so far is not the whole video, and nothing should be concluded from it. (MPEG transport
             streams and live recordings do not state their length: there only damaged data is noticed.)
@@ -60,8 +72,16 @@ class Video:
 
     info: VideoInfo
 
-    def __init__(self, path: str | Path, frame_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        frame_rate: float | None = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> None:
         self._path = Path(path)
+        begin, until = check_stretch(self._path, start, end)
         self._container = _open(self._path)
         try:
             stream = _video_stream(self._container, self._path)
@@ -72,13 +92,21 @@ class Video:
             fps = _frame_rate(stream)
             duration = _duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
             num_frames = stream.frames or (round(duration * fps) if duration else None)
+            width, height = first[0].width, first[0].height
+            size = (height, width) if _quarter_turns(first[0]) % 2 else (width, height)
+            if start is not None or end is not None:
+                frames = _cut(self._enter(stream, first, frames, begin), begin, until)
+                first = next(frames, None)
+                if first is None:
+                    raise empty_stretch(self._path, begin, until, duration)
+                duration = max(min(until, duration or until) - begin, 1 / fps)
+                duration = duration if math.isfinite(duration) else None
+                num_frames = round(duration * fps) if duration else None
             self._frames = _prepend(first, frames)
             if frame_rate is not None and fps > frame_rate:
                 self._frames = _sample(self._frames, frame_rate, fps)
                 num_frames = max(1, round(duration * frame_rate)) if duration else None
                 fps = frame_rate
-            width, height = first[0].width, first[0].height
-            size = (height, width) if _quarter_turns(first[0]) % 2 else (width, height)
             self.info = VideoInfo(fps, size, num_frames)
         except BaseException:
             self._container.close()
@@ -98,18 +126,45 @@ class Video:
             turns = _quarter_turns(frame)
             yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
-    def _decode(self, stream: VideoStream) -> Iterator[tuple[VideoFrame, float]]:
-        """Decoded frames with their time in seconds since the first one."""
+    def _enter(
+        self,
+        stream: VideoStream,
+        first: tuple[VideoFrame, float],
+        rest: Iterator[tuple[VideoFrame, float]],
+        seconds: float,
+    ) -> Iterator[tuple[VideoFrame, float]]:
+        """Decoded frames from a key frame before ``seconds`` on, or from the front where no seek leads there."""
+        import av
+
+        start = first[0].time
+        if seconds <= _SEEK_LEAD or start is None or stream.time_base is None:
+            return _prepend(first, rest)
+        try:
+            self._container.seek(int((start + seconds - _SEEK_LEAD) / stream.time_base), stream=stream)
+            frames = self._decode(stream, start)
+            landed = next(frames, None)
+            if landed is not None and landed[1] <= seconds:
+                return _prepend(landed, frames)
+        except (av.FFmpegError, InputError):
+            pass
+        # Without an index a seek may end past the key frame, or nowhere: reading it all finds the frames, or what is
+        # wrong with the file.
+        self._container.close()
+        self._container = _open(self._path)
+        return self._decode(_video_stream(self._container, self._path))
+
+    def _decode(self, stream: VideoStream, start: float | None = None) -> Iterator[tuple[VideoFrame, float]]:
+        """Decoded frames with their time in seconds since the first one, whose own is ``start`` after a seek."""
         import av
 
         num_packets = num_frames = 0
-        start: float | None = None
+        from_the_front = start is None
         seconds = end = 0.0
         fps = _frame_rate(stream)
         try:
             for packet in self._container.demux(stream):
                 if packet.is_corrupt:
-                    raise self._cut_off(num_frames, seconds)
+                    raise self._cut_off(num_frames if from_the_front else None, seconds)
                 if packet.size:
                     num_packets += 1
                     if packet.pts is not None and packet.time_base is not None:
@@ -121,17 +176,34 @@ class Video:
                     num_frames += 1
                     yield frame, seconds
         except (av.FFmpegError, OSError) as error:
-            raise self._cut_off(num_frames, seconds) from error
-        if num_frames and _is_short(self._container, stream, num_packets, end):
-            raise self._cut_off(num_frames, seconds)
+            raise self._cut_off(num_frames if from_the_front else None, seconds) from error
+        if num_frames and _is_short(self._container, stream, num_packets if from_the_front else None, end):
+            raise self._cut_off(num_frames if from_the_front else None, seconds)
 
-    def _cut_off(self, num_frames: int, seconds: float) -> InputError:
+    def _cut_off(self, num_frames: int | None, seconds: float) -> InputError:
         if num_frames == 0:
             return InputError(f"{self._path}: not one frame can be decoded; the file is damaged or cut off")
-        return InputError(
-            f"{self._path}: cut off or damaged after {num_frames} frames ({seconds:.1f} s); "
-            "get the whole file, or cut a readable part out of it with ffmpeg"
-        )
+        where = f"at {seconds:.1f} s" if num_frames is None else f"after {num_frames} frames ({seconds:.1f} s)"
+        advice = "get the whole file, or cut a readable part out of it with ffmpeg"
+        return InputError(f"{self._path}: cut off or damaged {where}; {advice}")
+
+
+def check_stretch(path: Path, start: float | None, end: float | None) -> tuple[float, float]:
+    """Where a stretch of a recording begins and ends (s), 0 and infinity where it is not said.
+
+    Raises:
+        InputError: it begins before the recording, or ends before it begins.
+    """
+    begin, until = 0.0 if start is None else start, math.inf if end is None else end
+    if not 0 <= begin < until or begin == math.inf:
+        raise InputError(f"{path}: no stretch runs from {begin:g} to {until:g} s; start is at least 0, end is later")
+    return begin, until
+
+
+def empty_stretch(path: Path, begin: float, until: float, duration: float | None) -> InputError:
+    """What to say when a recording, ``duration`` seconds long, has no frame there."""
+    stretch = f"from {begin:g} s on" if until == math.inf else f"from {begin:g} to {until:g} s"
+    return InputError(f"{path}: no frames {stretch}{f'; it is {duration:.1f} s long' if duration else ''}")
 
 
 def _open(path: Path) -> av.container.InputContainer:
@@ -186,9 +258,12 @@ def _duration(container: av.container.InputContainer, stream: VideoStream) -> fl
     return None
 
 
-def _is_short(container: av.container.InputContainer, stream: VideoStream, num_packets: int, end: float) -> bool:
-    """Whether fewer frames came than the file states (FFmpeg ends quietly where the bytes end)."""
-    if "mp4" in container.format.name and stream.frames:
+def _is_short(container: av.container.InputContainer, stream: VideoStream, num_packets: int | None, end: float) -> bool:
+    """Whether the frames end before the file states (FFmpeg ends quietly where the bytes end).
+
+    ``num_packets`` is None when it was not read from the front.
+    """
+    if "mp4" in container.format.name and stream.frames and num_packets is not None:
         return num_packets < stream.frames  # its index lists every frame
     duration = _duration(container, stream)
     if duration is None:
@@ -207,6 +282,17 @@ def _prepend(
 ) -> Iterator[tuple[VideoFrame, float]]:
     yield first
     yield from rest
+
+
+def _cut(frames: Iterator[tuple[VideoFrame, float]], start: float, end: float) -> Iterator[tuple[VideoFrame, float]]:
+    """The frames shown from ``start`` until before ``end``, their times now since the first of them."""
+    first: float | None = None
+    for frame, seconds in frames:
+        if seconds >= end - INSTANT:
+            return
+        if seconds >= start - INSTANT:
+            first = seconds if first is None else first
+            yield frame, seconds - first
 
 
 def _sample(

@@ -4,7 +4,7 @@ config.json            the resolved TrainConfig
 experts/<i>/           config.json (ExpertCard), model.safetensors
 fusion.safetensors     adapters, aggregation, router (absent in Stage I)
 language_model/        mT5 and tokenizer, as transformers saves them
-training_state.pt      optimiser, step and random state, for an exact resume (loaded with weights_only)
+training_state.pt      optimiser and step, for an exact resume (loaded with weights_only)
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, T5Tokenizer
+from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, InputError
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.model.signet import Signet
 
@@ -50,10 +50,39 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | None = None) -> None:
-    """Write to a sibling and rename: a checkpoint exists whole or not at all; an older one is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
-    shutil.rmtree(new, ignore_errors=True)
+    """Write to a sibling and rename: a checkpoint exists whole or not at all; an older one is replaced.
+
+    Raises:
+        InputError: it cannot be written (disk full, no permission); the older one is still there.
+    """
+    new, old = path.with_name(f".{path.name}.new"), _replaced(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(new, ignore_errors=True)
+        _write(new, checkpoint, state)
+        settle(path)
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise InputError(f"{path}: cannot write the checkpoint ({error})") from error
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def settle(path: Path) -> None:
+    """Bring back the older checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
+    old = _replaced(path)
+    if not path.exists() and old.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(new: Path, checkpoint: Checkpoint, state: dict[str, Any] | None) -> None:
     model = checkpoint.model
     for i, (card, expert) in enumerate(zip(checkpoint.experts, model.experts, strict=True)):
         directory = new / "experts" / str(i)
@@ -67,11 +96,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | 
     if state is not None:
         torch.save(state, new / "training_state.pt")
     (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2))
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -107,6 +131,43 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), cards, tokenizer, config)
 
 
+def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
+    """The card and the weights of a Stage I checkpoint's backbone, without its language model.
+
+    Raises:
+        BundleError: no checkpoint there, a damaged one, or one of several experts.
+    """
+    directory = path / "experts" / "0"
+    if not (directory / "config.json").is_file():
+        raise BundleError(
+            f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote"
+        )
+    if (path / "experts" / "1").exists():
+        raise BundleError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
+    try:
+        card = ExpertCard.model_validate_json((directory / "config.json").read_text())
+        return card, load_file(directory / "model.safetensors")
+    except (OSError, SafetensorError, ValidationError) as error:
+        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTrainedTokenizerBase]:
+    """An mT5 and its tokenizer: a directory that transformers wrote, or a name on the Hugging Face hub.
+
+    Raises:
+        BundleError: not there and not to be had, damaged, or no mT5.
+    """
+    try:
+        kind = AutoConfig.from_pretrained(source).model_type
+        if kind != "mt5":
+            raise BundleError(f"{source}: a {kind} model, where an mT5 is needed")
+        model = MT5ForConditionalGeneration.from_pretrained(source)
+        return model, T5Tokenizer.from_pretrained(source, legacy=False)
+    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{source}: no mT5 there, or it cannot be downloaded: {reason}") from error
+
+
 def load_training_state(path: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` was given.
 
@@ -116,4 +177,4 @@ def load_training_state(path: Path) -> dict[str, Any]:
     file = path / "training_state.pt"
     if not file.is_file():
         raise BundleError(f"{path}: carries no training state, so its run cannot be resumed")
-    return torch.load(file, weights_only=True)
+    return torch.load(file, weights_only=True, map_location="cpu")

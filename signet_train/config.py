@@ -65,18 +65,40 @@ class ModelConfig(_Strict):
 
 
 class DataConfig(_Strict):
-    """Spelled words from real signers' letter clips (`signet_train.data.fingerspelling`)."""
+    """Which samples, and what is done to them."""
 
-    sign_languages: tuple[str, ...]
-    # Letter clips of these signers are never shown, for a signer-independent figure.
-    held_out: tuple[str, ...] = ()
-    frame_rate: float = 6.25
-    max_letters: int = 8
-    letters_per_batch: int = 100  # so that short words come in larger batches
-    # Steps at which words grow to 2, 3, ... letters; past the last one, real words.
-    curriculum: tuple[int, ...] = ()
-    # Directory of letter clips that were drawn and read back by the pose estimator (`signet-train redraw`).
-    redrawn: Path | None = None
+    manifests: tuple[Path, ...]  # one corpus out of several, if need be
+    train: str = "train"  # the names of the splits
+    validation: str = "dev"
+    sign_languages: tuple[str, ...] = ()  # rows of these alone; empty: all
+    # The model's clock, in frames a second. None takes every recording as it is.
+    frame_rate: float | None = None
+    max_frames: int = 256  # of a longer clip: a random sorted subset in training, an even one otherwise
+    max_target_tokens: int = 50
+    noise: float = 0.01  # sigma on x and y of confident joints, in normalised units (Appendix B)
+    frame_drop: float = 0.15  # of the frames, at random (Appendix B)
+    # Other cameras, other hands, lost hands: for corpora of a single signer, which the paper has not.
+    vary_signer: bool = False
+    cache: Path | None = None  # Stages II and III: features that `signet-train cache` computed
+    workers: int = 4
+
+
+class OptimisationConfig(_Strict):
+    """Optimiser and schedule (Table 14)."""
+
+    epochs: int = 20
+    warmup_epochs: float = 0
+    batch_size: int = 8  # samples a process and forward pass
+    accumulation: int = 4  # forward passes a step
+    lr: float = 3e-4
+    min_lr: float = 1e-7
+    router_lr: float = 8e-4
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.2
+    clip_norm: float = 1.0
+    precision: Literal["no", "bf16"] = "no"
+    temperature: float = 0.07  # Stage II: where Eq. 9's learned temperature starts
+    save_every: int = 1000  # steps between two checkpoints, beside the one after every epoch
 
 
 class ModelCard(_Strict):
@@ -85,33 +107,30 @@ class ModelCard(_Strict):
     name: str = "signet"
     language: str = "und"  # of the text, BCP 47; "mul" for several
     notice: str | None = None  # shown to whoever uses the bundle
-    pose_estimator: str = "mediapipe"  # whose keypoints the training data are
+    pose_estimator: str = "rtmpose-performance"  # whose keypoints the training data are
+    num_beams: int = 4
     max_new_tokens: int = 100
 
 
 class TrainConfig(_Strict):
-    """Optimiser and schedule (Table 14)."""
+    """One run of one stage."""
 
-    stage: Literal["pretrain", "finetune"]
+    stage: Literal["pretrain", "align", "finetune"]
+    task: Literal["translate", "recognise"] = "translate"
     model: ModelConfig = ModelConfig()
     data: DataConfig
+    optimisation: OptimisationConfig = OptimisationConfig()
     card: ModelCard = ModelCard()
-    experts: tuple[Path, ...] = ()  # Stage III: the checkpoints whose frozen backbones are the experts
-    language_model_from: Path | None = None  # Stage III: the checkpoint whose mT5 is tuned further; None: a fresh one
-    steps: int
-    reuse: int = 1  # Stage III: how often each batch of the frozen experts' features is trained on
-    lr: float = 3e-4
-    router_lr: float = 8e-4
-    min_lr: float = 1e-7
-    warmup: int = 0
-    # Steps for which the router stands still, so that the mT5 learns to read every expert. Without them a router
-    # is drawn to the one expert that an inherited mT5 can read already, and never leaves it.
-    router_warmup: int = 0
-    weight_decay: float = 1e-4
-    label_smoothing: float = 0.2
-    clip_norm: float = 1.0
+    # A pretrained mT5, as a directory or a name on the Hugging Face hub: what Stage I starts from, and Stage II's
+    # frozen text encoder. None: Stage I starts from nothing, and Stage II's text encoder is the mT5 it starts from.
+    mt5: str | None = None
+    experts: tuple[Path, ...] = ()  # Stages II and III: the checkpoints whose frozen backbones are the experts
+    # Stages II and III: the checkpoint whose mT5 (and fusion, if it has one) the stage starts from. None: by the
+    # rule of Sec. 3.7, see `signet_train.stages.assemble`.
+    start_from: Path | None = None
+    train_experts: bool = False  # Stage III without fusion: the backbone learns too (Table 6)
+    tokenize: str | None = None  # sacrebleu's, for validation; None: by the text's language
     seed: int = 0
-    validate_every: int = 500
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -1,25 +1,36 @@
-"""A small SentencePiece vocabulary of its own for models that spell."""
+"""A small SentencePiece vocabulary of its own for a model that does not start from a pretrained mT5."""
 
 from __future__ import annotations
 
 import io
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import sentencepiece
 from transformers import T5Tokenizer
 
-from signet_train.data.fingerspelling import SIGN_LANGUAGES, lexicon
+from signet_runtime.errors import BundleError
 
 
-def build_character_tokenizer(directory: Path) -> T5Tokenizer:
-    """One piece per letter of the demo's alphabets, with mT5's ids: pad 0, end of sentence 1, unknown 2."""
-    letters = sorted({letter for language in SIGN_LANGUAGES for part in lexicon()[language] for letter in part})
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> T5Tokenizer:
+    """One piece per character of the texts, with mT5's ids: pad 0, end of sentence 1, unknown 2.
+
+    Raises:
+        BundleError: the texts have more characters than the model's vocabulary has room for.
+    """
+    characters = sorted({character for text in texts for character in text if not character.isspace()})
+    pieces = len(characters) + 4  # and pad, end, unknown, the word boundary
+    if pieces > vocab_size:
+        raise BundleError(
+            f"model.language_model.vocab_size is {vocab_size}, and the texts' characters make {pieces} pieces"
+        )
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(letters),
+        sentence_iterator=iter(characters),
         model_writer=model,
         model_type="char",
-        vocab_size=len(letters) + 4,  # and pad, end, unknown, the word boundary
+        vocab_size=pieces,
         character_coverage=1.0,
         normalization_rule_name="nfkc",
         pad_id=0,
@@ -28,7 +39,7 @@ def build_character_tokenizer(directory: Path) -> T5Tokenizer:
         bos_id=-1,
         minloglevel=2,
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / "spiece.model"
-    path.write_bytes(model.getvalue())
-    return T5Tokenizer(str(path), extra_ids=0, legacy=False)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "spiece.model")
+        path.write_bytes(model.getvalue())
+        return T5Tokenizer(str(path), extra_ids=0, legacy=False)

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from signet_runtime.errors import EngineError, InputError
+from signet_runtime.frames import FrameDirectory
 from signet_runtime.pose.rtmpose import MODES
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.video import Video
@@ -105,21 +106,30 @@ def extract_poses(
     estimator: PoseEstimator,
     *,
     frame_rate: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    fps: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
-    """Keypoints of the signer in a video file, read once and never held as a whole.
+    """Keypoints of the signer in a recording, read once and never held as a whole.
 
     Args:
-        path: the video.
+        path: the video, or a directory of its frames.
         estimator: from `load_estimator`.
-        frame_rate: see `Video`.
+        frame_rate, start, end: see `Video`.
+        fps: of a directory of frames; a video file knows its own.
         progress: called after every frame with the number of frames done and, where known, of all.
 
     Raises:
-        InputError: the file cannot be used (see `Video`), or nobody is found in any frame.
+        InputError: the recording cannot be used (see `Video` and `FrameDirectory`), or nobody is found in any frame.
     """
     keypoints, scores = [], []
-    with Video(path, frame_rate) as video:
+    recording: Video | FrameDirectory
+    if Path(path).is_dir():
+        recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
+    else:
+        recording = Video(path, frame_rate, start=start, end=end)
+    with recording as video:
         for points, confidence in estimator.estimate(video):
             keypoints.append(points)
             scores.append(confidence)

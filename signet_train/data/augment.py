@@ -1,4 +1,4 @@
-"""What varies between two people signing the same: speed aside, applied to a finished `PoseSequence`."""
+"""What varies between two recordings of the same: noise and lost frames (Appendix B), and the signer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,27 @@ from signet_runtime.pose.sequence import PoseSequence
 _HANDS = ((slice(91, 112), 9), (slice(112, 133), 10))  # a hand's keypoints and the body joint it hangs on
 
 
-def augment(sequence: PoseSequence, rng: np.random.Generator) -> PoseSequence:
-    """A random other camera, other hands, a noisy estimator (Appendix B: noise, 15% of frames dropped)."""
+def drop_frames(sequence: PoseSequence, fraction: float, rng: np.random.Generator) -> PoseSequence:
+    """Each frame is lost with probability ``fraction``; one at least remains."""
+    kept = np.flatnonzero(rng.random(len(sequence)) >= fraction)
+    return sequence.take(kept) if len(kept) else sequence.take(rng.integers(len(sequence), size=1))
+
+
+def add_noise(regions: dict[str, np.ndarray], sigma: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Gaussian noise on x and y of confident joints, in normalised units; arrays (T, J, 3).
+
+    Joints that the confidence filter zeroed stay (0, 0, 0): noise would tell the model that there is something.
+    """
+    noisy = {}
+    for name, region in regions.items():
+        noise = rng.normal(0, sigma, (*region.shape[:2], 2)).astype(np.float32)
+        xy = region[..., :2] + noise * (region[..., 2:] > 0)
+        noisy[name] = np.concatenate([xy, region[..., 2:]], axis=-1)
+    return noisy
+
+
+def vary_signer(sequence: PoseSequence, rng: np.random.Generator) -> PoseSequence:
+    """A random other camera, other hands, and an estimator that loses them at times."""
     points, scores = sequence.keypoints.copy(), sequence.scores.copy()
     for hand, wrist in _HANDS:
         root = points[:, hand.start : hand.start + 1]
@@ -23,14 +42,7 @@ def augment(sequence: PoseSequence, rng: np.random.Generator) -> PoseSequence:
         points[:, wrist] += move
     centre = points[:, 5:7].mean(axis=(0, 1))
     points = centre + (points - centre) @ _affine(rng, degrees=6, scale=0.12, shear=0.05)
-    points += rng.normal(0, 0.0015, points.shape)
-    scores = _lose_hands(scores, rng)
-    result = replace(sequence, keypoints=points.astype(np.float32), scores=scores)
-    if rng.random() < 0.5:
-        kept = np.flatnonzero(rng.random(len(result)) >= 0.15)
-        if len(kept) > 1:
-            result = result.take(kept)
-    return result
+    return replace(sequence, keypoints=points.astype(np.float32), scores=_lose_hands(scores, rng))
 
 
 def _affine(rng: np.random.Generator, degrees: float, scale: float, shear: float) -> np.ndarray:

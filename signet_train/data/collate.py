@@ -2,47 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
-from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions, sample_frames
-
-MAX_FRAMES = 256
+from signet_train.data.cache import CachedSample
+from signet_train.data.dataset import Sample
+from signet_train.data.order import Key
 
 
 class Batch(NamedTuple):
-    """regions: (B, T, J, 3) each; mask: (B, T) bool; labels: (B, L) int64, -100 where padded."""
+    """One padded batch; what the experts see, or what cached experts saw.
 
-    regions: dict[str, Tensor]
+    Attributes:
+        ids: of the B samples.
+        texts: their targets.
+        mask: (B, T) bool, True on real frames.
+        labels: (B, L) int64, -100 where padded.
+        regions: float32 (B, T, J, 3) each; empty when features are given.
+        features: float32 embeddings (B, N, T, E) and priors (B, N, D) of N frozen experts, or None.
+    """
+
+    ids: list[str]
+    texts: list[str]
     mask: Tensor
     labels: Tensor
+    regions: dict[str, Tensor]
+    features: tuple[Tensor, Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
-        return Batch({k: v.to(device) for k, v in self.regions.items()}, self.mask.to(device), self.labels.to(device))
+        """The tensors on another device."""
+        return self._replace(
+            mask=self.mask.to(device),
+            labels=self.labels.to(device),
+            regions={name: region.to(device) for name, region in self.regions.items()},
+            features=None if self.features is None else (self.features[0].to(device), self.features[1].to(device)),
+        )
 
 
-def pad_regions(sequences: Sequence[PoseSequence]) -> tuple[dict[str, Tensor], Tensor]:
-    """Regions of every sequence, zero-padded to the longest, and the mask of real frames."""
-    samples = [extract_regions(s.take(sample_frames(len(s), MAX_FRAMES))) for s in sequences]
-    lengths = torch.tensor([len(sample["body"]) for sample in samples])
-    mask = torch.arange(int(lengths.max())) < lengths[:, None]
-    regions = {}
-    for name, first in samples[0].items():
-        padded = np.zeros((len(samples), mask.shape[1], *first.shape[1:]), np.float32)
-        for row, sample in zip(padded, samples, strict=True):
-            row[: len(sample[name])] = sample[name]
-        regions[name] = torch.from_numpy(padded)
-    return regions, mask
+def pad(arrays: Sequence[np.ndarray], axis: int = 0) -> Tensor:
+    """Arrays that differ in the length of one axis, zero-padded to the longest and stacked."""
+    longest = max(array.shape[axis] for array in arrays)
+    shape = list(arrays[0].shape)
+    shape[axis] = longest
+    padded = np.zeros((len(arrays), *shape), np.float32)
+    for row, array in zip(padded, arrays, strict=True):
+        np.moveaxis(row, axis, 0)[: array.shape[axis]] = np.moveaxis(array, axis, 0)
+    return torch.from_numpy(padded)
 
 
-def collate(sequences: Sequence[PoseSequence], texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Batch:
-    """Pose sequences and their sentences as one batch."""
-    regions, mask = pad_regions(sequences)
-    tokens = tokenizer(list(texts), padding=True, return_tensors="pt")
-    return Batch(regions, mask, tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100))
+def pad_regions(samples: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, Tensor], Tensor]:
+    """Regions (T, J, 3) of every sample, padded, and the mask of real frames."""
+    regions = {name: pad([sample[name] for sample in samples]) for name in samples[0]}
+    return regions, _mask([len(sample["body"]) for sample in samples])
+
+
+def _mask(lengths: Sequence[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+
+
+class Collate:
+    """Samples with their tokenised targets as one batch; an object, so that worker processes can be given it."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_target_tokens: int):
+        self.tokenizer, self.max_target_tokens = tokenizer, max_target_tokens
+
+    def __call__(self, samples: Sequence[Sample] | Sequence[CachedSample]) -> Batch:
+        texts = [sample.text for sample in samples]
+        ids = [sample.id for sample in samples]
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_target_tokens, return_tensors="pt"
+        )
+        labels = tokens.input_ids.masked_fill(tokens.attention_mask == 0, -100)
+        seen = [sample for sample in samples if isinstance(sample, Sample)]
+        if seen:
+            regions, mask = pad_regions([sample.regions for sample in seen])
+            return Batch(ids, texts, mask, labels, regions)
+        cached = [sample for sample in samples if isinstance(sample, CachedSample)]
+        embeddings = pad([sample.embeddings for sample in cached], axis=1)
+        priors = torch.from_numpy(np.stack([sample.priors for sample in cached]))
+        mask = _mask([sample.embeddings.shape[1] for sample in cached])
+        return Batch(ids, texts, mask, labels, {}, (embeddings, priors))
+
+
+def load_batches(
+    dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
+) -> DataLoader:
+    """A loader over a `BatchOrder` or a list of batches, by ``workers`` processes (0: by this one)."""
+    return DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=workers)

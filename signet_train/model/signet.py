@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import MT5Config, MT5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -84,7 +83,7 @@ class Signet(nn.Module):
 
     Args:
         config: sizes; every expert has ``config.backbone``'s.
-        num_experts: N. With fusion, the experts are frozen: no gradients, BatchNorm always in eval.
+        num_experts: N. With fusion they get no gradients. An expert without gradients is frozen: always in eval.
     """
 
     def __init__(self, config: ModelConfig, num_experts: int):
@@ -100,8 +99,9 @@ class Signet(nn.Module):
 
     def train(self, mode: bool = True) -> Signet:
         super().train(mode)
-        if self.fusion is not None:
-            self.experts.eval()  # frozen includes the running statistics
+        for expert in self.experts:
+            if not any(p.requires_grad for p in expert.parameters()):
+                expert.eval()  # frozen includes the running statistics
         return self
 
     def features(self, regions: dict[str, Tensor], mask: Tensor) -> Features:
@@ -130,20 +130,19 @@ class Signet(nn.Module):
         """What the encoder engine computes."""
         return self.encode(self.features(regions, mask), mask)
 
-    def loss(self, features: Features, mask: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-        """Eq. 3 and 10 with label smoothing; labels (B, L) int64, -100 where padded."""
+    def logits(self, features: Features, mask: Tensor, labels: Tensor) -> Tensor:
+        """What the decoder expects at every target token, given those before; labels (B, L) int64 -> (B, L, V)."""
         states, _ = self.encode(features, mask)
-        logits = self.language_model(
+        return self.language_model(
             encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
             attention_mask=mask.long(),
-            labels=labels,
+            decoder_input_ids=self.language_model.prepare_decoder_input_ids_from_labels(labels),
         ).logits
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=label_smoothing)
 
     @torch.no_grad()
-    def generate(self, regions: dict[str, Tensor], mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
+    def generate(self, features: Features, mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
         """Token ids (B, L) by greedy or beam search, transformers' own."""
-        states, _ = self(regions, mask)
+        states, _ = self.encode(features, mask)
         tokens = self.language_model.generate(
             encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
             attention_mask=mask.long(),

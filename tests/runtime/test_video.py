@@ -1,7 +1,8 @@
-"""Any video is read frame by frame, upright and in time; anything else is one clear line."""
+"""Any video, or its frames in a directory, is read frame by frame, upright and in time; all else is one clear line."""
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from signet_runtime.errors import InputError
+from signet_runtime.frames import FrameDirectory
 from signet_runtime.video import Video
 
 SIZE = (64, 48)
@@ -28,12 +30,13 @@ def frame_image(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 def write_video(
     path: Path, frames: int = 30, rate: int = 30, size: tuple[int, int] = SIZE, *, codec: str = "libx264",
     times_ms: list[int] | None = None, rotation: int | None = None, options: dict[str, str] | None = None,
+    encoder: dict[str, str] | None = None,
 ) -> Path:  # fmt: skip
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=1000 if times_ms else rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         if codec == "libx264":
-            stream.options = {"preset": "ultrafast"}
+            stream.options = {"preset": "ultrafast", **(encoder or {})}
         if rotation is not None:
             stream.set_display_rotation(rotation)
         for index in range(frames):
@@ -50,8 +53,8 @@ def number_of(image: np.ndarray) -> int:
     return sum(1 << bit for bit in range(8) if cells[bit] > 128)
 
 
-def read(path: Path, frame_rate: float | None = None) -> tuple[Video, list[np.ndarray]]:
-    with Video(path, frame_rate) as video:
+def read(path: Path, frame_rate: float | None = None, **stretch: float | None) -> tuple[Video, list[np.ndarray]]:
+    with Video(path, frame_rate, **stretch) as video:
         return video, list(video)
 
 
@@ -198,3 +201,144 @@ def test_the_real_recordings_are_read_whole(shared_data):
     video, frames = read(shared_data / "lis_news_0.mp4")
     assert (video.info.fps, video.info.size, len(frames)) == (50, (720, 850), 126)
     assert len(read(shared_data / "lis_news_0.mp4", frame_rate=25)[1]) == 63
+
+
+def numbers(path: Path, frame_rate: float | None = None, **stretch: float | None) -> list[int]:
+    return [number_of(frame) for frame in read(path, frame_rate, **stretch)[1]]
+
+
+# Key frames every 30 frames, B-frames between: what cameras, editors and video sites write.
+FILM = {"preset": "veryfast", "g": "30", "bf": "3", "sc_threshold": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264"), ("a.webm", "libvpx"),
+     ("a.avi", "mpeg4"), ("a.ts", "mpeg2video"), ("a.mpg", "mpeg2video")],
+)  # fmt: skip
+def test_a_stretch_holds_the_frames_that_reading_everything_shows_then(tmp_path, name, codec):
+    path = write_video(tmp_path / name, 100, rate=25, codec=codec, encoder=FILM)
+    for first, last in ((0, 10), (29, 61), (60, 100), (99, 100)):
+        assert numbers(path, start=first / 25, end=last / 25) == list(range(first, last))
+    assert numbers(path, start=3.0) == list(range(75, 100))
+    assert numbers(path, end=0.4) == list(range(10))
+    assert numbers(path, start=2.0, end=1e9) == list(range(50, 100))  # annotations run over the end
+
+
+def test_neighbouring_stretches_share_no_frame_and_lose_none(tmp_path):
+    path = write_video(tmp_path / "a.mkv", 120, rate=30, encoder=FILM)  # its times are rounded to milliseconds
+    cuts = [0.0, 0.5, 0.7, 1 + 1 / 3, 2.0333, 3.0, 4.0]
+    parts = [numbers(path, start=start, end=end) for start, end in itertools.pairwise(cuts)]
+    assert list(itertools.chain(*parts)) == list(range(120))
+
+
+def test_only_the_neighbourhood_of_a_stretch_is_decoded(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 1500, rate=25, encoder=FILM)
+    decoded = []
+    decode = Video._decode
+
+    def counting(self, *arguments):
+        for frame in decode(self, *arguments):
+            decoded.append(frame)
+            yield frame
+
+    monkeypatch.setattr(Video, "_decode", counting)
+    assert numbers(path, start=50, end=51) == [n % 256 for n in range(1250, 1275)]
+    assert len(decoded) < 150
+
+
+def test_the_clock_of_a_stretch_starts_with_it(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 150, rate=50, encoder=FILM)
+    assert numbers(path, 10, start=1.1, end=2.1) == list(range(55, 105, 5))
+    for rate, start, end, count in ((None, 1.1, None, 95), (10, 1.1, 2.1, 10), (10, None, 9, 30)):
+        assert read(path, rate, start=start, end=end)[0].info.num_frames == count
+
+
+def test_a_stretch_that_is_none_or_beyond_the_end(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 60, rate=30)
+    for start, end in ((-1, None), (2, 1), (1, 1), (float("nan"), 1), (0, float("nan")), (float("inf"), None)):
+        with pytest.raises(InputError, match="no stretch"):
+            Video(path, start=start, end=end)
+    for start, end in ((2.0, None), (70, 80)):
+        with pytest.raises(InputError, match=f"no frames from {start:g}.*it is 2.0 s long") as error:
+            Video(path, start=start, end=end)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_damage_matters_where_it_is_read(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 250, rate=25, options={"movflags": "faststart"}, encoder=FILM)
+    truncate(path, 0.8)
+    assert numbers(path, start=1.2, end=2.2) == list(range(30, 55))
+    for start, end in ((2.0, 9.0), (9.0, 10.0)):
+        with pytest.raises(InputError, match="cut off or damaged"):
+            read(path, start=start, end=end)
+
+
+def write_frames(directory: Path, names: list[str], size: tuple[int, int] = SIZE) -> Path:
+    """One image for each name, with its position in the list as its number."""
+    directory.mkdir(exist_ok=True)
+    codecs = {"png": ("png", "rgb24"), "jpg": ("mjpeg", "yuvj444p"), "bmp": ("bmp", "bgr24"), "tif": ("tiff", "rgb24")}
+    for index, name in enumerate(names):
+        codec, pixels = codecs[name.split(".")[-1]]
+        with av.open(str(directory / name), "w", format="image2", options={"update": "1"}) as container:
+            stream = container.add_stream(codec, rate=1)
+            stream.width, stream.height, stream.pix_fmt = *size, pixels
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_image(index, size))))
+            container.mux(stream.encode())
+    return directory
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])
+def test_a_directory_of_frames_reads_like_their_video(tmp_path, suffix):
+    directory = write_frames(tmp_path / "Zwei Hände", [f"images{n:04}.{suffix}" for n in range(1, 21)])
+    (directory / "notes.txt").write_text("not an image")
+    with FrameDirectory(directory, 25) as frames:
+        assert (frames.info.fps, frames.info.size, frames.info.num_frames) == (25, SIZE, 20)
+        images = list(frames)
+    assert [number_of(image) for image in images] == list(range(20))
+    assert images[0].dtype == np.uint8 and images[0].shape == (48, 64, 3)
+    red, green, blue = images[0][5, 5].astype(int)
+    assert red > 200 and green < 50 and blue < 50
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    names = [f"frame{n}.png" for n in (1, 2, 9, 10, 11, 100)]
+    assert [number_of(image) for image in FrameDirectory(write_frames(tmp_path / "a", names), 25)] == list(range(6))
+    names = ["take1_9.png", "take1_10.png", "take2_1.png", "take10_1.png"]
+    assert [number_of(image) for image in FrameDirectory(write_frames(tmp_path / "b", names), 25)] == list(range(4))
+
+
+def test_a_directory_and_a_video_agree_on_stretch_and_clock(tmp_path):
+    video = write_video(tmp_path / "a.mp4", 60, rate=30)
+    directory = write_frames(tmp_path / "a", [f"{n:03}.png" for n in range(60)])
+    for rate, stretch in ((None, {"start": 0.5, "end": 1.1}), (10, {}), (7, {"start": 0.4}), (60, {"end": 0.1})):
+        with FrameDirectory(directory, 30, rate, **stretch) as frames:
+            assert frames.info.fps == (rate if rate and rate < 30 else 30)
+            found = [number_of(image) for image in frames]
+            assert len(found) == frames.info.num_frames
+        assert found == numbers(video, rate, **stretch)
+
+
+def test_directories_that_are_no_recording(tmp_path):
+    directory = write_frames(tmp_path / "a", ["1.png", "2.png", "3.png"])
+    for fps in (None, 0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="needs its frame rate"):
+            FrameDirectory(directory, fps)
+    with pytest.raises(InputError, match=r"no frames from 1 s on; it is 0\.1 s long"):
+        FrameDirectory(directory, 25, start=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        FrameDirectory(tmp_path / "empty", 25)
+    with pytest.raises(InputError, match="missing"):
+        FrameDirectory(tmp_path / "missing", 25)
+
+
+def test_a_frame_that_is_damaged_or_of_another_size_is_named(tmp_path):
+    directory = write_frames(tmp_path / "a", ["1.png", "2.png", "3.png"])
+    truncate(directory / "2.png", 0.5)
+    with pytest.raises(InputError, match=r"2\.png"):
+        list(FrameDirectory(directory, 25))
+    write_frames(directory, ["1.png", "2.png"])
+    write_frames(directory, ["3.png"], (32, 32))
+    with pytest.raises(InputError, match=r"3\.png: \(32, 32\) pixels"):
+        list(FrameDirectory(directory, 25))

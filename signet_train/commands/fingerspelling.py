@@ -1,0 +1,66 @@
+"""signet-train fingerspelling, redraw, draw: the demo's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".parquet or .jsonl")
+@click.option("--words", default=5000, show_default=True, help="Training words an alphabet.")
+@click.option("--max-letters", default=6, show_default=True, help="Words of up to this many letters.")
+@click.option(
+    "--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="What `signet-train redraw` wrote."
+)
+@click.option("--seed", default=0, show_default=True)
+def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None, seed: int) -> None:
+    r"""Make a corpus of spelled words in thirteen alphabets, from real signers' letter clips.
+
+    It is a manifest like that of any data set; two words in ten, by a hash of their letters, are in no training split.
+
+    \b
+    Example: signet-train fingerspelling --out data/fingerspelling.parquet --redrawn runs/redrawn
+    """
+    from signet_train.data.fingerspelling import SIGN_LANGUAGES
+    from signet_train.data.manifest import write_manifest
+    from signet_train.data.spelling import spelling_rows
+
+    clips = str(redrawn.resolve()) if redrawn else None
+    write_manifest(out, spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed))
+
+
+@click.command()
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the clips.")
+@click.argument("sign_languages", nargs=-1)
+def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
+    r"""Draw the letter clips of SIGN_LANGUAGES (all of the demo's if none is given) as an avatar, and read them
+    back with MediaPipe.
+
+    \b
+    Example: signet-train redraw --out runs/redrawn
+    """
+    from signet_runtime.pose.mediapipe import MediaPipeEstimator
+    from signet_train.data.fingerspelling import SIGN_LANGUAGES
+    from signet_train.data.redraw import redraw as run
+
+    unknown = set(sign_languages) - set(SIGN_LANGUAGES)
+    if unknown:
+        raise click.UsageError(f"no clips for {', '.join(sorted(unknown))}; there are: {' '.join(SIGN_LANGUAGES)}")
+    run(sign_languages or SIGN_LANGUAGES, MediaPipeEstimator(), out)
+
+
+@click.command()
+@click.argument("word")
+@click.option("--sign-language", required=True, help="Whose alphabet, as an ISO 639-3 code: ase, gsg, …")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .mp4 to write.")
+def draw(word: str, sign_language: str, out: Path) -> None:
+    r"""Draw WORD, spelled with a real signer's letters, as a video.
+
+    \b
+    Example: signet-train draw planet --sign-language ase --out planet.mp4
+    """
+    from signet_train.data.drawing import draw_word
+
+    draw_word(out, word, sign_language)

@@ -1,0 +1,116 @@
+"""signet-train pretrain, align, finetune, cache, parameters: what trains."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+_config = click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_out = click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the run."
+)
+_device = click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]"
+)
+_resume = click.option("--resume", is_flag=True, help="Go on from OUT/last, bit by bit as if never stopped.")
+_task = click.option(
+    "--task", type=click.Choice(["translate", "recognise"]), help="Targets: sentences, or glosses. [default: CONFIG's]"
+)
+_start_from = click.option(
+    "--start-from", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Checkpoint whose language model (and fusion) to start from, in place of the paper's rule (Sec. 3.7).",
+)  # fmt: skip
+
+
+def _run(config: Path, stage: str, out: Path, device: str | None, resume: bool, **changes: object) -> None:
+    from signet_runtime.errors import BundleError
+    from signet_train.config import load_config
+    from signet_train.stages.run import run_stage
+
+    logging.basicConfig(level=logging.INFO, format="signet-train: %(message)s")
+    loaded = load_config(config)
+    if loaded.stage != stage:
+        raise BundleError(f"{config}: its stage is {loaded.stage}; run it by `signet-train {loaded.stage}`")
+    given = {name: value for name, value in changes.items() if value is not None}
+    run_stage(loaded.model_copy(update=given), out, device, resume)
+
+
+@click.command()
+@_config
+@_out
+@_task
+@_device
+@_resume
+def pretrain(config: Path, out: Path, task: str | None, device: str | None, resume: bool) -> None:
+    r"""Stage I: train one expert, a backbone with its mT5, end to end.
+
+    \b
+    Example: signet-train pretrain signet_train/configs/csl_news/pretrain.toml --out runs/csl
+    Several GPUs: accelerate launch --multi_gpu -m signet_train.cli pretrain … (the batch grows with their number)
+    """
+    _run(config, "pretrain", out, device, resume, task=task)
+
+
+@click.command()
+@_config
+@_out
+@_start_from
+@_device
+@_resume
+def align(config: Path, out: Path, start_from: Path | None, device: str | None, resume: bool) -> None:
+    r"""Stage II: align fused frozen experts with text, for languages that no expert has seen.
+
+    \b
+    Example: signet-train align signet_train/configs/phoenix14t/align.toml --out runs/phoenix14t/align
+    """
+    _run(config, "align", out, device, resume, start_from=start_from)
+
+
+@click.command()
+@_config
+@_out
+@_task
+@_start_from
+@_device
+@_resume
+def finetune(
+    config: Path, out: Path, task: str | None, start_from: Path | None, device: str | None, resume: bool
+) -> None:
+    r"""Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
+
+    \b
+    Example: signet-train finetune signet_train/configs/phoenix14t/finetune.toml --out runs/phoenix14t/finetune
+    """
+    _run(config, "finetune", out, device, resume, task=task, start_from=start_from)
+
+
+@click.command()
+@_config
+@click.option("--views", default=1, show_default=True, help="Noisy views of every training sample; see below.")
+@click.option("--half", is_flag=True, help="Store float16: half the space, about three digits.")
+@_device
+def cache(config: Path, views: int, half: bool, device: str | None) -> None:
+    r"""Compute the frozen experts' features once, so that Stages II and III need not run them.
+
+    CONFIG is Stage II's or III's; its data.cache says where the features go, and training reads them from there.
+    A view is what one epoch of uncached training would see, noise and lost frames included; training goes through the
+    views in turn. One view means the same noise every epoch, as many views as epochs the same training as without a
+    cache. Stopped, it goes on where it was.
+
+    \b
+    Example: signet-train cache signet_train/configs/phoenix14t/finetune.toml --views 4
+    """
+    from signet_train.config import load_config
+    from signet_train.stages.caching import cache_features
+
+    cache_features(load_config(config), views, half, device)
+
+
+@click.command()
+def parameters() -> None:
+    """Count the paper-size model's parameters and print them next to the paper's Table 5."""
+    from signet_train.parameters import parameter_table
+
+    click.echo(parameter_table())

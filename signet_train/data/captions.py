@@ -1,0 +1,88 @@
+"""Caption and subtitle files, WebVTT and SubRip, as cues of plain text.
+
+FFmpeg reads both, but leaves out, without a word, whatever follows a damaged cue; here that is an error.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from signet_runtime.errors import InputError
+
+CAPTION_SUFFIXES = {".srt", ".vtt"}
+
+_TIME = r"(?:([0-9]+):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})"
+_TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
+_WORD_TIME = re.compile(r"<(?:[0-9]+:)?[0-9]{2}:[0-9]{2}\.[0-9]{3}>")
+_TAG = re.compile(rf"</?[A-Za-z][^<>]*>|{_WORD_TIME.pattern}|{{\\[^{{}}]*}}")
+_INVISIBLE = re.compile("[\u200b\u200e\u200f\ufeff]")  # zero-width space, direction marks, byte order mark
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """``text``, on one line, shown from ``start`` to ``end`` (seconds)."""
+
+    start: float
+    end: float
+    text: str
+
+
+def read_captions(path: Path) -> list[Cue]:
+    """The cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
+
+    Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\\an8}``) are removed and
+    entities (``&amp;``) resolved. Cues of the same times are one cue, as they are one picture on the screen. Cues
+    without text, or that last no time, are left out. Where words are timed within cues (YouTube's rolling captions)
+    each cue also repeats lines of the one before it: the repetition is left out.
+
+    Raises:
+        InputError: not readable, not UTF-8, not WebVTT, or the times of a cue are malformed (named by their line).
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: captions must be UTF-8 text; convert the file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if path.suffix == ".vtt" and not content.startswith("WEBVTT"):
+        raise InputError(f"{path}: line 1: not WebVTT, which starts with WEBVTT")
+    cues: list[tuple[float, float, list[str]]] = []
+    inside = False
+    for number, line in enumerate(content.split("\n"), 1):
+        if "-->" in line:
+            times = _TIMES.fullmatch(line)
+            if times is None:
+                raise InputError(f"{path}: line {number}: {line.strip()!r} is not a cue's start --> end")
+            cues.append((_seconds(times.groups()[:4]), _seconds(times.groups()[4:]), []))
+            inside = True
+        elif not line:
+            inside = False
+        elif inside:  # and not a header, a note, a style, or a cue's number
+            cues[-1][2].append(line)
+    return _plain(cues)
+
+
+def _seconds(groups: tuple[str | None, ...]) -> float:
+    hours, minutes, seconds, milliseconds = (int(group or 0) for group in groups)
+    return (((hours * 60 + minutes) * 60 + seconds) * 1000 + milliseconds) / 1000
+
+
+def _plain(cues: list[tuple[float, float, list[str]]]) -> list[Cue]:
+    rolling = any(_WORD_TIME.search(line) for *_, lines in cues for line in lines)
+    texts: dict[tuple[float, float], list[str]] = {}
+    shown: list[str] = []
+    for start, end, raw in cues:
+        lines = [line for line in map(_clean, raw) if line]
+        new = [line for line in lines if not (rolling and line in shown)]
+        shown = lines
+        text = " ".join(new)
+        if text and start < end and text not in texts.setdefault((start, end), []):
+            texts[start, end].append(text)
+    return [Cue(start, end, " ".join(parts)) for (start, end), parts in sorted(texts.items())]
+
+
+def _clean(line: str) -> str:
+    return " ".join(_INVISIBLE.sub("", html.unescape(_TAG.sub("", line))).split())

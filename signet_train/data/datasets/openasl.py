@@ -1,0 +1,83 @@
+"""OpenASL: sentences of American Sign Language (ASL) videos on YouTube, news and vlogs (Shi et al., 2022).
+
+From https://github.com/chevalierNoir/OpenASL (CC BY-NC-ND 4.0), whose scripts download the videos and cut and crop the
+clips, into directories of one's own choice anywhere below the root::
+
+    data/openasl-v1.0.tsv             or openasl-v1.0.tsv
+    raw-video/{yid}.mp4
+    video-clip/{vid}.mp4
+
+The columns are vid, yid, start, end (``00:00:05.333``), raw-text, tokenized-text, gloss, split (read in code that checks
+them, https://github.com/matteo270303/signworld; the file was too large to be had). The text is raw-text, as in Uni-Sign;
+the benchmarks' is its lower-case tokens. Whether ``"`` quotes fields could not be seen: a field that is quoted as in CSV
+is unquoted, and no other.
+
+The id is vid, ``{yid}-{start}-{end}``, as in Uni-Sign's pose archive. The video is the clip, whole; where there is none,
+but the raw video is there, that with its times. Rows without text are left out. Who signs is not published.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from signet_runtime.errors import InputError
+from signet_train.data.annotations import clip_id, find_file, read_table
+from signet_train.data.manifest import Row
+
+_COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
+_SPLITS = {"train": "train", "valid": "dev", "val": "dev", "dev": "dev", "test": "test"}
+_TIME = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+
+def read(root: Path) -> list[Row]:
+    """Rows of the three published splits, in the file's order.
+
+    Raises:
+        InputError: no table, or a broken line.
+    """
+    path = find_file(
+        root,
+        ["openasl-v1.0.tsv", "data/openasl-v1.0.tsv"],
+        "https://github.com/chevalierNoir/OpenASL has it in data/",
+    )
+    videos = {name: Path(directory, name) for directory, _, names in os.walk(root) for name in names}
+    rows = []
+    for where, line in read_table(path, _COLUMNS, "\t"):
+        clip, raw = clip_id(line["vid"], where), f"{clip_id(line['yid'], where)}.mp4"
+        start, end = (_seconds(line[column], f"{where}: {column}") for column in ("start", "end"))
+        if line["split"] not in _SPLITS:
+            raise InputError(f"{where}: split {line['split']!r} is none of {', '.join(_SPLITS)}")
+        text = " ".join(_unquoted(line["raw-text"]).split())
+        if not text:
+            continue
+        cut = f"{clip}.mp4" in videos or raw not in videos
+        rows.append(
+            Row(
+                id=clip,
+                split=_SPLITS[line["split"]],
+                poses=f"poses/{clip}.npz",
+                text=text,
+                language="en",
+                sign_language="ase",
+                video=str(videos.get(f"{clip}.mp4", root / "video-clip" / f"{clip}.mp4") if cut else videos[raw]),
+                start=None if cut else start,
+                end=None if cut else end,
+                gloss=_unquoted(line.get("gloss", "")).strip() or None,
+            )
+        )
+    return rows
+
+
+def _seconds(time: str, where: str) -> float:
+    match = _TIME.fullmatch(time)
+    if match is None:
+        raise InputError(f"{where}: {time!r} is not hours:minutes:seconds")
+    return round(int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]), 3)
+
+
+def _unquoted(field: str) -> str:
+    match = _QUOTED.fullmatch(field)
+    return match[1].replace('""', '"') if match else field

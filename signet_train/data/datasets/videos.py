@@ -1,0 +1,128 @@
+"""One's own recordings: a folder of videos, each with its sentence, in one of two layouts.
+
+With a table, ``metadata.csv``, as Hugging Face Datasets' video folders have it (UTF-8, commas, ``"`` quotes)::
+
+    metadata.csv
+    clips/0001.mp4
+    …
+
+Its columns ``file_name`` (relative to the folder) and ``text`` are needed; ``split``, ``language``, ``sign_language``,
+``signer``, ``gloss``, ``start``, ``end`` and ``id`` are as in a manifest's row (see `signet_train.data.manifest.Row`) and
+may be left out, or empty. Other columns are not read. ``start`` and ``end`` are seconds, for several sentences in one
+video.
+
+Without the table, a text file beside each video says what is signed in it, all of it::
+
+    train/0001.mp4
+    train/0001.txt
+    dev/…
+
+Where the table names no split, the first directory does if it is called train, dev (val, valid, validation) or test;
+else a tenth of the recordings each is dev and test, by a hash of the signer where that is known, or else of the file's
+name. The id is, where it is not given, the file's name with its directories (``train-0001``), and times if it has any.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from signet_runtime.errors import InputError
+from signet_train.data.annotations import clip_id, read_table
+from signet_train.data.manifest import Row
+from signet_train.data.splits import hash_split
+
+VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+
+_SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+
+
+def read(root: Path, language: str | None = None, sign_language: str | None = None) -> list[Row]:
+    """A row for each line of ``metadata.csv``, or for each video with a text file.
+
+    Args:
+        language: of the text (BCP 47), where the table does not say.
+        sign_language: as an ISO 639-3 code, where the table does not say.
+
+    Raises:
+        InputError: neither table nor videos, a broken line, a video without text, or nothing says the language.
+    """
+    default = {"language": language or "", "sign_language": sign_language or ""}
+    table = root / "metadata.csv"
+    if table.is_file():
+        lines = read_table(table, ("file_name", "text"), ",", quoted=True)
+        return [_row(root, where, {**default, **{k: v for k, v in line.items() if v.strip()}}) for where, line in lines]
+    rows = [
+        _row(root, str(path), {**default, "file_name": path.relative_to(root).as_posix(), "text": _sentence(path)})
+        for path in sorted(root.rglob("*"))
+        if path.suffix.lower() in VIDEO_SUFFIXES
+    ]
+    if not rows:
+        raise InputError(
+            f"{root}: no metadata.csv (file_name,text) and no videos there; "
+            "give the folder of the videos, with the table or with a .txt beside each"
+        )
+    return rows
+
+
+def _sentence(video: Path) -> str:
+    path = video.with_suffix(".txt")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; it should say what is signed in {video.name}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; convert the file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _row(root: Path, where: str, line: dict[str, str]) -> Row:
+    name = PurePosixPath(line.get("file_name", "").strip())
+    if not name.name or name.is_absolute() or ".." in name.parts:
+        raise InputError(f"{where}: file_name {str(name)!r} is not a file in the folder")
+    text = " ".join(line.get("text", "").split())
+    if not text:
+        raise InputError(f"{where}: no text; it should say what is signed in {name.name}")
+    for column, meaning in (("language", "of the text, as en or de"), ("sign_language", "ISO 639-3, as ase or gsg")):
+        if not line[column].strip():
+            raise InputError(
+                f"{where}: no {column} ({meaning}); add a column to metadata.csv, or give --{column.replace('_', '-')}"
+            )
+    start, end = (_seconds(line.get(column), f"{where}: {column}") for column in ("start", "end"))
+    if start is not None and end is not None and start >= end:
+        raise InputError(f"{where}: ends at {end} s, before it starts")
+    times = "" if start is None and end is None else f"-{1000 * (start or 0):.0f}-{1000 * end:.0f}" if end else f"-{1000 * (start or 0):.0f}"
+    clip = clip_id(line.get("id", "").strip() or "-".join(name.with_suffix("").parts) + times, where)
+    signer = line.get("signer", "").strip() or None
+    return Row(
+        id=clip,
+        split=_split(line.get("split", "").strip(), name, signer, where),
+        poses=f"poses/{clip}.npz",
+        text=text,
+        language=line["language"].strip(),
+        sign_language=line["sign_language"].strip(),
+        video=str(root / name),
+        start=start,
+        end=end,
+        signer=signer,
+        gloss=" ".join(line.get("gloss", "").split()) or None,
+    )
+
+
+def _seconds(value: str | None, where: str) -> float | None:
+    if not value or not value.strip():
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise InputError(f"{where}: {value!r} is not seconds") from None
+    if not 0 <= seconds < float("inf"):
+        raise InputError(f"{where}: {value!r} is not a time in a video")
+    return seconds
+
+
+def _split(given: str, name: PurePosixPath, signer: str | None, where: str) -> str:
+    if given:
+        return _SPLITS.get(given, given)
+    directory = name.parts[0] if len(name.parts) > 1 else ""
+    return _SPLITS.get(directory) or hash_split(signer or name.as_posix(), percent=10)

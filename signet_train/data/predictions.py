@@ -1,0 +1,150 @@
+"""What a model said next to what it should have said: files to score, ours and other people's."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from signet_runtime.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", coerce_numbers_to_str=True))
+class Prediction:
+    """One sentence: whose, what it should be, and what the model made of it (which may be nothing)."""
+
+    id: str
+    reference: str
+    hypothesis: str
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Prediction))
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ROW = TypeAdapter(Prediction)
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write JSON lines, whole or not at all.
+
+    Raises:
+        InputError: the name does not end in ``.jsonl``, or the file cannot be written.
+    """
+    if path.suffix != ".jsonl":
+        raise InputError(f"{path}: predictions are written as JSON lines: name the file ….jsonl")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+                for prediction in predictions:
+                    file.write(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def read_predictions(path: Path, references: Path | None = None) -> list[Prediction]:
+    """Read predictions that exist.
+
+    Args:
+        path: ``.jsonl`` (an object a line), ``.json`` (a list of objects), ``.csv`` or ``.tsv`` (with a header), each
+            with id, reference and hypothesis; what else they hold is left aside. Any other file is plain text, a
+            hypothesis a line, and needs ``references``.
+        references: plain text, a reference a line. Ids are then the numbers of the lines.
+
+    Raises:
+        InputError: a file is missing, damaged or empty, lacks a column, has an empty reference, or the two plain texts
+            differ in length; the line (of ``.json``, the row) is named.
+    """
+    tabular = path.suffix in (".jsonl", ".json", *_DELIMITERS)
+    if tabular and references is not None:
+        raise InputError(f"{path}: {path.suffix} files hold the references too: leave {references} out")
+    if not tabular and references is None:
+        raise InputError(f"{path}: plain text holds no references: give their file with --references")
+    records = _plain_text(path, references) if references else _READERS[path.suffix](path)
+    predictions = []
+    for where, record in records:
+        try:
+            prediction = _ROW.validate_python(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise InputError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+        if not prediction.reference.strip():
+            raise InputError(f"{where}: the reference is empty: leave the sentence out")
+        predictions.append(prediction)
+    if not predictions:
+        raise InputError(f"{path}: holds no predictions")
+    return predictions
+
+
+def _lines(path: Path) -> list[str]:
+    # Not `splitlines`: it also splits at the separators U+2028 and U+0085, which JSON and plain text may hold.
+    return [line.removesuffix("\n") for line in _text(path)]
+
+
+def _text(path: Path) -> Iterator[str]:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield from file
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; `signet-train evaluate` writes predictions") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            where = f"{path}: line {number}"
+            try:
+                yield where, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where}: not JSON ({error})") from None
+
+
+def _json(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        rows = json.loads("".join(_text(path)))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: must be a list of objects with {', '.join(_COLUMNS)}")
+    yield from ((f"{path}: row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _table(path: Path) -> Iterator[tuple[str, Any]]:
+    reader = csv.DictReader(_text(path), delimiter=_DELIMITERS[path.suffix], strict=True)
+    try:
+        if missing := [name for name in _COLUMNS if name not in (reader.fieldnames or ())]:
+            raise InputError(f"{path}: line 1: no column {missing[0]!r}; the header must name {', '.join(_COLUMNS)}")
+        for row in reader:
+            where = f"{path}: line {reader.line_num}"
+            if None in row or None in row.values():
+                raise InputError(f"{where}: more or fewer fields than the header; texts that hold one need quotes")
+            yield where, row
+    except csv.Error as error:
+        raise InputError(f"{path}: the row that starts in line {reader.line_num + 1}: {error}") from None
+
+
+def _plain_text(path: Path, references: Path) -> Iterator[tuple[str, Any]]:
+    ours, theirs = _lines(path), _lines(references)
+    if len(ours) != len(theirs):
+        raise InputError(f"{path} has {len(ours)} lines and {references} has {len(theirs)}: each needs one a sentence")
+    for number, (hypothesis, reference) in enumerate(zip(ours, theirs, strict=True), 1):
+        record = {"id": str(number), "reference": reference, "hypothesis": hypothesis}
+        yield f"{references}: line {number}", record
+
+
+_READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _table, ".tsv": _table}

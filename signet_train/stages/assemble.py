@@ -1,0 +1,173 @@
+"""The model a stage starts from: fresh, or put together from the checkpoints of earlier stages."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from transformers import MT5ForConditionalGeneration
+from transformers.models.mt5.modeling_mt5 import MT5Stack
+
+from signet_runtime.errors import BundleError
+from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5
+from signet_train.config import LanguageModelConfig, TrainConfig
+from signet_train.data.cache import digest
+from signet_train.data.dataset import Located, load_rows, target
+from signet_train.model.signet import Signet
+from signet_train.tokenizer import train_tokenizer
+
+_log = logging.getLogger(__name__)
+
+_UNSEEN = "csl"  # the expert whose language model a language starts from that no expert has seen (C.1)
+
+
+def new_expert(config: TrainConfig, rows: Sequence[Located], name: str) -> Checkpoint:
+    """Stage I's start: a fresh backbone, and ``config.mt5`` or a fresh mT5.
+
+    A fresh one gets a vocabulary of the characters of the whole corpus, whatever sign languages the expert learns, so
+    that experts of one corpus share it.
+
+    Raises:
+        BundleError: fusion is configured, which a single expert has not; or the mT5 is not of the configured size.
+    """
+    if config.model.fusion is not None:
+        raise BundleError("model.fusion: Stage I trains a single expert; leave the fusion section out")
+    torch.manual_seed(config.seed)
+    model = Signet(config.model, 1)
+    if config.mt5 is not None:
+        language_model, tokenizer = load_mt5(config.mt5)
+        put_language_model(model, language_model, config.mt5)
+    else:
+        everything = load_rows(config.data.model_copy(update={"sign_languages": ()}), config.data.train)
+        texts = (target(r.row, config.task) for r in everything)
+        tokenizer = train_tokenizer(texts, config.model.language_model.vocab_size)
+    card = ExpertCard(
+        name=name,
+        sign_languages=tuple(sorted({r.row.sign_language for r in rows})),
+        corpus=" + ".join(path.stem for path in config.data.manifests),
+        source="signet-train pretrain",
+        backbone=config.model.backbone,
+    )
+    return Checkpoint(model, [card], tokenizer, config)
+
+
+def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
+    """Stage II's and III's start: frozen experts, fusion, and a language model by the rule of Sec. 3.7.
+
+    ``config.start_from`` overrides the rule: a checkpoint whose language model is taken, and whose fusion if it has
+    one. Without it, a language that an expert has seen takes that expert's language model and needs no Stage II; one
+    that none has seen takes, in Stage II, the Chinese expert's (C.1), or the first where there is none.
+
+    Raises:
+        BundleError: experts that do not fit the configuration or one another, or the rule asks for another stage.
+    """
+    if not config.experts or (config.model.fusion is None and (len(config.experts) > 1 or config.stage == "align")):
+        raise BundleError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
+    torch.manual_seed(config.seed)
+    model = Signet(config.model, len(config.experts))
+    cards = load_experts(model, config.experts)
+    source = config.start_from or language_model_by_rule(config, cards, {r.row.sign_language for r in rows})
+    language_model, tokenizer = load_mt5(source / "language_model")
+    put_language_model(model, language_model, str(source))
+    if config.start_from is not None and model.fusion is not None and (source / "fusion.safetensors").is_file():
+        put_fusion(model, source)
+    return Checkpoint(model, cards, tokenizer, config)
+
+
+def load_experts(model: Signet, paths: Sequence[Path]) -> list[ExpertCard]:
+    """Fill the model's experts from Stage I checkpoints, and give their cards.
+
+    Raises:
+        BundleError: another backbone size than the model's, or another normalisation than the other experts'.
+    """
+    cards: list[ExpertCard] = []
+    for expert, path in zip(model.experts, paths, strict=True):
+        card, weights = load_expert(path)
+        if card.backbone != model.config.backbone:
+            raise BundleError(f"{path}: another backbone than model.backbone states: {card.backbone}")
+        if cards and card.profile != cards[0].profile:
+            raise BundleError(f"{path}: normalisation profile {card.profile}, others have {cards[0].profile}")
+        expert.load_state_dict(weights)
+        cards.append(card)
+    return cards
+
+
+def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sign_languages: set[str]) -> Path:
+    """Sec. 3.7 and C.1: the expert's checkpoint whose language model to start from.
+
+    Raises:
+        BundleError: Stage II for a language that was seen, or Stage III without it for one that was not.
+    """
+    names = ", ".join(sorted(sign_languages))
+    seen = [i for i, card in enumerate(cards) if sign_languages <= set(card.sign_languages)]
+    if config.stage == "finetune":
+        if not seen:
+            raise BundleError(
+                f"no expert has seen {names}: run Stage II (`signet-train align`) and start_from its checkpoint, "
+                "or from an expert's to go without (Sec. 3.7)"
+            )
+        _log.info("%s was seen by %s: its language model, and no Stage II (Sec. 3.7)", names, cards[seen[0]].name)
+        return config.experts[seen[0]]
+    if seen:
+        raise BundleError(
+            f"{names} was seen by expert {cards[seen[0]].name}: go on with Stage III (Sec. 3.7), or set start_from to "
+            "align nevertheless"
+        )
+    chosen = next((i for i, card in enumerate(cards) if _UNSEEN in card.sign_languages), 0)
+    _log.info("no expert has seen %s: starting from the language model of %s (C.1)", names, cards[chosen].name)
+    return config.experts[chosen]
+
+
+def put_fusion(model: Signet, source: Path) -> None:
+    """The fusion of a Stage II or III checkpoint, if it was trained on these experts.
+
+    Raises:
+        BundleError: it was trained on others, or is of another size.
+    """
+    other = load_checkpoint(source).model
+    if digest(other.experts) != digest(model.experts):
+        raise BundleError(f"{source}: its fusion was trained on other experts than these, or on another order of them")
+    assert other.fusion is not None and model.fusion is not None
+    if other.config.fusion != model.config.fusion:
+        raise BundleError(f"{source}: another fusion than model.fusion states: {other.config.fusion}")
+    model.fusion.load_state_dict(other.fusion.state_dict())
+
+
+def put_language_model(model: Signet, language_model: MT5ForConditionalGeneration, source: str) -> None:
+    """An mT5's weights.
+
+    Raises:
+        BundleError: it is not of the configured size.
+    """
+    stated = model.config.language_model
+    for name in LanguageModelConfig.model_fields:
+        if name in ("dropout", "absolute_positions"):
+            continue
+        if getattr(language_model.config, name) != getattr(stated, name):
+            raise BundleError(
+                f"{source}: its {name} is {getattr(language_model.config, name)}, and model.language_model states "
+                f"{getattr(stated, name)}"
+            )
+    model.language_model.load_state_dict(language_model.state_dict())
+
+
+def text_encoder(config: TrainConfig, checkpoint: Checkpoint) -> MT5Stack:
+    """Stage II's frozen text encoder: of ``config.mt5``, or a copy of the language model's as it is at the start.
+
+    Raises:
+        BundleError: it is of another width, or it reads other tokens.
+    """
+    if config.mt5 is None:
+        return copy.deepcopy(cast(MT5Stack, checkpoint.model.language_model.get_encoder()))
+    model, tokenizer = load_mt5(config.mt5)
+    if tokenizer.get_vocab() != checkpoint.tokenizer.get_vocab():
+        raise BundleError(f"{config.mt5}: its vocabulary is not that of the language model that is aligned with it")
+    if model.config.d_model != config.model.language_model.d_model:
+        raise BundleError(
+            f"{config.mt5}: its width is {model.config.d_model}, not {config.model.language_model.d_model}"
+        )
+    return cast(MT5Stack, model.get_encoder())

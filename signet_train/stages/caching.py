@@ -1,0 +1,78 @@
+"""Filling a feature cache: the frozen experts over every sample, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from signet_runtime.errors import BundleError
+from signet_train.config import TrainConfig
+from signet_train.data.cache import SHARD, fingerprint, shard_path, write_shard
+from signet_train.data.collate import load_batches, pad_regions
+from signet_train.data.dataset import PoseDataset, Sample, load_rows
+from signet_train.model.signet import Signet
+from signet_train.stages.assemble import load_experts
+from signet_train.stages.loop import make_accelerator
+
+
+def cache_features(config: TrainConfig, views: int, half: bool, device: str | None) -> None:
+    """Write ``config.data.cache``: ``views`` noisy views of every training sample, one plain view for validation.
+
+    Shards that are there already are kept, so a run that was stopped goes on. Several processes share the work.
+
+    Raises:
+        BundleError: no cache or no experts configured; or the directory has a cache of something else.
+    """
+    cache = config.data.cache
+    if cache is None or not config.experts:
+        raise BundleError(
+            "data.cache and experts: a configuration of Stage II or III that names both is what is cached"
+        )
+    accelerator = make_accelerator(config, device)
+    model = Signet(config.model, len(config.experts))
+    load_experts(model, config.experts)
+    experts = model.eval().requires_grad_(False).experts.to(accelerator.device)
+    rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
+    description = {"views": views, "half": half, "made_of": fingerprint(config, experts, rows)}
+    draft = cache / "unfinished.json"
+    for file in (cache / "cache.json", draft):
+        if file.is_file() and json.loads(file.read_text()) != description:
+            raise BundleError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
+    if accelerator.is_main_process:
+        cache.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(description, indent=2))
+    accelerator.wait_for_everyone()
+
+    jobs = [
+        (split, view, shard)
+        for split, located in rows.items()
+        for view in range(views if split == config.data.train else 1)
+        for shard in range((len(located) + SHARD - 1) // SHARD)
+        if not shard_path(cache, split, view, shard).is_file()
+    ][accelerator.process_index :: accelerator.num_processes]
+    for split, view, shard in tqdm(jobs, unit="shard", disable=not accelerator.is_main_process):
+        dataset = PoseDataset(rows[split], config, training=split == config.data.train)
+        stop = min((shard + 1) * SHARD, len(dataset))
+        size = config.optimisation.batch_size
+        keys = [[(view, i) for i in range(s, min(s + size, stop))] for s in range(shard * SHARD, stop, size)]
+        features: list[tuple[Tensor, Tensor]] = []
+        for regions, mask in load_batches(dataset, keys, _regions_and_mask, config.data.workers):
+            with torch.no_grad():
+                found = model.features(
+                    {k: v.to(accelerator.device) for k, v in regions.items()}, mask.to(accelerator.device)
+                )
+            for embeddings, priors, real in zip(found.embeddings.cpu(), found.priors.cpu(), mask, strict=True):
+                dtype = torch.float16 if half else torch.float32
+                features.append((embeddings[:, real].to(dtype), priors.to(dtype)))
+        write_shard(shard_path(cache, split, view, shard), features)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        draft.replace(cache / "cache.json")
+
+
+def _regions_and_mask(samples: Sequence[Sample]) -> tuple[dict[str, Tensor], Tensor]:
+    return pad_regions([sample.regions for sample in samples])

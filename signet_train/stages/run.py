@@ -1,0 +1,108 @@
+"""The stages: Stage I trains an expert, Stage II aligns fused experts with text, Stage III tunes them to translate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from signet_runtime.errors import BundleError
+from signet_train.checkpoint import Checkpoint, load_checkpoint
+from signet_train.config import TrainConfig
+from signet_train.data.cache import CachedDataset, fingerprint
+from signet_train.data.collate import Collate, load_batches
+from signet_train.data.dataset import Located, PoseDataset, load_rows
+from signet_train.data.order import in_order
+from signet_train.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
+from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
+from signet_train.stages.generate import predict
+from signet_train.stages.loop import Run, make_accelerator, prepare_directory, train
+from signet_train.stages.objectives import Alignment, Translation, set_trainable
+
+
+def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume: bool = False) -> None:
+    """Train what ``config`` describes; ``out`` becomes a run directory (see `train`).
+
+    Raises:
+        InputError: manifests or samples that cannot be used.
+        BundleError: a configuration or checkpoints that do not fit together, or a run directory that is taken.
+    """
+    prepare_directory(out, config, resume)
+    accelerator = make_accelerator(config, device)
+    rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
+    training_rows = rows[config.data.train]
+    if resume:
+        checkpoint = load_checkpoint(out / "last")
+    elif config.stage == "pretrain":
+        checkpoint = new_expert(config, training_rows, out.name)
+    else:
+        checkpoint = fused_experts(config, training_rows)
+    set_trainable(checkpoint.model, config.stage, config.train_experts)
+    training, validation = datasets(config, checkpoint, rows)
+    if config.stage == "align":
+        # The text encoder is what the stage started from, also when the stage is resumed.
+        start = fused_experts(config, training_rows) if resume and config.mt5 is None else checkpoint
+        objective = Alignment(checkpoint.model, text_encoder(config, start), config.optimisation.temperature)
+        run = alignment_run(checkpoint, objective, training, validation, accelerator)
+    else:
+        run = translation_run(checkpoint, training, validation, rows, accelerator)
+    train(run, out, accelerator, resume)
+
+
+def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[Located]]) -> tuple[Dataset, Dataset]:
+    """Training and validation samples, from the cache where one is configured."""
+    splits = (config.data.train, config.data.validation)
+    if config.data.cache is None:
+        training, validation = (PoseDataset(rows[s], config, training=s == splits[0]) for s in splits)
+        return training, validation
+    if config.stage == "pretrain" or config.train_experts:
+        raise BundleError("data.cache: features can be cached of frozen experts only; leave it out")
+    made_of = fingerprint(config, checkpoint.model.experts, rows)
+    cached = [CachedDataset(rows[s], config, s, made_of) for s in splits]
+    return cached[0], cached[1]
+
+
+def translation_run(
+    checkpoint: Checkpoint, training: Dataset, validation: Dataset, rows: dict[str, list[Located]],
+    accelerator: Accelerator,
+) -> Run:  # fmt: skip
+    """Stages I and III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy."""
+    config = checkpoint.config
+    tokenize = config.tokenize or tokenizer_for(rows[config.data.validation][0].row.language)
+
+    def validate() -> dict[str, float]:
+        batch_size = config.optimisation.batch_size
+        found = predict(checkpoint, validation, accelerator, num_beams=config.card.num_beams, batch_size=batch_size)
+        references, hypotheses = [p.reference for p in found], [p.hypothesis for p in found]
+        if config.task == "recognise":
+            per_instance, per_class = recognition_accuracy(references, hypotheses)
+            return {"per_instance": per_instance, "per_class": per_class}
+        return {"bleu4": corpus_bleu4(references, hypotheses, tokenize)}
+
+    objective = Translation(checkpoint.model, config.optimisation.label_smoothing)
+    metric = "per_instance" if config.task == "recognise" else "bleu4"
+    return Run(checkpoint, objective, training, validate, metric, "highest")
+
+
+def alignment_run(
+    checkpoint: Checkpoint, objective: Alignment, training: Dataset, validation: Dataset, accelerator: Accelerator
+) -> Run:
+    """Stage II: the lowest validation InfoNCE is kept."""
+    config = checkpoint.config
+
+    @torch.no_grad()
+    def validate() -> dict[str, float]:
+        objective.eval()
+        size = config.optimisation.batch_size
+        keys = in_order(len(validation), size)  # type: ignore[arg-type]
+        # Every process does every batch: it is short, and the figure then does not depend on their number.
+        collate = Collate(checkpoint.tokenizer, config.data.max_target_tokens)
+        total = torch.zeros((), device=accelerator.device)
+        for batch in load_batches(validation, keys, collate, config.data.workers):
+            with accelerator.autocast():
+                total += objective(batch.to(accelerator.device), alone=True)
+        return {"info_nce": float(total) / len(validation), "temperature": float(objective.log_temperature.exp())}  # type: ignore[arg-type]
+
+    return Run(checkpoint, objective, training, validate, "info_nce", "lowest")
