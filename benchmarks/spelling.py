@@ -60,7 +60,7 @@ def main(
     click.echo("| alphabet | words | characters wrong | words right |\n| --- | --- | --- | --- |")
     rates = []
     for sign_language in sign_languages or SIGN_LANGUAGES:
-        listed = words(sign_language, held_out=True, max_letters=max_letters)
+        listed = words(sign_language, split="test", max_letters=max_letters)
         chosen = np.random.default_rng(seed).choice(listed, size=count, replace=False).tolist()
         texts = read(translator, chosen, sign_language)
         rates.append(character_error_rate(chosen, texts))

@@ -33,12 +33,12 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    r"""Train SIGNET: make a manifest of your data, pretrain experts, fuse them, evaluate.
+    """Train SIGNET: make a manifest of your data, pretrain experts, fuse them, evaluate.
 
     \b
     Exit codes: 0 done, 2 usage, 3 input unusable, 4 configuration or checkpoint invalid, 130 interrupted.
     A run that was stopped goes on with --resume.
-    """
+    """  # noqa: D301
 
 
 for _command in (pretrain, align, finetune, cache, evaluate, parameters, fingerspelling, redraw, draw):

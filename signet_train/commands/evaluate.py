@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from signet_train.metrics import TOKENIZERS
+
 
 @click.command()
 @click.argument("checkpoint", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -22,7 +24,9 @@ import click
 @click.option(
     "--references", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For plain text: the truth."
 )
-@click.option("--tokenize", help="sacrebleu's: 13a, zh, char, … [default: by the language of the text]")
+@click.option(
+    "--tokenize", type=click.Choice(TOKENIZERS), help="sacrebleu's tokenizer. [default: by the language of the text]"
+)
 @click.option("--language", help="Of the text in --predictions (BCP 47), which decides how it is tokenised.")
 @click.option(
     "--task", type=click.Choice(["translate", "recognise"]), help="[default: the checkpoint's, or translate]"
@@ -39,7 +43,7 @@ def evaluate(
     references: Path | None, tokenize: str | None, language: str | None, task: str | None, beams: int | None,
     batch_size: int, bleurt: Path | None, device: str | None,
 ) -> None:  # fmt: skip
-    r"""Translate a split with CHECKPOINT, or take a file of predictions, and print the scores.
+    """Translate a split with CHECKPOINT, or take a file of predictions, and print the scores.
 
     BLEU-1 to -4, chrF, both kinds of ROUGE-L and the error rate of characters, each with the tokens it counts and
     sacrebleu's signature; in recognition, top-1 accuracy per instance and per class.
@@ -49,13 +53,13 @@ def evaluate(
       signet-train evaluate runs/phoenix14t/finetune/best --split test --out predictions.jsonl
       signet-train evaluate --predictions predictions.jsonl --language de
       signet-train evaluate --predictions hypotheses.txt --references references.txt --language zh
-    """
+    """  # noqa: D301
     from signet_train.data.predictions import read_predictions, write_predictions
 
     if (checkpoint is None) == (predictions is None):
         raise click.UsageError("give a CHECKPOINT, or a file by --predictions")
     if checkpoint is not None:
-        found, language, task = _translate(checkpoint, manifests, split, beams, batch_size, device, task)
+        found, language, task = _translate(checkpoint, manifests, split, beams, batch_size, device, task, tokenize)
         if out is not None:
             write_predictions(out, found)
     else:
@@ -63,15 +67,15 @@ def evaluate(
         if language is None and tokenize is None and task != "recognise":
             raise click.UsageError("--predictions needs --language (of the text), or --tokenize")
         found = read_predictions(predictions, references)
-    _print_scores(
-        [p.reference for p in found], [p.hypothesis for p in found], task or "translate", language, tokenize, bleurt
-    )
+    pairs = [p.reference for p in found], [p.hypothesis for p in found]
+    _print_scores(*pairs, task or "translate", language, tokenize, bleurt, device)
 
 
-def _translate(checkpoint, manifests, split, beams, batch_size, device, task):  # type: ignore[no-untyped-def]
+def _translate(checkpoint, manifests, split, beams, batch_size, device, task, tokenize):  # type: ignore[no-untyped-def]
     from signet_train.checkpoint import load_checkpoint
     from signet_train.data.dataset import PoseDataset, load_rows
-    from signet_train.stages.generate import predict
+    from signet_train.metrics import tokenizer_for
+    from signet_train.stages.generate import comparable, predict
     from signet_train.stages.loop import make_accelerator
 
     loaded = load_checkpoint(checkpoint)
@@ -84,23 +88,24 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task):  
         loaded, PoseDataset(rows, config, training=False), accelerator,
         num_beams=beams or config.card.num_beams, batch_size=batch_size,
     )  # fmt: skip
-    return found, rows[0].row.language, config.task
+    language = rows[0].row.language
+    return comparable(found, tokenize or tokenizer_for(language)), language, config.task
 
 
 def _print_scores(
     references: list[str], hypotheses: list[str], task: str, language: str | None, tokenize: str | None,
-    bleurt: Path | None,
+    bleurt: Path | None, device: str | None,
 ) -> None:  # fmt: skip
     from signet_train import metrics
 
     if task == "recognise":
         per_instance, per_class = metrics.recognition_accuracy(references, hypotheses)
         click.echo(f"P-I  {per_instance:6.2f}  top-1, the mean over {len(references)} instances")
-        click.echo(f"P-C  {per_class:6.2f}  top-1, the mean over {len(set(references))} classes")
+        click.echo(f"P-C  {per_class:6.2f}  top-1, the mean over classes")
         return
     tokenize = tokenize or metrics.tokenizer_for(language or "und")
     click.echo(metrics.translation_scores(references, hypotheses, tokenize).table())
     click.echo(f"{'CER':<12}  {100 * metrics.character_error_rate(references, hypotheses):6.2f}  edits a character")
     if bleurt is not None:
-        scores = metrics.bleurt(references, hypotheses, bleurt)
+        scores = metrics.bleurt(references, hypotheses, bleurt, device or "cpu")
         click.echo(f"{'BLEURT':<12}  {100 * sum(scores) / len(scores):6.2f}  {bleurt.name}|mean of sentences")

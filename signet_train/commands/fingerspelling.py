@@ -16,13 +16,13 @@ import click
 )
 @click.option("--seed", default=0, show_default=True)
 def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None, seed: int) -> None:
-    r"""Make a corpus of spelled words in thirteen alphabets, from real signers' letter clips.
+    """Make a corpus of spelled words in thirteen alphabets, from real signers' letter clips.
 
     It is a manifest like that of any data set; two words in ten, by a hash of their letters, are in no training split.
 
     \b
     Example: signet-train fingerspelling --out data/fingerspelling.parquet --redrawn runs/redrawn
-    """
+    """  # noqa: D301
     from signet_train.data.fingerspelling import SIGN_LANGUAGES
     from signet_train.data.manifest import write_manifest
     from signet_train.data.spelling import spelling_rows
@@ -35,12 +35,12 @@ def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the clips.")
 @click.argument("sign_languages", nargs=-1)
 def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
-    r"""Draw the letter clips of SIGN_LANGUAGES (all of the demo's if none is given) as an avatar, and read them
+    """Draw the letter clips of SIGN_LANGUAGES (all of the demo's if none is given) as an avatar, and read them
     back with MediaPipe.
 
     \b
     Example: signet-train redraw --out runs/redrawn
-    """
+    """  # noqa: D301
     from signet_runtime.pose.mediapipe import MediaPipeEstimator
     from signet_train.data.fingerspelling import SIGN_LANGUAGES
     from signet_train.data.redraw import redraw as run
@@ -56,11 +56,11 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
 @click.option("--sign-language", required=True, help="Whose alphabet, as an ISO 639-3 code: ase, gsg, …")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The .mp4 to write.")
 def draw(word: str, sign_language: str, out: Path) -> None:
-    r"""Draw WORD, spelled with a real signer's letters, as a video.
+    """Draw WORD, spelled with a real signer's letters, as a video.
 
     \b
     Example: signet-train draw planet --sign-language ase --out planet.mp4
-    """
+    """  # noqa: D301
     from signet_train.data.drawing import draw_word
 
     draw_word(out, word, sign_language)

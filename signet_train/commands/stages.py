@@ -44,12 +44,12 @@ def _run(config: Path, stage: str, out: Path, device: str | None, resume: bool, 
 @_device
 @_resume
 def pretrain(config: Path, out: Path, task: str | None, device: str | None, resume: bool) -> None:
-    r"""Stage I: train one expert, a backbone with its mT5, end to end.
+    """Stage I: train one expert, a backbone with its mT5, end to end.
 
     \b
     Example: signet-train pretrain signet_train/configs/csl_news/pretrain.toml --out runs/csl
     Several GPUs: accelerate launch --multi_gpu -m signet_train.cli pretrain … (the batch grows with their number)
-    """
+    """  # noqa: D301
     _run(config, "pretrain", out, device, resume, task=task)
 
 
@@ -60,11 +60,11 @@ def pretrain(config: Path, out: Path, task: str | None, device: str | None, resu
 @_device
 @_resume
 def align(config: Path, out: Path, start_from: Path | None, device: str | None, resume: bool) -> None:
-    r"""Stage II: align fused frozen experts with text, for languages that no expert has seen.
+    """Stage II: align fused frozen experts with text, for languages that no expert has seen.
 
     \b
     Example: signet-train align signet_train/configs/phoenix14t/align.toml --out runs/phoenix14t/align
-    """
+    """  # noqa: D301
     _run(config, "align", out, device, resume, start_from=start_from)
 
 
@@ -78,11 +78,11 @@ def align(config: Path, out: Path, start_from: Path | None, device: str | None, 
 def finetune(
     config: Path, out: Path, task: str | None, start_from: Path | None, device: str | None, resume: bool
 ) -> None:
-    r"""Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
+    """Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
 
     \b
     Example: signet-train finetune signet_train/configs/phoenix14t/finetune.toml --out runs/phoenix14t/finetune
-    """
+    """  # noqa: D301
     _run(config, "finetune", out, device, resume, task=task, start_from=start_from)
 
 
@@ -92,7 +92,7 @@ def finetune(
 @click.option("--half", is_flag=True, help="Store float16: half the space, about three digits.")
 @_device
 def cache(config: Path, views: int, half: bool, device: str | None) -> None:
-    r"""Compute the frozen experts' features once, so that Stages II and III need not run them.
+    """Compute the frozen experts' features once, so that Stages II and III need not run them.
 
     CONFIG is Stage II's or III's; its data.cache says where the features go, and training reads them from there.
     A view is what one epoch of uncached training would see, noise and lost frames included; training goes through the
@@ -101,7 +101,7 @@ def cache(config: Path, views: int, half: bool, device: str | None) -> None:
 
     \b
     Example: signet-train cache signet_train/configs/phoenix14t/finetune.toml --views 4
-    """
+    """  # noqa: D301
     from signet_train.config import load_config
     from signet_train.stages.caching import cache_features
 

@@ -31,9 +31,9 @@ class Cue:
 
 
 def read_captions(path: Path) -> list[Cue]:
-    """The cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
+    r"""The cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
 
-    Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\\an8}``) are removed and
+    Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\an8}``) are removed and
     entities (``&amp;``) resolved. Cues of the same times are one cue, as they are one picture on the screen. Cues
     without text, or that last no time, are left out. Where words are timed within cues (YouTube's rolling captions)
     each cue also repeats lines of the one before it: the repetition is left out.

@@ -75,9 +75,10 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         if path.suffix == ".parquet":
-            records = pq.read_table(path).to_pylist()
+            with open(path, "rb") as file:  # by its path, a directory would be a data set without rows
+                records = pq.read_table(file).to_pylist()
         elif path.suffix == ".jsonl":
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            records = _read_lines(path)
         else:
             raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
         return Manifest(_ROWS.validate_python(records), path.resolve().parent)
@@ -91,6 +92,18 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: not a manifest, or a damaged one ({str(error).splitlines()[0]})") from error
 
 
+def _read_lines(path: Path) -> list[object]:
+    records: list[object] = []
+    with open(path, encoding="utf-8") as file:  # str.splitlines would also split at U+2028
+        for number, line in enumerate(file, 1):
+            try:
+                if line.strip():
+                    records.append(json.loads(line))
+            except ValueError as error:
+                raise InputError(f"{path}: line {number}: not JSON ({error})") from None
+    return records
+
+
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     """Write ``.parquet`` or ``.jsonl``, whole or not at all.
 
@@ -101,18 +114,19 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
-        elif path.suffix == ".jsonl":
-            lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        else:
-            raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
-        temporary.replace(path)
+        try:
+            if path.suffix == ".parquet":
+                pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
+            elif path.suffix == ".jsonl":
+                lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            else:
+                raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_manifests(paths: Sequence[Path]) -> list[Manifest]:

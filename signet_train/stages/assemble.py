@@ -67,6 +67,8 @@ def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
     """
     if not config.experts or (config.model.fusion is None and (len(config.experts) > 1 or config.stage == "align")):
         raise BundleError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
+    if config.model.fusion is not None and not 1 <= config.model.fusion.top_k <= len(config.experts):
+        raise BundleError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
     cards = load_experts(model, config.experts)

@@ -13,6 +13,7 @@ from signet_train.checkpoint import Checkpoint
 from signet_train.data.collate import Collate, load_batches
 from signet_train.data.order import in_order
 from signet_train.data.predictions import Prediction
+from signet_train.metrics import ascii_punctuation
 from signet_train.stages.objectives import features_of
 
 
@@ -41,10 +42,19 @@ def predict(
             tokens = model.generate(
                 features_of(model, on_device), on_device.mask, num_beams, config.card.max_new_tokens
             )
-        texts: Sequence[str] = checkpoint.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        # mT5's vocabulary is padded beyond its tokenizer's pieces, and an untrained model writes such ids too.
+        known = [[token for token in row if token < len(checkpoint.tokenizer)] for row in tokens.tolist()]
+        texts: Sequence[str] = checkpoint.tokenizer.batch_decode(known, skip_special_tokens=True)
         for (_, index), name, reference, text in zip(key, batch.ids, batch.texts, texts, strict=True):
             found.append((index, Prediction(name, reference, text)))
     return [prediction for _, prediction in sorted(everyones(accelerator, found), key=lambda pair: pair[0])]
+
+
+def comparable(predictions: Sequence[Prediction], tokenize: str) -> list[Prediction]:
+    """As they are scored: Chinese with ASCII punctuation, which is how mT5 writes it, on both sides."""
+    if tokenize != "zh":
+        return list(predictions)
+    return [Prediction(p.id, ascii_punctuation(p.reference), ascii_punctuation(p.hypothesis)) for p in predictions]
 
 
 def everyones(accelerator: Accelerator, values: list[Any]) -> list[Any]:

@@ -212,7 +212,7 @@ class Progress:
                 "processes": self.accelerator.num_processes,
             }
             if isinstance(run.objective, Alignment):
-                state["log_temperature"] = float(run.objective.log_temperature)
+                state["log_temperature"] = run.objective.log_temperature.item()
             if better:
                 save_checkpoint(self.out / "best", run.checkpoint)
             save_checkpoint(self.out / "last", run.checkpoint, state)

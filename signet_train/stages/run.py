@@ -17,7 +17,7 @@ from signet_train.data.dataset import Located, PoseDataset, load_rows
 from signet_train.data.order import in_order
 from signet_train.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
-from signet_train.stages.generate import predict
+from signet_train.stages.generate import comparable, predict
 from signet_train.stages.loop import Run, make_accelerator, prepare_directory, train
 from signet_train.stages.objectives import Alignment, Translation, set_trainable
 
@@ -75,6 +75,7 @@ def translation_run(
     def validate() -> dict[str, float]:
         batch_size = config.optimisation.batch_size
         found = predict(checkpoint, validation, accelerator, num_beams=config.card.num_beams, batch_size=batch_size)
+        found = comparable(found, tokenize)
         references, hypotheses = [p.reference for p in found], [p.hypothesis for p in found]
         if config.task == "recognise":
             per_instance, per_class = recognition_accuracy(references, hypotheses)

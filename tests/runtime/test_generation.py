@@ -84,6 +84,8 @@ def test_text_is_spelled_by_the_tokenizer(tiny: TinyBundle, engines: tuple[Encod
 
     spelling = sentencepiece.SentencePieceProcessor(model_file=str(tiny.path / "spiece.model"))
     assert engines[1].text([spelling.encode("water house"), []]) == ["water house", ""]
+    beyond = spelling.get_piece_size()  # mT5's vocabulary is larger than its tokenizer's
+    assert engines[1].text([[*spelling.encode("water"), beyond, beyond + 9]]) == ["water"]
 
 
 def test_an_encoder_with_other_inputs_is_refused(loaded: Bundle) -> None:

@@ -20,7 +20,6 @@ they start, are left out; so are files without a translation.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -31,6 +30,7 @@ from signet_train.data.annotations import clip_id
 from signet_train.data.captions import Cue
 from signet_train.data.manifest import Row
 from signet_train.data.splits import hash_split
+from signet_train.data.tree import files_below
 
 _TRANSLATION = "Free Translation"
 _VIDEO_SUFFIXES = (".mp4", ".mov", ".mpg", ".mpeg", ".m4v")
@@ -42,13 +42,9 @@ def read(root: Path) -> list[Row]:
     Raises:
         InputError: no ELAN file with a translation, or a damaged one.
     """
-    found: dict[str, Path] = {}  # videos and ELAN files by their names
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if name.lower().endswith((".eaf", *_VIDEO_SUFFIXES)):
-                found.setdefault(name, Path(directory, name))
-    files = sorted(path for path in found.values() if path.suffix.lower() == ".eaf")
-    rows = [row for path in files for row in _sentences(path, found)]
+    paths = list(files_below(root))
+    videos = {path.name: path for path in paths if path.suffix.lower() in _VIDEO_SUFFIXES}
+    rows = [row for path in paths if path.suffix.lower() == ".eaf" for row in _sentences(path, videos)]
     if not rows:
         raise InputError(
             f"{root}: no ELAN file (.eaf) with a tier {_TRANSLATION!r} below; "
@@ -64,22 +60,23 @@ class _NoDoctype(ElementTree.TreeBuilder):
         raise InputError("a document type definition, which ELAN files do not have")
 
 
-def _sentences(path: Path, found: dict[str, Path]) -> list[Row]:
+def _sentences(path: Path, videos: dict[str, Path]) -> list[Row]:
     try:
         document = ElementTree.parse(path, ElementTree.XMLParser(target=_NoDoctype())).getroot()
-    except (ElementTree.ParseError, InputError) as error:
+    except (ElementTree.ParseError, InputError, LookupError, ValueError) as error:
         raise InputError(f"{path}: not an ELAN file, or a damaged one ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    sentences = [s for s in _tier(path, document, _TRANSLATION) if s.text and s.start < s.end]
+    if not sentences:
+        return []
     stem = clip_id(path.stem, str(path))
     signs = _tier(path, document, "LH-IDgloss" if stem.upper().endswith("_LH") else "RH-IDgloss")
-    video, origin = _media(path, document, found)
+    video, origin = _media(path, document, videos)
     participant = re.match(r"[A-Z]{2}\d{2}", stem)
     signer = participant[0] if participant else stem
     rows = []
-    for sentence in _tier(path, document, _TRANSLATION):
-        if not sentence.text or sentence.start >= sentence.end:
-            continue
+    for sentence in sentences:
         gloss = ["-".join(s.text.split()) for s in signs if sentence.start <= s.start and s.end <= sentence.end]
         clip = f"{stem}-{1000 * sentence.start:.0f}-{1000 * sentence.end:.0f}"
         rows.append(
@@ -116,7 +113,7 @@ def _tier(path: Path, document: ElementTree.Element, name: str) -> list[Cue]:
     return sorted(annotations, key=lambda annotation: (annotation.start, annotation.end))
 
 
-def _media(path: Path, document: ElementTree.Element, found: dict[str, Path]) -> tuple[Path, float]:
+def _media(path: Path, document: ElementTree.Element, videos: dict[str, Path]) -> tuple[Path, float]:
     """The signer's video, there or where it is expected, and the time in it (s) at which the annotations' starts."""
     media = [
         (PurePosixPath(unquote(descriptor.get("MEDIA_URL", ""))).name, descriptor.get("TIME_ORIGIN", "0"))
@@ -128,7 +125,7 @@ def _media(path: Path, document: ElementTree.Element, found: dict[str, Path]) ->
     name, origin = min((medium for medium in media if medium[0]), key=lambda medium: len(medium[0]))
     published = PurePosixPath(re.sub(r"(-comp|\.compressed)(?=\.|$)", "", name))
     candidates = [name, published.name, *(f"{published.stem}{suffix}" for suffix in _VIDEO_SUFFIXES)]
-    video = next((found[candidate] for candidate in candidates if candidate in found), path.parent / published.name)
+    video = next((videos[candidate] for candidate in candidates if candidate in videos), path.parent / published.name)
     try:
         return video, int(origin) / 1000
     except ValueError:

@@ -16,12 +16,12 @@ hundredth of the days is dev, one test. Names without a date are split by name. 
 from __future__ import annotations
 
 import re
-import zlib
 from pathlib import Path, PurePosixPath
 
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_json
 from signet_train.data.manifest import Row
+from signet_train.data.splits import hash_split
 
 _DAY = re.compile(r"(?<!\d)\d{8}(?!\d)")
 
@@ -54,7 +54,7 @@ def read(root: Path) -> list[Row]:
             rows.append(
                 Row(
                     id=name,
-                    split=_split(name),
+                    split=hash_split(_day(name)),
                     poses=f"poses/{name}.npz",
                     text=text,
                     language="zh",
@@ -65,6 +65,6 @@ def read(root: Path) -> list[Row]:
     return rows
 
 
-def _split(name: str) -> str:
+def _day(name: str) -> str:
     day = _DAY.search(name)
-    return {0: "dev", 1: "test"}.get(zlib.crc32((day[0] if day else name).encode()) % 100, "train")
+    return day[0] if day else name

@@ -18,7 +18,7 @@ Two forms of sentences are read:
   glosses (``Lexem_Gebärde_{r,l}_{A,B}``) of either hand inside its time, by their start; ids as in
   sign-language-datasets (``{transcript}_{annotation}``). The splits are those of ``split.3.0.0-uzh-document.json``
   (from there, ``dgs_corpus/splits``) when it is in the root, and transcripts it does not list (two, at 25 frames a
-  second) are left out; else the CRC-32 of the participants' names makes one pair in twenty dev, one test.
+  second) are left out; else the CRC-32 of the participants' names makes 5% of the pairs dev, 5% test.
   Sentences without text are left out. The tiers were read in the corpus' 1413703.eaf (its copy in
   eq4all-projects/SignBLEU).
 """
@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import unicodedata
 import xml.etree.ElementTree as ElementTree
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +34,7 @@ from typing import NamedTuple
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_json, read_table
 from signet_train.data.manifest import Row
+from signet_train.data.splits import hash_split
 
 _FPS = 50
 _PROTOCOLS = ("mDGS", "meineDGS-Translation-Protocols/mDGS")
@@ -63,7 +63,7 @@ def read(root: Path) -> list[Row]:
         if splits is None or path.stem in splits:
             tiers, participants = _read_elan(path)
             pair = " ".join(sorted(set(participants.values()))) or path.stem
-            split = _hash_split(pair) if splits is None else splits[path.stem]
+            split = hash_split(pair, percent=5) if splits is None else splits[path.stem]
             rows += _sentences(root, path, split, tiers, participants)
     return rows
 
@@ -151,10 +151,6 @@ def _published_splits(path: Path) -> dict[str, str]:
         return {transcript: split for split in ("train", "dev", "test") for transcript in document[split]}
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: not lists of transcripts for train, dev and test") from error
-
-
-def _hash_split(pair: str) -> str:
-    return {0: "dev", 1: "test"}.get(zlib.crc32(pair.encode()) % 20, "train")
 
 
 def _row(

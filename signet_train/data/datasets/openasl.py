@@ -7,24 +7,24 @@ clips, into directories of one's own choice anywhere below the root::
     raw-video/{yid}.mp4
     video-clip/{vid}.mp4
 
-The columns are vid, yid, start, end (``00:00:05.333``), raw-text, tokenized-text, gloss, split (read in code that checks
-them, https://github.com/matteo270303/signworld; the file was too large to be had). The text is raw-text, as in Uni-Sign;
-the benchmarks' is its lower-case tokens. Whether ``"`` quotes fields could not be seen: a field that is quoted as in CSV
-is unquoted, and no other.
+The columns are vid, yid, start, end (``00:00:05.333``), raw-text, tokenized-text, gloss, split (read in code that
+checks them, https://github.com/matteo270303/signworld; the file itself could not be seen). The text is raw-text, as in
+Uni-Sign; the benchmarks' is its lower-case tokens. Whether ``"`` quotes fields is not known: one that is quoted as in
+CSV is unquoted, and no other.
 
-The id is vid, ``{yid}-{start}-{end}``, as in Uni-Sign's pose archive. The video is the clip, whole; where there is none,
-but the raw video is there, that with its times. Rows without text are left out. Who signs is not published.
+The id is vid, ``{yid}-{start}-{end}``, as in Uni-Sign's pose archive. The video is the clip, whole; where there is
+none, but the raw video is there, that with its times. Rows without text are left out. Who signs is not published.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
+from signet_train.data.tree import files_below
 
 _COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
 _SPLITS = {"train": "train", "valid": "dev", "val": "dev", "dev": "dev", "test": "test"}
@@ -43,7 +43,7 @@ def read(root: Path) -> list[Row]:
         ["openasl-v1.0.tsv", "data/openasl-v1.0.tsv"],
         "https://github.com/chevalierNoir/OpenASL has it in data/",
     )
-    videos = {name: Path(directory, name) for directory, _, names in os.walk(root) for name in names}
+    videos = {path.name: path for path in files_below(root) if path.suffix == ".mp4"}
     rows = []
     for where, line in read_table(path, _COLUMNS, "\t"):
         clip, raw = clip_id(line["vid"], where), f"{clip_id(line['yid'], where)}.mp4"

@@ -6,10 +6,10 @@ With a table, ``metadata.csv``, as Hugging Face Datasets' video folders have it 
     clips/0001.mp4
     …
 
-Its columns ``file_name`` (relative to the folder) and ``text`` are needed; ``split``, ``language``, ``sign_language``,
-``signer``, ``gloss``, ``start``, ``end`` and ``id`` are as in a manifest's row (see `signet_train.data.manifest.Row`) and
-may be left out, or empty. Other columns are not read. ``start`` and ``end`` are seconds, for several sentences in one
-video.
+Its columns ``file_name`` (relative to the folder) and ``text`` are needed; ``split``, ``language``,
+``sign_language``, ``signer``, ``gloss``, ``start``, ``end`` and ``id`` are as in a manifest's row (see
+`signet_train.data.manifest.Row`) and may be left out, or empty. Other columns are not read. ``start`` and ``end`` are
+seconds, for several sentences in one video.
 
 Without the table, a text file beside each video says what is signed in it, all of it::
 
@@ -30,6 +30,7 @@ from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, read_table
 from signet_train.data.manifest import Row
 from signet_train.data.splits import hash_split
+from signet_train.data.tree import files_below
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
 
@@ -53,7 +54,7 @@ def read(root: Path, language: str | None = None, sign_language: str | None = No
         return [_row(root, where, {**default, **{k: v for k, v in line.items() if v.strip()}}) for where, line in lines]
     rows = [
         _row(root, str(path), {**default, "file_name": path.relative_to(root).as_posix(), "text": _sentence(path)})
-        for path in sorted(root.rglob("*"))
+        for path in files_below(root)
         if path.suffix.lower() in VIDEO_SUFFIXES
     ]
     if not rows:
@@ -91,8 +92,8 @@ def _row(root: Path, where: str, line: dict[str, str]) -> Row:
     start, end = (_seconds(line.get(column), f"{where}: {column}") for column in ("start", "end"))
     if start is not None and end is not None and start >= end:
         raise InputError(f"{where}: ends at {end} s, before it starts")
-    times = "" if start is None and end is None else f"-{1000 * (start or 0):.0f}-{1000 * end:.0f}" if end else f"-{1000 * (start or 0):.0f}"
-    clip = clip_id(line.get("id", "").strip() or "-".join(name.with_suffix("").parts) + times, where)
+    times = [f"{1000 * time:.0f}" for time in (start, end) if time is not None]
+    clip = clip_id(line.get("id", "").strip() or "-".join([*name.with_suffix("").parts, *times]), where)
     signer = line.get("signer", "").strip() or None
     return Row(
         id=clip,

@@ -19,9 +19,8 @@ after. No split is published, as videos disappear: by a hash, 1% of the videos i
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import langcodes
@@ -31,6 +30,7 @@ from signet_train.data.annotations import find_file
 from signet_train.data.captions import read_captions
 from signet_train.data.manifest import Row
 from signet_train.data.splits import hash_split
+from signet_train.data.tree import files_below
 
 VIDEO_ID = re.compile(r"[0-9A-Za-z_-]{11}")
 
@@ -52,11 +52,22 @@ def read(root: Path) -> list[Row]:
         ["youtube_asl_video_ids.txt", "youtube-asl_youtube_asl_video_ids.txt"],
         "it is at https://storage.googleapis.com/gresearch/youtube-asl/youtube_asl_video_ids.txt",
     )
-    listed = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), 1):
+    return caption_rows(root, {video_id(line, where): "ase" for where, line in list_lines(path)}, {"ase": ("en",)})
+
+
+def list_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Where a line of a published list is (``file: line 7``), and the line, if it is not empty.
+
+    Raises:
+        InputError: not readable.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    for number, line in enumerate(content.split("\n"), 1):
         if line.strip():
-            listed[video_id(line.strip(), f"{path}: line {number}")] = "ase"
-    return caption_rows(root, listed, {"ase": ("en",)})
+            yield f"{path}: line {number}", line.strip()
 
 
 def video_id(name: str, where: str) -> str:
@@ -83,12 +94,11 @@ def caption_rows(root: Path, listed: Mapping[str, str], written: Mapping[str, Se
     """
     tracks: dict[str, dict[str, Path]] = {}
     videos: dict[str, Path] = {}
-    for directory, _, names in os.walk(root):
-        for name in names:
-            if track := _TRACK.fullmatch(name):
-                tracks.setdefault(track[1], {})[track[2]] = Path(directory, name)
-            elif video := _VIDEO.fullmatch(name):
-                videos[video[1]] = Path(directory, name)
+    for path in files_below(root):
+        if track := _TRACK.fullmatch(path.name):
+            tracks.setdefault(track[1], {})[track[2]] = path
+        elif video := _VIDEO.fullmatch(path.name):
+            videos[video[1]] = path
     if tracks.keys().isdisjoint(listed):
         raise InputError(
             f"{root}: no captions of a listed video below, such as {next(iter(listed), 'ID')}.en.vtt; "

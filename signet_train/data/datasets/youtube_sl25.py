@@ -1,19 +1,20 @@
 """YouTube-SL-25: captioned videos in more than 25 sign languages on YouTube (Tanzer and Zhang, 2024).
 
 Published are the videos' ids and their sign languages (CC BY 4.0),
-https://storage.googleapis.com/gresearch/youtube-sl-25/youtube-sl-25-metadata.csv, lines of ``{video id},{code}`` without
-a header; videos and captions lie below the root as yt-dlp names them, as for YouTube-ASL (see `youtube_asl`, whose
-rules on cues, ids and splits hold here)::
+https://storage.googleapis.com/gresearch/youtube-sl-25/youtube-sl-25-metadata.csv, lines of ``{video id},{code}``
+without a header; videos and captions lie below the root as yt-dlp names them, as for YouTube-ASL (see `youtube_asl`,
+whose rules on cues, ids and splits hold here)::
 
     youtube-sl-25-metadata.csv      or youtube-sl-25_youtube-sl-25-metadata.csv, as the bucket's web page saves it
     videos/{video id}.mp4
     videos/{video id}.de.vtt
 
 Codes are ISO 639-3, but for ``slovenia`` and ``vietnam``, which stay as published, and ``???``, which becomes ``und``
-(undetermined); of a video's captions those are read that are written where it is signed (`WRITTEN`; International
-Sign: in English), and none if there are translations only. That format, the list of codes, and that uploaders tag
-captions with the sign language's code, was read in public code that processes the release (``signworld``), not in the
-file itself. YouTube-ASL is a part of this corpus: do not give both to one training.
+(undetermined). Of a video's captions those are read that are written where it is signed (`WRITTEN`; International
+Sign: in English), and none if there are only translations. The format, the codes, and that uploaders tag captions
+with the sign language's code, was read in public code that processes the release
+(https://github.com/matteo270303/signworld), not in the file itself. YouTube-ASL is a part of this corpus: do not give
+both to one training.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import find_file
-from signet_train.data.datasets.youtube_asl import caption_rows, video_id
+from signet_train.data.datasets.youtube_asl import caption_rows, list_lines, video_id
 from signet_train.data.manifest import Row
 
 # Sign language -> the languages that its signers' captions are written in, the most usual first.
@@ -51,11 +52,8 @@ def read(root: Path) -> list[Row]:
         "it is at https://storage.googleapis.com/gresearch/youtube-sl-25/youtube-sl-25-metadata.csv",
     )
     listed = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), 1):
-        if not line.strip():
-            continue
-        name, comma, code = line.strip().partition(",")
-        where = f"{path}: line {number}"
+    for where, line in list_lines(path):
+        name, comma, code = line.partition(",")
         if not comma or not code or "," in code:
             raise InputError(f"{where}: not a video id and a sign language's code with a comma between")
         listed[video_id(name, where)] = "und" if code == "???" else code

@@ -1,0 +1,128 @@
+"""signet-train extract-poses: keypoints of a manifest's videos."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+
+from signet_runtime.pose.estimator import ESTIMATORS
+
+
+class _Shard(click.ParamType):
+    name = "K/N"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"([0-9]+)/([0-9]+)", value)
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(f"{value!r} is not a shard: 1/4 is the first of four", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+@click.command("extract-poses")
+@click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--pose", type=click.Choice(ESTIMATORS), default="mediapipe", show_default=True,
+    help="Who finds the keypoints. A model reads videos best through the estimator that it was trained on.",
+)  # fmt: skip
+@click.option(
+    "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
+)
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+    help="Where RTMPose runs; MediaPipe always runs on the CPU.",
+)  # fmt: skip
+@click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N",
+    help="Processes, each with an estimator of its own. [default: with MediaPipe one a CPU; with RTMPose, which "
+    "takes several CPUs itself, one for every four; on a GPU one]",
+)  # fmt: skip
+@click.option("--shard", type=_Shard(), default="1/1", help="Do only the K-th of N parts of the rows.")
+@click.option("--split", help="Do only the rows of this split.")
+@click.option(
+    "--frame-rate", type=click.FloatRange(0, min_open=True), metavar="FPS",
+    help="Read faster videos on this clock, nearest frames. [default: every frame]",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Extract again what is there already.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="The failures, a JSON object a line. [default: beside the manifest, NAME.failures[.K-of-N].jsonl]",
+)  # fmt: skip
+def extract_poses(
+    manifest: Path, pose: str, pose_weights: Path | None, device: str, offline: bool, workers: int | None,
+    shard: tuple[int, int], split: str | None, frame_rate: float | None, force: bool, report: Path | None,
+) -> None:  # fmt: skip
+    """Find the keypoints of the signer in every video of MANIFEST whose keypoint file is not there yet.
+
+    A file is there whole or not at all, so a run that was stopped, by Ctrl-C, kill -9 or a power cut, goes on where
+    it was when the same command is given again. A row that fails (no such video, nobody in it, damaged, memory run
+    out) does not stop the others: it is in the report, the exit code is 3, and it is tried again next time.
+
+    \b
+    Example: signet-train extract-poses data/phoenix14t.parquet
+    Example: signet-train extract-poses data/how2sign.parquet --pose rtmpose-performance --device cuda
+
+    Shards are jobs that may run at once, on machines that share a file system; each row is in exactly one:
+
+    \b
+    Example: for k in 1 2 3 4; do signet-train extract-poses m.parquet --shard $k/4 & done; wait
+    Example: sbatch --array=1-64 --wrap 'signet-train extract-poses m.parquet --shard $SLURM_ARRAY_TASK_ID/64'
+    """  # noqa: D301 (click wants the character)
+    from tqdm import tqdm
+
+    from signet_runtime.outputs.files import check_writable
+    from signet_runtime.pose.estimator import load_estimator
+    from signet_train.data.extraction import extract, plan
+    from signet_train.data.manifest import read_manifest
+
+    of_shard = "" if shard == (1, 1) else f".{shard[0]}-of-{shard[1]}"
+    report = report or manifest.with_name(f"{manifest.stem}.failures{of_shard}.jsonl")
+    if report.resolve() == manifest.resolve():
+        raise click.UsageError("--report would overwrite the manifest")
+    to_do = plan(read_manifest(manifest), split=split, shard=shard, force=force)
+    check_writable(report)
+    load = partial(load_estimator, pose, pose, offline=offline, device=device, weights=pose_weights)
+    try:
+        with tqdm(total=len(to_do.jobs), unit="clip", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
+            failures = extract(
+                to_do.jobs, load, workers=workers or _default_workers(pose, device), frame_rate=frame_rate,
+                progress=bar.update,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        click.echo("signet-train: interrupted; the same command goes on with what is not there yet", err=True)
+        sys.exit(130)
+    done = len(to_do.jobs) - len(failures)
+    failures = sorted([*to_do.failures, *failures], key=lambda failure: failure.row)
+    _write_report(report, failures)
+    click.echo(f"{done} extracted, {to_do.present} there already, {len(failures)} failed", err=True)
+    if failures:
+        first = failures[0]
+        click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
+        sys.exit(3)
+
+
+def _default_workers(pose: str, device: str) -> int:
+    from signet_train.data.workers import available_cpus
+
+    if device != "cpu" and pose != "mediapipe":
+        return 1
+    return available_cpus() if pose == "mediapipe" else max(1, available_cpus() // 4)
+
+
+def _write_report(path: Path, failures: list) -> None:
+    import dataclasses
+    import json
+
+    from signet_runtime.outputs.files import whole_file
+
+    with whole_file(path) as temporary:
+        lines = [json.dumps(dataclasses.asdict(failure), ensure_ascii=False) for failure in failures]
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,129 @@
+"""signet-train manifest: a data set as published -> the table that training reads."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from signet_runtime.errors import InputError
+from signet_train.data.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from signet_train.data.manifest import Row
+
+
+def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern: str | None) -> str | None:
+    if pattern is None:
+        return None
+    unknown = set(re.findall(r"\{\w*\}", pattern)) - {"{id}", "{split}"}
+    if unknown:
+        raise click.BadParameter(f"{min(unknown)} is not known; there are {{id}} and {{split}}")
+    if "{id}" not in pattern:
+        raise click.BadParameter("without {id} all rows would have the same keypoints")
+    return pattern
+
+
+@click.command()
+@click.argument("dataset", type=click.Choice(list(DATASETS)), metavar="DATASET")
+@click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The manifest, .parquet or .jsonl; one that is there is replaced.",
+)
+@click.option(
+    "--poses",
+    "pattern",
+    metavar="PATTERN",
+    callback=_check_pattern,
+    help="Where keypoints are, or will be: a file with {id} and, if you like, {split} (dev rows' may also be called "
+    "val there). [default: poses/{id}.npz beside the manifest]",
+)
+@click.option(
+    "--sign-language",
+    metavar="CODE",
+    help="Keep the rows of this sign language (ISO 639-3: bfi, gsg). Videos of your own that do not say theirs are "
+    "taken to be in it.",
+)
+@click.option(
+    "--language",
+    metavar="CODE",
+    help="Keep the rows with text in this language (BCP 47: en, de). Videos of your own that do not say theirs are "
+    "taken to be in it.",
+)
+def manifest(
+    dataset: str, root: Path, out: Path, pattern: str | None, sign_language: str | None, language: str | None
+) -> None:
+    """Make the manifest of a data set that lies in ROOT as it was published.
+
+    DATASET is phoenix14t, csl-daily, how2sign, openasl, meinedgs, wlasl100, wlasl2000, csl-news, youtube-asl,
+    youtube-sl-25, bsl-corpus, bobsl, or videos: a folder of your own recordings, with a metadata.csv
+    (file_name,text,…) or with a .txt file beside each video.
+
+    \b
+    Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.parquet
+             signet-train manifest openasl OpenASL --out data/openasl.parquet \\
+                 --poses 'pose_format/{id}.pkl'
+             signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
+             signet-train manifest videos clips --out data/mine.parquet \\
+                 --sign-language gsg --language de
+    """  # noqa: D301  click wants the backspace itself
+    from signet_train.data.manifest import write_manifest
+
+    rows = _keep(_read(dataset, root.absolute(), sign_language, language), sign_language, language)
+    if not rows:
+        raise InputError(f"{root}: nothing to put into a manifest was found there")
+    twice = next((clip for clip, count in Counter(row.id for row in rows).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{root}: the id {twice!r} occurs twice; each row needs its own")
+    if pattern is not None:
+        rows = [_locate(row, pattern) for row in rows]
+    write_manifest(out, rows)
+    _summarise(dataset, rows, out, can_extract=pattern is None or pattern.endswith(".npz"))
+
+
+def _read(dataset: str, root: Path, sign_language: str | None, language: str | None) -> list[Row]:
+    if dataset == "videos":  # the one whose languages nobody published
+        from signet_train.data.datasets import videos
+
+        return videos.read(root, language=language, sign_language=sign_language)
+    from signet_train.data.datasets import reader
+
+    return reader(dataset)(root)
+
+
+def _keep(rows: list[Row], sign_language: str | None, language: str | None) -> list[Row]:
+    for field, wanted in (("sign_language", sign_language), ("language", language)):
+        there = sorted({getattr(row, field) for row in rows})
+        if wanted is not None and rows and wanted not in there:
+            raise InputError(f"--{field.replace('_', '-')} {wanted}: no such rows; there are {', '.join(there)}")
+        rows = [row for row in rows if wanted in (None, getattr(row, field))]
+    return rows
+
+
+def _locate(row: Row, pattern: str) -> Row:
+    """The row with its keypoints where the pattern, relative to the current directory, says."""
+    from dataclasses import replace
+
+    names = ("dev", "val") if row.split == "dev" else (row.split,)
+    paths = [Path(pattern.replace("{split}", name).replace("{id}", row.id)).absolute() for name in names]
+    return replace(row, poses=str(next((path for path in paths if path.is_file()), paths[0])))
+
+
+def _summarise(dataset: str, rows: list[Row], out: Path, can_extract: bool) -> None:
+    click.echo(f"{dataset}: {len(rows)} rows in {out}", err=True)
+    for split in dict.fromkeys(row.split for row in rows):
+        of_split = [row for row in rows if row.split == split]
+        times = [row.end - (row.start or 0) for row in of_split if row.end is not None]
+        hours = f", {sum(times) / 3600:.1f} h" if times else ""
+        part = f" (known of {len(times)} rows)" if 0 < len(times) < len(of_split) else ""
+        click.echo(f"  {split}: {len(of_split)} rows{hours}{part}", err=True)
+    there = sum((out.absolute().parent / row.poses).is_file() for row in rows)
+    click.echo(f"  keypoints: {there} of {len(rows)} files are there ({rows[0].poses}, …)", err=True)
+    command = "extract-poses" if there < len(rows) and can_extract else "check"
+    click.echo(f"Next: signet-train {command} {out}", err=True)

@@ -1,0 +1,167 @@
+"""What would stop a training run, found before it starts and named with its row."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import langcodes
+
+from signet_runtime.errors import InputError
+from signet_runtime.regions import extract_regions
+from signet_train.data.manifest import Manifest, Row
+from signet_train.data.poses import load_poses
+from signet_train.data.workers import spread
+
+Kind = Literal["duplicate id", "unsafe id", "no text", "no gloss", "unknown language", "no keypoints",
+               "unusable keypoints", "too long", "no signer"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a row: its manifest, its number there (from 1), its id, and one line."""
+
+    manifest: Path
+    row: int
+    id: str
+    kind: Kind
+    message: str
+
+
+def check_rows(
+    manifests: Sequence[tuple[Path, Manifest]],
+    *,
+    task: Literal["translate", "recognise"] = "translate",
+    max_frames: int,
+    workers: int = 1,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Fault]:
+    """Every fault in manifests that would be trained on together, in the order of their rows.
+
+    Args:
+        manifests: each with the path to name it by.
+        task: translation needs every row's text, recognition its gloss.
+        max_frames: more frames in a clip are a fault.
+        workers: processes that read keypoints; 1 reads them in this process.
+        progress: called after every row.
+    """
+    faults: dict[tuple[int, int], list[Fault]] = {}  # by place: which manifest, which row
+    jobs: list[_Job] = []
+    first: dict[str, tuple[Path, int]] = {}
+    for i, (path, manifest) in enumerate(manifests):
+        for number, row in enumerate(manifest.rows, 1):
+            found = _text_faults(row, task)
+            if row.id in first:
+                other, earlier = first[row.id]
+                of_other = "" if other == path else f" of {other}"
+                found.insert(0, ("duplicate id", f"this is also the id of row {earlier}{of_other}"))
+            first.setdefault(row.id, (path, number))
+            faults[i, number] = [Fault(path, number, row.id, *fault) for fault in found]
+            jobs.append(_Job(i, number, row.poses, manifest.root))
+
+    def finished(job: _Job, fault: tuple[Kind, str] | None) -> None:
+        if fault is not None:
+            path, manifest = manifests[job.manifest]
+            faults[job.manifest, job.row].append(Fault(path, job.row, manifest.rows[job.row - 1].id, *fault))
+        progress()
+
+    def died(job: _Job, how: str) -> None:
+        finished(job, ("unusable keypoints", f"{job.poses}: the process that was reading it {how} before it was done"))
+
+    if workers == 1:
+        check = _PoseCheck(max_frames)
+        for job in jobs:
+            finished(job, check(job))
+    else:
+        spread(partial(_PoseCheck, max_frames), jobs, workers, finished=finished, died=died)
+    return [fault for of_row in faults.values() for fault in of_row]
+
+
+def without(faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path) -> list[Row]:
+    """The rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
+    faulty = {(fault.manifest, fault.row) for fault in faults}
+    return [
+        dataclasses.replace(
+            row,
+            poses=_moved(row.poses, manifest.root, directory.resolve()),
+            video=None if row.video is None else _moved(row.video, manifest.root, directory.resolve()),
+        )
+        for path, manifest in manifests
+        for number, row in enumerate(manifest.rows, 1)
+        if (path, number) not in faulty
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Keypoints to be read: for which row (from 1) of which manifest (from 0), and where they lie."""
+
+    manifest: int
+    row: int
+    poses: str
+    root: Path
+
+
+def _text_faults(row: Row, task: str) -> list[tuple[Kind, str]]:
+    found: list[tuple[Kind, str]] = []
+    if row.id in ("", ".", "..") or any(c in "/\\" or not c.isprintable() for c in row.id):
+        found.append(("unsafe id", f"{row.id!r} is not safe as a file name"))
+    if task == "recognise" and not (row.gloss or "").strip():
+        found.append(("no gloss", "the gloss is empty"))
+    if task == "translate" and not row.text.strip():
+        found.append(("no text", "the text is empty"))
+    if not langcodes.tag_is_valid(row.language):
+        found.append(("unknown language", f"language {row.language!r} is not a BCP 47 tag (de, en, zh)"))
+    if not _is_iso_639_3(row.sign_language):
+        found.append(("unknown language", f"sign_language {row.sign_language!r} is not an ISO 639-3 code (gsg, ase)"))
+    return found
+
+
+def _is_iso_639_3(code: str) -> bool:
+    return len(code) == 3 and code.isascii() and code.isalpha() and code.islower() and langcodes.tag_is_valid(code)
+
+
+class _PoseCheck:
+    """One row's keypoints, loaded as training loads them."""
+
+    def __init__(self, max_frames: int) -> None:
+        self._max_frames = max_frames
+
+    def __call__(self, job: _Job) -> tuple[Kind, str] | None:
+        if "://" not in job.poses and not (job.root / job.poses).exists():
+            return "no keypoints", f"{job.root / job.poses}: no such file; `signet-train extract-poses` makes it"
+        try:
+            sequence = load_poses(job.poses, job.root)
+        except InputError as error:
+            message = str(error)
+            return "unusable keypoints", message if job.poses in message else f"{job.poses}: {message}"
+        except Exception as error:  # whatever a damaged file brings out of a reader
+            return "unusable keypoints", f"{job.poses}: {type(error).__name__}: {' '.join(str(error).split())}"
+        if len(sequence) > self._max_frames:
+            return (
+                "too long",
+                f"{job.poses}: {len(sequence)} frames, more than {self._max_frames}; cut it into sentences",
+            )
+        if not extract_regions(sequence)["body"].any():
+            return (
+                "no signer",
+                f"{job.poses}: fewer than four confident joints of the upper body in {len(sequence)} frames",
+            )
+        return None
+
+
+def _moved(location: str, old: Path, new: Path) -> str:
+    """A location that starts from the directory ``old``, from ``new``."""
+    if old == new:
+        return location
+    if "://" in location:  # spelled words may name a directory of redrawn clips
+        parts = urlsplit(location)
+        query = [(key, _moved(value, old, new) if key == "redrawn" else value) for key, value in parse_qsl(parts.query)]
+        return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+    return location if Path(location).is_absolute() else os.path.relpath(old / location, new)

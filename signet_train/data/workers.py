@@ -1,0 +1,155 @@
+"""Jobs spread over processes, any of which may die without taking more than its own job with it.
+
+The pools of the standard library end when one of their processes is killed, and lose what the others were at: too
+much for days of pose extraction on a machine that runs out of memory once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from multiprocessing import connection, get_context, resource_tracker
+from typing import Any, Generic, TypeVar
+
+from signet_runtime.errors import EngineError, SignetError
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+_GRACE = 5.0  # between the end of a process's pipe and its own (s)
+
+_spawn = get_context("spawn")  # a fork would share locks with the threads of libraries that are loaded by now
+
+
+def spread(
+    make_work: Callable[[], Callable[[J], R]],
+    jobs: Iterable[J],
+    processes: int,
+    *,
+    finished: Callable[[J, R], None],
+    died: Callable[[J, str], None],
+) -> None:
+    """Do every job in one of several processes; whoever is free takes the next one.
+
+    A process that is killed, or crashes, is replaced. When this call ends, by an exception too, so do the processes,
+    at once. When its own process is killed they end after the jobs that they are at.
+
+    Args:
+        make_work: called once in every process, for what does the jobs there. In the first process it has returned
+            before the others start, so that what it downloads is downloaded once. It is pickled, as are the jobs.
+        finished: told the result of a job, in this process.
+        died: told, in place of that, how the process that was at a job ended.
+
+    Raises:
+        SignetError: raised by a job, or by ``make_work``.
+        EngineError: all processes died while they started.
+    """
+    queue = deque(jobs)
+    processes = min(processes, len(queue))
+    crew: list[_Worker[J]] = []
+    try:
+        if queue:
+            crew.append(_Worker(make_work))
+        while crew:
+            for pipe in connection.wait([worker.pipe for worker in crew]):
+                worker = next(worker for worker in crew if worker.pipe is pipe)
+                try:
+                    kind, value = worker.pipe.recv()
+                except (EOFError, OSError):
+                    crew.remove(worker)
+                    how = worker.ended()
+                    if worker.job is not None:
+                        died(worker.job, how)
+                        if len(queue) > len(crew):
+                            crew.append(_Worker(make_work))
+                    elif not crew:
+                        raise EngineError(f"a worker process {how} while it started; try fewer of them") from None
+                    continue
+                if kind == "error":
+                    raise value
+                if kind == "ready":
+                    missing = min(processes, len(queue)) - len(crew)
+                    crew.extend(_Worker(make_work) for _ in range(missing))
+                elif worker.job is not None:
+                    finished(worker.job, value)
+                worker.job = queue.popleft() if queue else None
+                if worker.job is not None:
+                    worker.give(worker.job)
+                else:
+                    crew.remove(worker)
+                    worker.kill()
+    finally:
+        for worker in crew:
+            worker.kill()
+
+
+def available_cpus() -> int:
+    """How many this process may use: under a scheduler often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker(Generic[J]):
+    """A process and this end of the pipe to it; ``job`` is what it is at."""
+
+    def __init__(self, make_work: Callable[[], Callable[[J], Any]]) -> None:
+        self.job: J | None = None
+        self.pipe, theirs = _spawn.Pipe()
+        self._process = _spawn.Process(target=_serve, args=(theirs, make_work), daemon=True)
+        # A terminal sends Ctrl-C to all processes. This one answers it, so the others inherit it blocked.
+        resource_tracker.ensure_running()  # starting it, as `start` else would, unblocks the signal again
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            theirs.close()
+
+    def give(self, job: J) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it has died: whoever waits for the pipe is told
+            self.pipe.send(job)
+
+    def kill(self) -> None:
+        """Ends the process wherever it is; whatever its work writes must be whole at any time."""
+        self._process.kill()
+        self._process.join()
+        self.pipe.close()
+
+    def ended(self) -> str:
+        """How the process, whose end of the pipe has closed, ended."""
+        self._process.join(_GRACE)
+        code = self._process.exitcode
+        self.kill()
+        if code is None:
+            return "stopped answering"
+        if code == -signal.SIGKILL:
+            return "was killed, as happens when memory runs out,"
+        return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
+
+
+def _serve(pipe: connection.Connection, make_work: Callable[[], Callable[[Any], Any]]) -> None:
+    os.dup2(2, 1)  # standard output is for results, and libraries print
+    reply: tuple[str, Any]
+    try:
+        try:
+            work = make_work()
+            reply = ("ready", None)
+        except Exception as error:
+            reply = ("error", _sendable(error))
+        while True:
+            pipe.send(reply)
+            job = pipe.recv()
+            try:
+                reply = ("result", work(job))
+            except Exception as error:
+                reply = ("error", _sendable(error))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # who gave the jobs is gone
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, as the other side can read it: not every exception survives pickling."""
+    return error if isinstance(error, SignetError) else RuntimeError("".join(traceback.format_exception(error)))

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from signet_runtime.errors import InputError
+from signet_train.data.datasets.videos import read
+from signet_train.data.manifest import Row
+from signet_train.data.splits import hash_split
+
+
+def table(root: Path, *lines: dict[str, str], encoding: str = "utf-8") -> Path:
+    columns = list(dict.fromkeys(column for line in lines for column in line))
+    with (root / "metadata.csv").open("w", encoding=encoding, newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(lines)
+    return root
+
+
+def test_every_column_of_the_table_is_used(tmp_path: Path) -> None:
+    table(
+        tmp_path,
+        {
+            "file_name": "clips/01.mp4", "text": 'Er sagte: "Grüß dich, du!"', "split": "dev", "language": "de",
+            "sign_language": "gsg", "signer": "Anna", "gloss": "GRUSS  DU", "start": "1.5", "end": "3", "id": "first",
+            "weather": "sunny",
+        },
+        {"file_name": "clips/02.mp4", "text": "Ja.", "split": "my-own", "language": "de", "sign_language": "gsg"},
+        encoding="utf-8-sig",  # as Excel writes it
+    )  # fmt: skip
+    first, second = read(tmp_path)
+    assert first == Row(
+        id="first",
+        split="dev",
+        poses="poses/first.npz",
+        text='Er sagte: "Grüß dich, du!"',
+        language="de",
+        sign_language="gsg",
+        video=str(tmp_path / "clips" / "01.mp4"),
+        start=1.5,
+        end=3.0,
+        signer="Anna",
+        gloss="GRUSS DU",
+    )
+    assert (second.id, second.split, second.start, second.signer, second.gloss) == (
+        "clips-02", "my-own", None, None, None,
+    )  # fmt: skip
+
+
+def test_several_sentences_in_a_video_have_ids_of_their_own(tmp_path: Path) -> None:
+    table(tmp_path, *({"file_name": "a.mp4", "text": "x", "start": s, "end": e} for s, e in (("", "1"), ("1", "2.25"))))
+    assert [row.id for row in read(tmp_path, "en", "ase")] == ["a-1000", "a-1000-2250"]
+
+
+def test_what_the_table_does_not_say_is_given(tmp_path: Path) -> None:
+    table(
+        tmp_path,
+        {"file_name": "a.mp4", "text": "x", "language": ""},
+        {"file_name": "b.mp4", "text": "y"} | {"language": "de"},
+    )
+    rows = read(tmp_path, language="en", sign_language="ase")
+    assert [(row.language, row.sign_language) for row in rows] == [("en", "ase"), ("de", "ase")]
+    with pytest.raises(InputError, match=r"line 2: no sign_language .*give --sign-language"):
+        read(tmp_path, language="en")
+    with pytest.raises(InputError, match=r"line 2: no language .*give --language"):
+        read(tmp_path, sign_language="ase")
+
+
+def test_splits_without_a_column(tmp_path: Path) -> None:
+    names = ["validation/a.mp4", "val/b.mp4", "test/c.mp4", "train/d.mp4"]
+    table(tmp_path, *({"file_name": name, "text": "x"} for name in names))
+    assert [row.split for row in read(tmp_path, "en", "ase")] == ["dev", "dev", "test", "train"]
+    lines = [{"file_name": f"clips/{i}.mp4", "text": "x", "signer": f"s{i % 50}"} for i in range(500)]
+    rows = read(table(tmp_path, *lines), "en", "ase")
+    assert set(Counter(row.split for row in rows)) == {"train", "dev", "test"}
+    assert all(row.split == hash_split(row.signer or "", percent=10) for row in rows)
+
+
+def test_a_text_file_beside_each_video(tmp_path: Path) -> None:
+    for name, text in {"train/a": "Hello\nworld\n", "dev/b": "\ufeffÇa va?"}.items():
+        path = tmp_path / f"{name}.MOV"
+        path.parent.mkdir()
+        path.touch()
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+    (tmp_path / "README.txt").write_text("not a sentence")
+    rows = {row.id: row for row in read(tmp_path, "en", "ase")}
+    assert {name: (row.split, row.text) for name, row in rows.items()} == {
+        "train-a": ("train", "Hello world"),
+        "dev-b": ("dev", "Ça va?"),
+    }
+    assert rows["train-a"].video == str(tmp_path / "train" / "a.MOV")
+
+
+def test_linked_directories_are_followed_once(tmp_path: Path) -> None:
+    videos, root = tmp_path / "disk", tmp_path / "root"
+    videos.mkdir()
+    root.mkdir()
+    (videos / "a.mp4").touch()
+    (videos / "a.txt").write_text("x")
+    (videos / "loop").symlink_to(videos)
+    (root / "clips").symlink_to(videos)
+    assert [row.id for row in read(root, "en", "ase")] == ["clips-a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"text": ""}, "no text"),
+        ({"file_name": ""}, "file_name .* is not a file in the folder"),
+        ({"file_name": "../a.mp4"}, "file_name .* is not a file in the folder"),
+        ({"file_name": "/a.mp4"}, "file_name .* is not a file in the folder"),
+        ({"start": "one"}, "start: 'one' is not seconds"),
+        ({"end": "nan"}, "end: 'nan' is not a time"),
+        ({"start": "-1"}, "start: '-1' is not a time"),
+        ({"start": "2", "end": "2"}, "ends at 2.0 s, before it starts"),
+        ({"id": "a/b"}, "cannot name a clip"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, line: dict[str, str], message: str) -> None:
+    good = {"file_name": "a.mp4", "text": "x", "start": "", "end": "", "id": ""}
+    table(tmp_path, good, {**good, **line})
+    with pytest.raises(InputError, match=rf"metadata\.csv: line 3: .*{message}"):
+        read(tmp_path, "en", "ase")
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no metadata\.csv .* and no videos"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"a\.txt: no such file; it should say what is signed in a\.mp4"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "a.txt").write_bytes("ä".encode("latin-1"))
+    with pytest.raises(InputError, match=r"a\.txt: not UTF-8"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "a.txt").write_text(" \n")
+    with pytest.raises(InputError, match=r"a\.mp4: no text"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "metadata.csv").write_text("file_name,sentence\na.mp4,x\n")
+    with pytest.raises(InputError, match=r"metadata\.csv: line 1: no column text"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.mp4,Hello, world\n")
+    with pytest.raises(InputError, match=r"metadata\.csv: line 2: 3 fields where the header has 2"):
+        read(tmp_path, "en", "ase")
