@@ -76,12 +76,11 @@ def check(
     for fault in faults:
         click.echo(" ".join(f"{fault.manifest}:{fault.row} {fault.id}: {fault.message}".split()))
     faulty = len({(fault.manifest, fault.row) for fault in faults})
-    kinds = ", ".join(f"{number} {kind}" for kind, number in Counter(fault.kind for fault in faults).most_common())
-    found = f"{len(faults)} faults in {faulty} of them ({kinds})" if faults else "no faults"
-    click.echo(f"{count} rows checked: {found}", err=True)
+    kinds = ", ".join(f"{kind}: {number}" for kind, number in Counter(fault.kind for fault in faults).most_common())
+    click.echo(f"rows: {count} checked, {f'{faulty} with faults ({kinds})' if faults else 'no faults'}", err=True)
     if clean is not None:
         rows = without(faults, read, clean.parent)
         write_manifest(clean, rows)
-        click.echo(f"{len(rows)} rows without a fault are in {clean}; {faulty} are left out", err=True)
+        click.echo(f"rows: {len(rows)} without a fault in {clean}, {faulty} left out", err=True)
     if faults:
         sys.exit(3)

@@ -148,7 +148,8 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, suffix: str, keep: int) 
     path = tmp_path / f"m{suffix}"
     write_manifest(path, [ROW, ROW])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"not a manifest, or a damaged one \(.+\)$") as raised:
+    message = r"not a manifest, or a damaged one \(.+\)$" if suffix == ".parquet" else r"line [12]: not JSON \(.+\)$"
+    with pytest.raises(InputError, match=message) as raised:
         read_manifest(path)
     assert "\n" not in str(raised.value)
 
