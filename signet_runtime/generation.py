@@ -73,6 +73,6 @@ class TextDecoder:
         return [[token for token in row if token not in marks] for row in tokens.tolist()]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
-        """What the token ids of `generate` spell; ids beyond the tokenizer's pieces, which pad mT5's vocabulary, nothing."""
+        """What the token ids of `generate` spell; ids that only pad mT5's vocabulary spell nothing."""
         known = [[token for token in row if token < len(self._tokenizer)] for row in tokens]
         return [text.strip() for text in self._tokenizer.batch_decode(known, skip_special_tokens=True)]

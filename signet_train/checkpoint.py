@@ -139,9 +139,7 @@ def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
     """
     directory = path / "experts" / "0"
     if not (directory / "config.json").is_file():
-        raise BundleError(
-            f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote"
-        )
+        raise BundleError(f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote")
     if (path / "experts" / "1").exists():
         raise BundleError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
     try:

@@ -7,8 +7,11 @@ import sys
 import click
 
 from signet_runtime.errors import SignetError
+from signet_train.commands.check import check
 from signet_train.commands.evaluate import evaluate
+from signet_train.commands.extract_poses import extract_poses
 from signet_train.commands.fingerspelling import draw, fingerspelling, redraw
+from signet_train.commands.manifest import manifest
 from signet_train.commands.stages import align, cache, finetune, parameters, pretrain
 
 
@@ -41,7 +44,10 @@ def main() -> None:
     """  # noqa: D301
 
 
-for _command in (pretrain, align, finetune, cache, evaluate, parameters, fingerspelling, redraw, draw):
+for _command in (
+    manifest, extract_poses, check, pretrain, cache, align, finetune, evaluate, parameters,
+    fingerspelling, redraw, draw,
+):  # fmt: skip
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -28,9 +28,7 @@ from signet_train.metrics import TOKENIZERS
     "--tokenize", type=click.Choice(TOKENIZERS), help="sacrebleu's tokenizer. [default: by the language of the text]"
 )
 @click.option("--language", help="Of the text in --predictions (BCP 47), which decides how it is tokenised.")
-@click.option(
-    "--task", type=click.Choice(["translate", "recognise"]), help="[default: the checkpoint's, or translate]"
-)
+@click.option("--task", type=click.Choice(["translate", "recognise"]), help="[default: the checkpoint's, or translate]")
 @click.option("--beams", type=click.IntRange(1), help="[default: the checkpoint's, 4 in the paper]")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
 @click.option(

@@ -1,4 +1,4 @@
-"""Killed without warning and resumed, a run ends with the weights of one that never stopped; so it does on two processes."""
+"""Killed without warning and resumed, a run ends with the weights of one that never stopped; on two processes, too."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,7 +45,7 @@ def test_processes_side_by_side_are_one_with_wider_batches(
         list(BatchOrder(rows, batch, accumulation, 2, seed=3, processes=processes, rank=rank))
         for rank in range(processes)
     ]
-    assert [sum(keys, []) for keys in zip(*parts, strict=True)] == wide
+    assert [list(itertools.chain(*keys)) for keys in zip(*parts, strict=True)] == wide
 
 
 def test_epochs_and_seeds_have_orders_of_their_own() -> None:

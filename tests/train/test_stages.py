@@ -253,7 +253,7 @@ def test_stage_one_starts_from_a_pretrained_mt5(manifest: Path, tmp_path: Path) 
     assert torch.equal(reader.embed_tokens.weight, mt5.shared.weight)
     wider = {**MODEL, "language_model": {**MODEL["language_model"], "d_ff": 48}}
     other = config("pretrain", manifest, mt5=str(tmp_path / "mt5"), model=wider)
-    with pytest.raises(BundleError, match="its d_ff is 32, and model.language_model states 48"):
+    with pytest.raises(BundleError, match=r"its d_ff is 32, and model\.language_model states 48"):
         run_stage(other, tmp_path / "other", "cpu")
     absent = config("pretrain", manifest, mt5=str(tmp_path / "none"))
     with pytest.raises(BundleError, match="no mT5 there"):

@@ -9,16 +9,16 @@ whose rules on cues, ids and splits hold here)::
     videos/{video id}.mp4
     videos/{video id}.de.vtt
 
-Codes are ISO 639-3, but for ``slovenia`` and ``vietnam``, which stay as published, and ``???``, which becomes ``und``
-(undetermined). Of a video's captions those are read that are written where it is signed (`WRITTEN`; International
-Sign: in English), and none if there are only translations. The format, the codes, and that uploaders tag captions
-with the sign language's code, was read in public code that processes the release
-(https://github.com/matteo270303/signworld), not in the file itself. YouTube-ASL is a part of this corpus: do not give
-both to one training.
+Codes are ISO 639-3, but for ``slovenia``, ``vietnam`` and ``???``, which become ``und`` (undetermined). Of a video's
+captions those are read that are written where it is signed (`WRITTEN`; International Sign: in English), and none if
+there are only translations. The format, the codes, and that uploaders tag captions with the sign language's code, was
+read in public code that processes the release (https://github.com/matteo270303/signworld), not in the file itself.
+YouTube-ASL is a part of this corpus: do not give both to one training.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from signet_runtime.errors import InputError
@@ -38,6 +38,7 @@ WRITTEN = {
     "sls": ["en"], "ssp": ["es"], "ssr": ["fr"], "svk": ["sk"], "swl": ["sv"], "tsm": ["tr"], "tsq": ["th"],
     "tss": ["zh"], "vgt": ["nl"], "vietnam": ["vi"],
 }  # fmt: skip
+_COUNTRIES = ("slovenia", "vietnam")  # published in place of a code
 
 
 def read(root: Path) -> list[Row]:
@@ -57,4 +58,5 @@ def read(root: Path) -> list[Row]:
         if not comma or not code or "," in code:
             raise InputError(f"{where}: not a video id and a sign language's code with a comma between")
         listed[video_id(name, where)] = "und" if code == "???" else code
-    return caption_rows(root, listed, WRITTEN)
+    rows = caption_rows(root, listed, WRITTEN)
+    return [replace(row, sign_language="und") if row.sign_language in _COUNTRIES else row for row in rows]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def read(root: Path) -> list[Row]:
     return reader("bobsl")(root)
 
 
-def test_version_1_4(tmp_path: Path) -> None:
+def test_version_1_4(tmp_path: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     root = release(tmp_path / "bobsl" / "v1.4", V1_4)
     rows = read(tmp_path)
     assert rows == read(root)
@@ -82,6 +83,7 @@ def test_version_1_4(tmp_path: Path) -> None:
         start=1.0,
         end=2.5,
     )
+    passes_check(rows)
 
 
 @pytest.mark.parametrize("name", ["{}.vtt", "{}/signhd.vtt"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def corpus(root: Path, records: object = None, splits: str = _SPLITS) -> Path:
     return labels
 
 
-def test_rows_of_the_corpus(tmp_path: Path) -> None:
+def test_rows_of_the_corpus(tmp_path: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     corpus(tmp_path)
     rows = {row.id: row for row in read(tmp_path)}
     assert {name: row.split for name, row in rows.items()} == {
@@ -68,6 +69,7 @@ def test_rows_of_the_corpus(tmp_path: Path) -> None:
         gloss="他 今天 年龄 4",
     )
     assert rows["S001000_P0008_T00"].text == "现在可以在ATM机上用。"
+    passes_check(rows.values())
 
 
 def test_the_table_is_read_without_the_pickle_and_says_the_same(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def write(root: Path, records: object, name: str = "CSL_News_Labels.json") -> No
 
 
 @pytest.mark.parametrize("name", ["CSL_News_Labels.json", "data/train/CSL_News_Labels.json"])
-def test_rows_of_the_list(tmp_path: Path, name: str) -> None:
+def test_rows_of_the_list(tmp_path: Path, name: str, passes_check: Callable[[Iterable[Row]], None]) -> None:
     write(tmp_path, [record("Common-Concerns_20201113_0-287_14330"), record("x", " ")], name)
     assert read(tmp_path) == [
         Row(
@@ -38,6 +39,7 @@ def test_rows_of_the_list(tmp_path: Path, name: str) -> None:
             video=str(tmp_path / "rgb_format/Common-Concerns_20201113_0-287_14330.mp4"),
         )
     ]
+    passes_check(read(tmp_path))
 
 
 def test_a_day_is_in_one_split_and_two_hundredths_are_held_out(tmp_path: Path) -> None:

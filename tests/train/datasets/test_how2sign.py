@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def annotate(root: Path, name: str = "how2sign_realigned_{split}.csv", header: s
         path.write_text(header + lines, encoding="utf-8")
 
 
-def test_rows_of_the_realigned_translation(tmp_path: Path) -> None:
+def test_rows_of_the_realigned_translation(tmp_path: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     annotate(tmp_path)
     rows = read(tmp_path)
     assert [row.split for row in rows] == ["train", "train", "dev", "test"]
@@ -47,6 +48,7 @@ def test_rows_of_the_realigned_translation(tmp_path: Path) -> None:
     )
     assert rows[1].text == '"Oops, let\'s go".'
     assert rows[1].signer == "10"
+    passes_check(rows)
 
 
 def test_videos_are_taken_from_where_they_are(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def protocols(root: Path, below: str = "mDGS") -> Path:
 
 
 @pytest.mark.parametrize("below", ["mDGS", "meineDGS-Translation-Protocols/mDGS"])
-def test_rows_of_the_protocols(tmp_path: Path, below: str) -> None:
+def test_rows_of_the_protocols(tmp_path: Path, below: str, passes_check: Callable[[Iterable[Row]], None]) -> None:
     protocols(tmp_path, below)
     rows = read(tmp_path)
     assert [row.split for row in rows] == ["train", "train", "dev", "test"]
@@ -52,6 +53,7 @@ def test_rows_of_the_protocols(tmp_path: Path, below: str) -> None:
     name = "1290705-16340909-16360503"  # a part of a recording has the times of the part in its name
     assert rows[1].video == str(tmp_path / f"videos/{name}/{name}_1b1.mp4")
     assert rows[1].gloss == "NAME ICH"
+    passes_check(rows)
 
 
 @pytest.mark.parametrize(

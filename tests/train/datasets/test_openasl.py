@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def read(root: Path) -> list[Row]:
     return reader("openasl")(root)
 
 
-def test_clips(tmp_path: Path) -> None:
+def test_clips(tmp_path: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     assert read(table(tmp_path, line())) == [
         Row(
             id=VID,
@@ -39,6 +40,7 @@ def test_clips(tmp_path: Path) -> None:
             video=str(tmp_path / "video-clip" / f"{VID}.mp4"),
         )
     ]
+    passes_check(read(table(tmp_path, line())))
 
 
 def test_raw_videos_are_used_where_there_are_no_clips(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def release(root: Path, below: str = "PHOENIX-2014-T-release-v3/PHOENIX-2014-T")
 
 
 @pytest.mark.parametrize("below", ["PHOENIX-2014-T-release-v3/PHOENIX-2014-T", "PHOENIX-2014-T", "."])
-def test_rows_of_the_release(tmp_path: Path, below: str) -> None:
+def test_rows_of_the_release(tmp_path: Path, below: str, passes_check: Callable[[Iterable[Row]], None]) -> None:
     corpus = release(tmp_path, below)
     rows = read(tmp_path)
     assert [row.split for row in rows] == ["train", "train", "dev", "test"]
@@ -54,6 +55,7 @@ def test_rows_of_the_release(tmp_path: Path, below: str) -> None:
     )
     assert rows[1].text == 'er sagt " nein'  # a quote quotes nothing
     assert rows[1].gloss is None
+    passes_check(rows)
 
 
 def test_frames_that_were_repacked_one_directory_deeper_are_found(tmp_path: Path) -> None:

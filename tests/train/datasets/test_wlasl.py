@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def write(root: Path, entries: object = _ENTRIES, name: str = "WLASL_v0.3.json")
     return path
 
 
-def test_rows_of_the_first_glosses(tmp_path: Path) -> None:
+def test_rows_of_the_first_glosses(tmp_path: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     write(tmp_path)
     rows = read(tmp_path, glosses=2)
     assert rows[0] == Row(
@@ -58,6 +59,7 @@ def test_rows_of_the_first_glosses(tmp_path: Path) -> None:
         ("07068", "test", "book"),
         ("02123", "dev", "a lot"),
     ]
+    passes_check(rows)
 
 
 def test_the_repository_and_split_directories_are_known(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def read(root: Path) -> list[Row]:
     return reader("youtube-asl")(root)
 
 
-def test_each_cue_of_the_english_captions_is_a_row(root: Path) -> None:
+def test_each_cue_of_the_english_captions_is_a_row(root: Path, passes_check: Callable[[Iterable[Row]], None]) -> None:
     rows = read(root)
     assert rows[0] == Row(
         id=f"{FIRST}-0-2000",
@@ -49,6 +50,7 @@ def test_each_cue_of_the_english_captions_is_a_row(root: Path) -> None:
     assert [row.text for row in rows] == ["Hello & welcome.", "I'm Deaf.", "Good morning."]
     # not downloaded yet: expected beside its captions
     assert rows[2].video == str(root / "videos" / f"{SECOND}.mp4")
+    passes_check(rows)
 
 
 def test_plain_english_is_preferred_and_the_sign_language_s_code_means_english(root: Path) -> None:
