@@ -41,7 +41,8 @@ class FrameDirectory:
     ) -> None:
         path = Path(path)
         if fps is None or not 0 < fps < math.inf:
-            raise InputError(f"{path}: a directory of frames needs its frame rate (fps); it says {fps}")
+            stated = "" if fps is None else f"; {fps:g} is none"
+            raise InputError(f"{path}: a directory of frames needs its frame rate (fps){stated}")
         begin, until = check_stretch(path, start, end)
         try:
             images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]

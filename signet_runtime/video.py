@@ -28,8 +28,8 @@ _DURATION_SLACK = 0.5
 # Containers round the times of their frames to milliseconds: a frame this little before a boundary is on it (s).
 INSTANT = 1e-3
 
-# How far before a stretch its key frame is looked for (s): files are indexed in the order of decoding, and a frame
-# may be shown some frames later than that.
+# How far before a stretch its key frame is looked for (s): in formats without an index, MPEG program and transport
+# streams, a seek ends anywhere, and decoding starts at the next key frame, half a second or so later.
 _SEEK_LEAD = 1.0
 
 
@@ -147,8 +147,8 @@ class Video:
                 return _prepend(landed, frames)
         except (av.FFmpegError, InputError):
             pass
-        # Without an index a seek may end past the key frame, or nowhere: reading it all finds the frames, or what is
-        # wrong with the file.
+        # Past the key frame, as where key frames are rare and there is no index, or nowhere: reading it all finds the
+        # frames, or what is wrong with the file.
         self._container.close()
         self._container = _open(self._path)
         return self._decode(_video_stream(self._container, self._path))
