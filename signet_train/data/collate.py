@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from signet_train.data.cache import CachedSample
 from signet_train.data.dataset import Sample
 from signet_train.data.order import Key
+from signet_train.data.workers import available_cpus
 
 
 class Batch(NamedTuple):
@@ -93,5 +94,5 @@ class Collate:
 def load_batches(
     dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
 ) -> DataLoader:
-    """A loader over a `BatchOrder` or a list of batches, by ``workers`` processes (0: by this one)."""
-    return DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=workers)
+    """A loader over a `BatchOrder` or a list of batches, by up to ``workers`` processes and CPUs (0: by this one)."""
+    return DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=min(workers, available_cpus()))

@@ -21,12 +21,11 @@ from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.model.signet import Signet
-from signet_train.tokenizer import build_character_tokenizer
+from signet_train.tokenizer import train_tokenizer
 
 _CONFIG = {
     "stage": "finetune",
-    "steps": 1,
-    "data": {"sign_languages": ["ase", "gsg"]},
+    "data": {"manifests": ["words.jsonl"], "frame_rate": 6.25},
     "card": {"name": "tiny", "language": "mul", "max_new_tokens": 8},
     "model": {
         "backbone": {"input_channels": 4, "spatial_channels": [4, 8], "temporal_channels": [8, 8], "embedding": 16},
@@ -40,7 +39,7 @@ _CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint() -> Checkpoint:
     """Three random experts whose statistics, adapters and offsets are all away from their initial values."""
     torch.manual_seed(0)
     config = TrainConfig.model_validate(_CONFIG)
@@ -57,7 +56,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         ExpertCard(name=n, sign_languages=(n,), corpus="none", source="test", backbone=config.model.backbone)
         for n in ("ase", "gsg", "ssp")
     ]
-    tokenizer = build_character_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    tokenizer = train_tokenizer(["abcdefghijklmnopqrstuvwxyz"], 64)
     return Checkpoint(model, cards, tokenizer, config)
 
 
