@@ -29,6 +29,7 @@ from signet_train.data.collate import Batch, Collate, load_batches
 from signet_train.data.dataset import Located, PoseDataset
 from signet_train.data.manifest import Row
 from signet_train.data.order import BatchOrder
+from signet_train.data.workers import available_cpus
 from signet_train.model.backbone import Backbone
 from signet_train.model.signet import Signet
 from signet_train.stages.objectives import Translation, set_trainable
@@ -104,7 +105,7 @@ def compare_experts(experts: torch.nn.ModuleList, batch: Batch, device: torch.de
     with torch.no_grad():
         apart = (loop() - stacked(batch.regions, batch.mask)).abs().max().item()
         times = [
-            (seconds(loop, device, 1), seconds(lambda: stacked(batch.regions, batch.mask), device, 1)) for _ in range(4)
+            (seconds(loop, device, 1), seconds(lambda: stacked(batch.regions, batch.mask), device, 1)) for _ in range(2)
         ]
     return min(t[0] for t in times), min(t[1] for t in times), apart
 
@@ -113,7 +114,7 @@ def compare_experts(experts: torch.nn.ModuleList, batch: Batch, device: torch.de
 @click.option("--small", is_flag=True, help="The demo's model and short clips.")
 @click.option("--frames", default=256, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
-@click.option("--workers", default=4, show_default=True, help="For loading.")
+@click.option("--workers", default=4, show_default=True, help="For loading; no more than CPUs.")
 @click.option("--precision", type=click.Choice(["no", "bf16"]), help="[default: bf16 on CUDA, else no]")
 @click.option("--device", help="[default: cuda where there is one]")
 def main(small: bool, frames: int, batch_size: int, workers: int, precision: str | None, device: str | None) -> None:
@@ -122,6 +123,7 @@ def main(small: bool, frames: int, batch_size: int, workers: int, precision: str
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     precision = precision or ("bf16" if where.type == "cuda" else "no")
     click.echo(f"{name}; batch {batch_size}, {frames} frames, {TOKENS} tokens, precision {precision}")
+    workers = min(workers, available_cpus())
     click.echo(f"loading 8 samples of {frames} frames, {workers} workers: {loading(frames, workers):.0f} ms")
 
     config = load_checkpoint(demo_checkpoint_path()).config.model if small else ModelConfig(fusion=FusionConfig())

@@ -19,7 +19,7 @@ from signet_runtime.errors import EngineError, SignetError
 @click.option("--top-k", type=click.IntRange(min=1), help="Experts that a clip is sent to. [default: the checkpoint's]")
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
 def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, overwrite: bool) -> None:
-    r"""Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
+    """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
     Experts, adapters, router and mT5 encoder become one ONNX graph, the mT5 decoder two. Every export is
     compared with the PyTorch model on ragged random clips: encoder states within 1e-4 and the same tokens
@@ -28,12 +28,12 @@ def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, ove
     \b
     Examples:
       signet-export --out my-bundle
-      signet-export runs/fusion/last --out my-bundle --top-k 1
+      signet-export runs/finetune/best --out my-bundle --top-k 1
       signet-translate --bundle my-bundle video.mp4
 
     \b
     Exit codes: 0 done, 2 usage, 4 checkpoint invalid or parity failed, 5 engine not available, 130 interrupted.
-    """
+    """  # noqa: D301
     try:
         if engine == "trt":
             raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")

@@ -29,8 +29,9 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
         InputError: manifests or samples that cannot be used.
         BundleError: a configuration or checkpoints that do not fit together, or a run directory that is taken.
     """
-    prepare_directory(out, config, resume)
     accelerator = make_accelerator(config, device)
+    with accelerator.main_process_first():
+        prepare_directory(out, config, resume)
     rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
     training_rows = rows[config.data.train]
     if resume:
