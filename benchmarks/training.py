@@ -64,7 +64,7 @@ def loading(frames: int, workers: int) -> float:
         config = TrainConfig(stage="pretrain", data=DataConfig(manifests=()), optimisation=OptimisationConfig())
         collate = Collate(load_checkpoint(demo_checkpoint_path()).tokenizer, 50)
         order = BatchOrder(SAMPLES, 8, 1, epochs=10, seed=0)
-        batches = iter(load_batches(PoseDataset(rows, config, training=True), order, collate, workers))
+        batches = load_batches(PoseDataset(rows, config, training=True), order, collate, workers)
         for _ in range(16):
             next(batches)
         start = time.perf_counter()

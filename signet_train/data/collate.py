@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
+from signet_runtime.errors import SignetError
 from signet_train.data.cache import CachedSample
 from signet_train.data.dataset import Sample
 from signet_train.data.order import Key
@@ -93,6 +95,16 @@ class Collate:
 
 def load_batches(
     dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
-) -> DataLoader:
-    """A loader over a `BatchOrder` or a list of batches, by up to ``workers`` processes and CPUs (0: by this one)."""
-    return DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=min(workers, available_cpus()))
+) -> Iterator[Any]:
+    """The batches of a `BatchOrder` or a list, loaded by up to ``workers`` processes and CPUs (0: by this one).
+
+    Raises:
+        InputError, BundleError: what a sample raised, in its own one line.
+    """
+    loader = DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=min(workers, available_cpus()))
+    try:
+        yield from loader
+    except SignetError as error:
+        # torch puts a worker's traceback before what it said, which is the last line, after the error's name.
+        said = re.sub(r"^[\w.]+Error: ", "", str(error).splitlines()[-1])
+        raise type(error)(said) from error

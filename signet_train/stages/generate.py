@@ -36,7 +36,9 @@ def predict(
     collate = Collate(checkpoint.tokenizer, config.data.max_target_tokens)
     batches = load_batches(dataset, keys, collate, config.data.workers)
     found: list[tuple[int, Prediction]] = []
-    for key, batch in zip(keys, tqdm(batches, desc="generate", leave=False, mininterval=2), strict=True):
+    for key, batch in zip(
+        keys, tqdm(batches, desc="generate", total=len(keys), leave=False, mininterval=2), strict=True
+    ):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
             tokens = model.generate(

@@ -112,7 +112,7 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
     order.first = progress.step
 
     collate = Collate(run.checkpoint.tokenizer, config.data.max_target_tokens)
-    batches = iter(load_batches(run.dataset, order, collate, config.data.workers))
+    batches = load_batches(run.dataset, order, collate, config.data.workers)
     objective.train()
     bar = tqdm(
         range(progress.step, steps), initial=progress.step, total=steps, unit="step", mininterval=2,

@@ -14,6 +14,7 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
 from signet_train.config import TrainConfig
 from signet_train.data.augment import add_noise, drop_frames
+from signet_train.data.collate import load_batches
 from signet_train.data.dataset import PoseDataset, load_rows
 from signet_train.data.manifest import Row, write_manifest
 
@@ -122,3 +123,10 @@ def test_bad_rows_are_named(manifest: Path) -> None:
     recognition = config("pretrain", manifest, task="recognise")
     with pytest.raises(InputError, match="row 'one': no gloss"):
         PoseDataset(load_rows(recognition.data, "train"), recognition, training=False)[0, 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_row_is_one_line_whoever_loaded_it(manifest: Path, workers: int) -> None:
+    batches = load_batches(dataset(manifest), [[(0, 2)]], list, workers)
+    with pytest.raises(InputError, match=r"^row 'absent': [^\n]*no such file$"):
+        next(batches)
