@@ -101,7 +101,10 @@ def load_batches(
     Raises:
         InputError, BundleError: what a sample raised, in its own one line.
     """
-    loader = DataLoader(dataset, batch_sampler=order, collate_fn=collate, num_workers=min(workers, available_cpus()))
+    loader = DataLoader(
+        dataset, batch_sampler=order, collate_fn=collate, num_workers=min(workers, available_cpus()),
+        generator=torch.Generator(),  # its own: drawn from torch's, a seed for workers would shift a step's dropout
+    )  # fmt: skip
     try:
         yield from loader
     except SignetError as error:

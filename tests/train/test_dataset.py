@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_runs import config
 
 from signet_runtime.errors import InputError
@@ -130,3 +131,11 @@ def test_a_bad_row_is_one_line_whoever_loaded_it(manifest: Path, workers: int) -
     batches = load_batches(dataset(manifest), [[(0, 2)]], list, workers)
     with pytest.raises(InputError, match=r"^row 'absent': [^\n]*no such file$"):
         next(batches)
+
+
+def test_loading_draws_nothing_from_the_random_numbers_of_a_step(manifest: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    next(load_batches(dataset(manifest), [[(0, 0)]], list, 0))
+    assert torch.equal(torch.rand(4), expected)
