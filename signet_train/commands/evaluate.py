@@ -80,12 +80,14 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task, to
     data = loaded.config.data.model_copy(update={"manifests": manifests} if manifests else {})
     config = loaded.config.model_copy(update={"data": data, "task": task or loaded.config.task})
     rows = load_rows(data, split)
-    accelerator = make_accelerator(config, device)
+    accelerator = make_accelerator("no", device)  # as the bundle computes, wherever it was trained
     loaded.model.to(accelerator.device)
     found = predict(
         loaded, PoseDataset(rows, config, training=False), accelerator,
         num_beams=beams or config.card.num_beams, batch_size=batch_size,
     )  # fmt: skip
+    if not accelerator.is_main_process:
+        raise SystemExit(0)  # one of several processes tells the scores
     language = rows[0].row.language
     return comparable(found, tokenize or tokenizer_for(language)), language, config.task
 
@@ -105,5 +107,8 @@ def _print_scores(
     click.echo(metrics.translation_scores(references, hypotheses, tokenize).table())
     click.echo(f"{'CER':<12}  {100 * metrics.character_error_rate(references, hypotheses):6.2f}  edits a character")
     if bleurt is not None:
-        scores = metrics.bleurt(references, hypotheses, bleurt, device or "cpu")
+        import torch
+
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        scores = metrics.bleurt(references, hypotheses, bleurt, where)
         click.echo(f"{'BLEURT':<12}  {100 * sum(scores) / len(scores):6.2f}  {bleurt.name}|mean of sentences")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
@@ -48,21 +49,14 @@ class Batch(NamedTuple):
         )
 
 
-def pad(arrays: Sequence[np.ndarray], axis: int = 0) -> Tensor:
-    """Arrays that differ in the length of one axis, zero-padded to the longest and stacked."""
-    longest = max(array.shape[axis] for array in arrays)
-    shape = list(arrays[0].shape)
-    shape[axis] = longest
-    padded = np.zeros((len(arrays), *shape), np.float32)
-    for row, array in zip(padded, arrays, strict=True):
-        np.moveaxis(row, axis, 0)[: array.shape[axis]] = np.moveaxis(array, axis, 0)
-    return torch.from_numpy(padded)
-
-
 def pad_regions(samples: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, Tensor], Tensor]:
     """Regions (T, J, 3) of every sample, padded, and the mask of real frames."""
-    regions = {name: pad([sample[name] for sample in samples]) for name in samples[0]}
+    regions = {name: _pad([torch.from_numpy(sample[name]) for sample in samples]) for name in samples[0]}
     return regions, _mask([len(sample["body"]) for sample in samples])
+
+
+def _pad(sequences: list[Tensor]) -> Tensor:
+    return pad_sequence(sequences, batch_first=True)
 
 
 def _mask(lengths: Sequence[int]) -> Tensor:
@@ -87,7 +81,8 @@ class Collate:
             regions, mask = pad_regions([sample.regions for sample in seen])
             return Batch(ids, texts, mask, labels, regions)
         cached = [sample for sample in samples if isinstance(sample, CachedSample)]
-        embeddings = pad([sample.embeddings for sample in cached], axis=1)
+        frames_first = [torch.from_numpy(sample.embeddings).transpose(0, 1) for sample in cached]
+        embeddings = _pad(frames_first).transpose(1, 2)
         priors = torch.from_numpy(np.stack([sample.priors for sample in cached]))
         mask = _mask([sample.embeddings.shape[1] for sample in cached])
         return Batch(ids, texts, mask, labels, {}, (embeddings, priors))

@@ -32,7 +32,7 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
         raise BundleError(
             "data.cache and experts: a configuration of Stage II or III that names both is what is cached"
         )
-    accelerator = make_accelerator(config, device)
+    accelerator = make_accelerator(config.optimisation.precision, device)
     model = Signet(config.model, len(config.experts))
     load_experts(model, config.experts)
     experts = model.eval().requires_grad_(False).experts.to(accelerator.device)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from signet_train.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ def predict(
         texts: Sequence[str] = checkpoint.tokenizer.batch_decode(known, skip_special_tokens=True)
         for (_, index), name, reference, text in zip(key, batch.ids, batch.texts, texts, strict=True):
             found.append((index, Prediction(name, reference, text)))
-    return [prediction for _, prediction in sorted(everyones(accelerator, found), key=lambda pair: pair[0])]
+    return [prediction for _, prediction in sorted(gather_object(found), key=lambda pair: pair[0])]
 
 
 def comparable(predictions: Sequence[Prediction], tokenize: str) -> list[Prediction]:
@@ -57,12 +57,3 @@ def comparable(predictions: Sequence[Prediction], tokenize: str) -> list[Predict
     if tokenize != "zh":
         return list(predictions)
     return [Prediction(p.id, ascii_punctuation(p.reference), ascii_punctuation(p.hypothesis)) for p in predictions]
-
-
-def everyones(accelerator: Accelerator, values: list[Any]) -> list[Any]:
-    """The lists of all processes as one, the same on each."""
-    if accelerator.num_processes == 1:
-        return values
-    gathered: list[Any] = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(gathered, values)
-    return [value for part in gathered for value in part]

@@ -71,13 +71,12 @@ def parameter_groups(run: Run) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def make_accelerator(config: TrainConfig, device: str | None) -> Accelerator:
-    """One process or several (`accelerate launch`), on CPU or GPU; mixed precision by ``optimisation.precision``.
+def make_accelerator(precision: str, device: str | None) -> Accelerator:
+    """One process or several (`accelerate launch`), on CPU or GPU; ``precision`` is `OptimisationConfig`'s.
 
     Raises:
         BundleError: bf16 on a machine that has no fast bf16.
     """
-    precision = config.optimisation.precision
     if precision == "bf16" and (device == "cpu" or not torch.cuda.is_available()):
         raise BundleError('optimisation.precision: bf16 needs a GPU; on a CPU it is far slower than fp32: say "no"')
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")

@@ -29,7 +29,7 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
         InputError: manifests or samples that cannot be used.
         BundleError: a configuration or checkpoints that do not fit together, or a run directory that is taken.
     """
-    accelerator = make_accelerator(config, device)
+    accelerator = make_accelerator(config.optimisation.precision, device)
     with accelerator.main_process_first():
         prepare_directory(out, config, resume)
     rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}

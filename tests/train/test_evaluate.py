@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,15 @@ def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], code: int, 
     assert result.exit_code == code
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_checkpoint_that_was_trained_in_bf16_is_evaluated_on_a_cpu(manifest: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "trained"
+    shutil.copytree(demo_checkpoint_path(), checkpoint)
+    settings = json.loads((checkpoint / "config.json").read_text())
+    settings["optimisation"]["precision"] = "bf16"
+    (checkpoint / "config.json").write_text(json.dumps(settings))
+    arguments = ["evaluate", str(checkpoint), "--manifest", str(manifest), "--split", "dev", "--tokenize", "char"]
+    result = CliRunner().invoke(main, [*arguments, "--device", "cpu", "--beams", "1"])
+    assert result.exit_code == 0, result.stderr
+    assert figures(result.stdout)["CER"] < 15
