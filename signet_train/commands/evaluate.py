@@ -109,6 +109,8 @@ def _print_scores(
     if bleurt is not None:
         import torch
 
+        from signet_train import bleurt as learned
+
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        scores = metrics.bleurt(references, hypotheses, bleurt, where)
+        scores = learned.bleurt(references, hypotheses, bleurt, where)
         click.echo(f"{'BLEURT':<12}  {100 * sum(scores) / len(scores):6.2f}  {bleurt.name}|mean of sentences")
