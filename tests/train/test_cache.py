@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny_runs import config, words
+from tiny_runs import config
 
 from signet_runtime.errors import BundleError
 from signet_train.cli import main
@@ -19,20 +19,6 @@ from signet_train.stages.assemble import fused_experts
 from signet_train.stages.caching import cache_features
 from signet_train.stages.objectives import Translation, features_of
 from signet_train.stages.run import datasets, run_stage
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return words(tmp_path_factory.mktemp("data") / "words.jsonl")
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory: pytest.TempPathFactory, manifest: Path) -> list[Path]:
-    root = tmp_path_factory.mktemp("experts")
-    for name, sign_language in (("one", "ase"), ("two", "gsg")):
-        settings = config("pretrain", manifest, data={"sign_languages": [sign_language]}, optimisation={"epochs": 1})
-        run_stage(settings, root / name, "cpu")
-    return [root / "one" / "best", root / "two" / "best"]
 
 
 def settings(manifest: Path, experts: list[Path], cache: Path | None, **data: object) -> TrainConfig:

@@ -13,28 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import FUSION, MODEL, config, words
+from tiny_runs import FUSION, MODEL, config
 
 from signet_runtime.errors import InputError
 from signet_train.checkpoint import load_checkpoint, save_checkpoint, settle
 from signet_train.config import TrainConfig
-from signet_train.stages.run import run_stage
 
 DRIVER = Path(__file__).with_name("two_processes.py")
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return words(tmp_path_factory.mktemp("data") / "words.jsonl")
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory: pytest.TempPathFactory, manifest: Path) -> list[Path]:
-    root = tmp_path_factory.mktemp("experts")
-    for name, sign_language in (("one", "ase"), ("two", "gsg")):
-        settings = config("pretrain", manifest, data={"sign_languages": [sign_language]}, optimisation={"epochs": 1})
-        run_stage(settings, root / name, "cpu")
-    return [root / "one" / "best", root / "two" / "best"]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -46,7 +31,7 @@ def stage(name: str, manifest: Path, experts: list[Path], **changes: Any) -> Tra
     return config(name, manifest, **fused, **changes)
 
 
-def toml_free_run(settings: TrainConfig, out: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def start_run(settings: TrainConfig, out: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`signet-train` as a process of its own, from the settings as JSON."""
     code = (
         "import sys; from pathlib import Path; from signet_train.config import TrainConfig;"
@@ -66,10 +51,10 @@ def test_killed_and_resumed_is_never_having_stopped(
     name: str, manifest: Path, experts: list[Path], tmp_path: Path
 ) -> None:
     settings = stage(name, manifest, experts, optimisation={"epochs": 8, "save_every": 4, "batch_size": 4})
-    whole = toml_free_run(settings, tmp_path / "whole")
+    whole = start_run(settings, tmp_path / "whole")
     assert whole.wait() == 0, whole.stderr and whole.stderr.read().decode()
 
-    killed = toml_free_run(settings, tmp_path / "parts")
+    killed = start_run(settings, tmp_path / "parts")
     deadline = time.monotonic() + 120
     while not (tmp_path / "parts" / "last" / "training_state.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -80,7 +65,7 @@ def test_killed_and_resumed_is_never_having_stopped(
     reached = torch.load(tmp_path / "parts" / "last" / "training_state.pt", weights_only=True)["step"]
     assert 0 < reached < max(steps)
 
-    resumed = toml_free_run(settings, tmp_path / "parts", "--resume")
+    resumed = start_run(settings, tmp_path / "parts", "--resume")
     assert resumed.wait() == 0, resumed.stderr and resumed.stderr.read().decode()
     expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     for key, value in expected.items():
