@@ -27,9 +27,8 @@ class EncoderEngine(nn.Module):
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         regions = dict(zip(REGIONS, (body, left_hand, right_hand, face), strict=True))
-        states, weights = self.model(regions, attention_mask.bool())
-        # An output must not be an input: engines alias or drop such a pair.
-        return states, attention_mask.clone(), weights
+        states, mask, weights = self.model(regions, attention_mask.bool())
+        return states, mask.long(), weights
 
 
 def export_encoder(model: Signet, path: Path) -> None:

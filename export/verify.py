@@ -13,6 +13,7 @@ from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
 from signet_runtime.generation import TextDecoder
 from signet_runtime.skeleton import REGIONS
+from signet_train.data.collate import pad_regions
 from signet_train.model.signet import Signet
 
 TOLERANCE = 1e-4  # absolute, on encoder states and routing weights
@@ -66,15 +67,13 @@ def verify(
     clips = clips or random_clips([40, 1, 7, 25, 64, 12], np.random.default_rng(0))
     encoded = encoder(clips)
 
-    mask = torch.from_numpy(encoded.attention_mask[:, -max(len(c["body"]) for c in clips) :]).bool()
-    padded = {
-        name: torch.nn.utils.rnn.pad_sequence([torch.from_numpy(c[name]) for c in clips], batch_first=True)
-        for name in REGIONS
-    }
+    padded, mask = pad_regions(clips)
     model = model.eval()
     with torch.no_grad():
         expected = model(padded, mask)
-    real = mask.numpy()
+    real = expected.mask.numpy()
+    if not np.array_equal(encoded.attention_mask, real):
+        raise BundleError(f"{bundle.path}: the exported encoder masks other positions than the model does")
     error = float(np.abs(encoded.hidden_states - expected.hidden_states.numpy())[real].max())
     routing = float(np.abs(encoded.routing_weights - expected.routing_weights.numpy()).max())
     if not max(error, routing) <= TOLERANCE:

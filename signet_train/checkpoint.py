@@ -5,11 +5,14 @@ experts/<i>/           config.json (ExpertCard), model.safetensors
 fusion.safetensors     adapters, aggregation, router (absent in Stage I)
 language_model/        mT5 and tokenizer, as transformers saves them
 training_state.pt      optimiser and step, for an exact resume (loaded with weights_only)
+
+An expert alone, as `signet-train import-expert` writes it, is a directory with nothing but ``experts/0``.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +32,15 @@ transformers_logging.disable_progress_bar()
 
 
 class ExpertCard(BaseModel):
-    """Where an expert comes from. Experts of one SIGNET share profile and size."""
+    """Where an expert comes from. Experts of one SIGNET share profile and size.
+
+    ``seen`` are the published corpora, by `Row.corpus`, that its weights were trained on at any time.
+    """
 
     name: str
     sign_languages: tuple[str, ...]
     corpus: str
+    seen: tuple[str, ...] = ()
     source: str
     profile: str = "unisign"
     backbone: BackboneConfig
@@ -48,6 +55,9 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerBase
     config: TrainConfig
 
+    def __post_init__(self) -> None:
+        self.model.read_prompt(self.tokenizer)
+
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | None = None) -> None:
     """Write to a sibling and rename: a checkpoint exists whole or not at all; an older one is replaced.
@@ -55,11 +65,24 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | 
     Raises:
         InputError: it cannot be written (disk full, no permission); the older one is still there.
     """
+    _save(path, lambda new: _write(new, checkpoint, state))
+
+
+def save_expert(path: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) -> None:
+    """Write an expert alone, as `save_checkpoint` writes a checkpoint; ``weights`` are a `Backbone`'s.
+
+    Raises:
+        InputError: as `save_checkpoint`.
+    """
+    _save(path, lambda new: _write_expert(new / "experts" / "0", card, weights))
+
+
+def _save(path: Path, write: Callable[[Path], None]) -> None:
     new, old = path.with_name(f".{path.name}.new"), _replaced(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
-        _write(new, checkpoint, state)
+        write(new)
         settle(path)
         if path.exists():
             path.rename(old)
@@ -85,10 +108,7 @@ def settle(path: Path) -> None:
 def _write(new: Path, checkpoint: Checkpoint, state: dict[str, Any] | None) -> None:
     model = checkpoint.model
     for i, (card, expert) in enumerate(zip(checkpoint.experts, model.experts, strict=True)):
-        directory = new / "experts" / str(i)
-        directory.mkdir(parents=True)
-        (directory / "config.json").write_text(card.model_dump_json(indent=2))
-        save_file(_plain(expert.state_dict()), directory / "model.safetensors")
+        _write_expert(new / "experts" / str(i), card, expert.state_dict())
     if model.fusion is not None:
         save_file(_plain(model.fusion.state_dict()), new / "fusion.safetensors")
     model.language_model.save_pretrained(new / "language_model")
@@ -96,6 +116,12 @@ def _write(new: Path, checkpoint: Checkpoint, state: dict[str, Any] | None) -> N
     if state is not None:
         torch.save(state, new / "training_state.pt")
     (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2))
+
+
+def _write_expert(directory: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) -> None:
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(card.model_dump_json(indent=2))
+    save_file(_plain(weights), directory / "model.safetensors")
 
 
 def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -115,20 +141,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not (path / "config.json").is_file():
         raise BundleError(f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote")
+    cards = load_cards(path)
     try:
         config = TrainConfig.model_validate_json((path / "config.json").read_text())
-        directories = sorted((path / "experts").iterdir(), key=lambda d: int(d.name))
-        cards = [ExpertCard.model_validate_json((d / "config.json").read_text()) for d in directories]
-        model = Signet(config.model, len(cards))
+        language_model = MT5ForConditionalGeneration.from_pretrained(path / "language_model")
+        model = Signet(config.model, len(cards), language_model)
+        directories = _expert_directories(path)
         for expert, directory in zip(model.experts, directories, strict=True):
             expert.load_state_dict(load_file(directory / "model.safetensors"))
         if model.fusion is not None:
             model.fusion.load_state_dict(load_file(path / "fusion.safetensors"))
-        model.language_model = type(model.language_model).from_pretrained(path / "language_model")
         tokenizer = T5Tokenizer.from_pretrained(path / "language_model", legacy=False)
     except (OSError, RuntimeError, SafetensorError, ValidationError, ValueError) as error:
         raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
     return Checkpoint(model.eval(), cards, tokenizer, config)
+
+
+def load_cards(path: Path) -> list[ExpertCard]:
+    """The cards of a checkpoint's experts, in their order.
+
+    Raises:
+        BundleError: one is missing or damaged.
+    """
+    try:
+        return [ExpertCard.model_validate_json((d / "config.json").read_text()) for d in _expert_directories(path)]
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def _expert_directories(path: Path) -> list[Path]:
+    return sorted((path / "experts").iterdir(), key=lambda d: int(d.name))
 
 
 def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
@@ -160,10 +202,23 @@ def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTraine
         if kind != "mt5":
             raise BundleError(f"{source}: a {kind} model, where an mT5 is needed")
         model = MT5ForConditionalGeneration.from_pretrained(source)
-        return model, T5Tokenizer.from_pretrained(source, legacy=False)
+        return model, load_tokenizer(source)
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BundleError(f"{source}: no mT5 there, or it cannot be downloaded: {reason}") from error
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer alone of what `load_mt5` reads.
+
+    Raises:
+        BundleError: not there and not to be had, or damaged.
+    """
+    try:
+        return T5Tokenizer.from_pretrained(source, legacy=False)
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{source}: no mT5 tokenizer there, or it cannot be downloaded: {reason}") from error
 
 
 def load_training_state(path: Path) -> dict[str, Any]:

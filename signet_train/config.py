@@ -54,6 +54,8 @@ class LanguageModelConfig(_Strict):
     # mT5 tells order by relative biases that it learned on text, so the published weights want False. One that
     # starts from nothing takes far longer to read letters in their order unless positions are added to its input.
     absolute_positions: bool = False
+    # Text that mT5 reads before the signs. The paper has none; models that were published with one need it.
+    prompt: str | None = None
 
 
 class ModelConfig(_Strict):
@@ -128,6 +130,7 @@ class TrainConfig(_Strict):
     # Stages II and III: the checkpoint whose mT5 (and fusion, if it has one) the stage starts from. None: by the
     # rule of Sec. 3.7, see `signet_train.stages.assemble`.
     start_from: Path | None = None
+    allow_leak: bool = False  # experts that were trained on the very corpus of this run; the paper's were not
     train_experts: bool = False  # Stage III without fusion: the backbone learns too (Table 6)
     tokenize: str | None = None  # sacrebleu's, for validation; None: by the text's language
     seed: int = 0

@@ -77,6 +77,8 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task, to
     from signet_train.stages.loop import make_accelerator
 
     loaded = load_checkpoint(checkpoint)
+    if not manifests and not loaded.config.data.manifests:
+        raise click.UsageError(f"{checkpoint} was trained elsewhere and has no data of its own: give --manifest")
     data = loaded.config.data.model_copy(update={"manifests": manifests} if manifests else {})
     config = loaded.config.model_copy(update={"data": data, "task": task or loaded.config.task})
     rows = load_rows(data, split)

@@ -22,6 +22,9 @@ _start_from = click.option(
     "--start-from", type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Checkpoint whose language model (and fusion) to start from, in place of the paper's rule (Sec. 3.7).",
 )  # fmt: skip
+_allow_leak = click.option(
+    "--allow-leak", is_flag=True, default=None, help="Take experts that were trained on the corpus of this run."
+)
 
 
 def _run(config: Path, stage: str, out: Path, device: str | None, resume: bool, **changes: object) -> None:
@@ -57,15 +60,18 @@ def pretrain(config: Path, out: Path, task: str | None, device: str | None, resu
 @_config
 @_out
 @_start_from
+@_allow_leak
 @_device
 @_resume
-def align(config: Path, out: Path, start_from: Path | None, device: str | None, resume: bool) -> None:
+def align(
+    config: Path, out: Path, start_from: Path | None, allow_leak: bool | None, device: str | None, resume: bool
+) -> None:
     """Stage II: align fused frozen experts with text, for languages that no expert has seen.
 
     \b
     Example: signet-train align signet_train/configs/phoenix14t/align.toml --out runs/phoenix14t/align
     """  # noqa: D301
-    _run(config, "align", out, device, resume, start_from=start_from)
+    _run(config, "align", out, device, resume, start_from=start_from, allow_leak=allow_leak)
 
 
 @click.command()
@@ -73,17 +79,19 @@ def align(config: Path, out: Path, start_from: Path | None, device: str | None, 
 @_out
 @_task
 @_start_from
+@_allow_leak
 @_device
 @_resume
 def finetune(
-    config: Path, out: Path, task: str | None, start_from: Path | None, device: str | None, resume: bool
-) -> None:
+    config: Path, out: Path, task: str | None, start_from: Path | None, allow_leak: bool | None, device: str | None,
+    resume: bool,
+) -> None:  # fmt: skip
     """Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
 
     \b
     Example: signet-train finetune signet_train/configs/phoenix14t/finetune.toml --out runs/phoenix14t/finetune
     """  # noqa: D301
-    _run(config, "finetune", out, device, resume, task=task, start_from=start_from)
+    _run(config, "finetune", out, device, resume, task=task, start_from=start_from, allow_leak=allow_leak)
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import MT5Config, MT5ForConditionalGeneration
+from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from signet_train.config import FusionConfig, LanguageModelConfig, ModelConfig
@@ -25,9 +25,13 @@ class Features(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """hidden_states: (B, T, E) after the mT5 encoder; routing_weights: (B, N)."""
+    """What the decoder attends to. P is the prompt's length.
+
+    hidden_states: (B, P+T, E) after the mT5 encoder; mask: (B, P+T) bool, False on padding; routing_weights: (B, N).
+    """
 
     hidden_states: Tensor
+    mask: Tensor
     routing_weights: Tensor
 
 
@@ -84,9 +88,12 @@ class Signet(nn.Module):
     Args:
         config: sizes; every expert has ``config.backbone``'s.
         num_experts: N. With fusion they get no gradients. An expert without gradients is frozen: always in eval.
+        language_model: an mT5 of ``config.language_model``'s size; None makes a fresh one.
     """
 
-    def __init__(self, config: ModelConfig, num_experts: int):
+    def __init__(
+        self, config: ModelConfig, num_experts: int, language_model: MT5ForConditionalGeneration | None = None
+    ):
         super().__init__()
         if config.fusion is None and num_experts != 1:
             raise ValueError("several experts need a fusion configuration")
@@ -95,7 +102,15 @@ class Signet(nn.Module):
         self.fusion = Fusion(config, num_experts) if config.fusion is not None else None
         if self.fusion is not None:
             self.experts.requires_grad_(False)
-        self.language_model = build_language_model(config.language_model)
+        self.language_model = language_model or build_language_model(config.language_model)
+        self.prompt: Tensor
+        self.register_buffer("prompt", torch.empty(0, dtype=torch.int64), persistent=False)  # (P,) token ids
+
+    def read_prompt(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Tokenise ``config.language_model.prompt``, end of sentence included, as T5's tokenizer writes any text."""
+        text = self.config.language_model.prompt
+        if text is not None:
+            self.prompt = torch.tensor(tokenizer(text).input_ids, device=self.prompt.device)
 
     def train(self, mode: bool = True) -> Signet:
         super().train(mode)
@@ -119,12 +134,17 @@ class Signet(nn.Module):
         return self.fusion(features)
 
     def encode(self, features: Features, mask: Tensor) -> Encoded:
-        """mT5 encoder states and routing weights; mask (B, T) bool."""
+        """The prompt and the fused embeddings through the mT5 encoder, and routing weights; mask (B, T) bool."""
         fused, weights = self.fuse(features)
         if self.config.language_model.absolute_positions:
             fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
+        if len(self.prompt):
+            prompt = self.language_model.get_input_embeddings()(self.prompt).expand(len(fused), -1, -1)
+            fused = torch.cat([prompt.to(fused), fused], dim=1)
+            mask = torch.cat([mask.new_ones(len(mask), len(self.prompt)), mask], dim=1)
         encoder = self.language_model.get_encoder()
-        return Encoded(encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state, weights)
+        states = encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state
+        return Encoded(states, mask, weights)
 
     def forward(self, regions: dict[str, Tensor], mask: Tensor) -> Encoded:
         """What the encoder engine computes."""
@@ -132,20 +152,20 @@ class Signet(nn.Module):
 
     def logits(self, features: Features, mask: Tensor, labels: Tensor) -> Tensor:
         """What the decoder expects at every target token, given those before; labels (B, L) int64 -> (B, L, V)."""
-        states, _ = self.encode(features, mask)
+        encoded = self.encode(features, mask)
         return self.language_model(
-            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
-            attention_mask=mask.long(),
+            encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
+            attention_mask=encoded.mask.long(),
             decoder_input_ids=self.language_model.prepare_decoder_input_ids_from_labels(labels),
         ).logits
 
     @torch.no_grad()
     def generate(self, features: Features, mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
         """Token ids (B, L) by greedy or beam search, transformers' own."""
-        states, _ = self.encode(features, mask)
+        encoded = self.encode(features, mask)
         tokens = self.language_model.generate(
-            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
-            attention_mask=mask.long(),
+            encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
+            attention_mask=encoded.mask.long(),
             num_beams=num_beams,
             max_new_tokens=max_new_tokens,
             do_sample=False,

@@ -13,7 +13,7 @@ from transformers import MT5ForConditionalGeneration
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
 from signet_runtime.errors import BundleError
-from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5
+from signet_train.checkpoint import Checkpoint, ExpertCard, load_cards, load_checkpoint, load_expert, load_mt5
 from signet_train.config import LanguageModelConfig, TrainConfig
 from signet_train.data.cache import digest
 from signet_train.data.dataset import Located, load_rows, target
@@ -49,6 +49,7 @@ def new_expert(config: TrainConfig, rows: Sequence[Located], name: str) -> Check
         name=name,
         sign_languages=tuple(sorted({r.row.sign_language for r in rows})),
         corpus=" + ".join(path.stem for path in config.data.manifests),
+        seen=tuple(sorted(corpora(rows))),
         source="signet-train pretrain",
         backbone=config.model.backbone,
     )
@@ -63,7 +64,8 @@ def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
     that none has seen takes, in Stage II, the Chinese expert's (C.1), or the first where there is none.
 
     Raises:
-        BundleError: experts that do not fit the configuration or one another, or the rule asks for another stage.
+        BundleError: experts that do not fit the configuration or one another, or have seen the corpus; or the rule asks
+            for another stage.
     """
     if not config.experts or (config.model.fusion is None and (len(config.experts) > 1 or config.stage == "align")):
         raise BundleError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
@@ -73,6 +75,8 @@ def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
     model = Signet(config.model, len(config.experts))
     cards = load_experts(model, config.experts)
     source = config.start_from or language_model_by_rule(config, cards, {r.row.sign_language for r in rows})
+    if not config.allow_leak:
+        refuse_leak([*cards, *load_cards(source)], corpora(rows))
     language_model, tokenizer = load_mt5(source / "language_model")
     put_language_model(model, language_model, str(source))
     if config.start_from is not None and model.fusion is not None and (source / "fusion.safetensors").is_file():
@@ -98,11 +102,34 @@ def load_experts(model: Signet, paths: Sequence[Path]) -> list[ExpertCard]:
     return cards
 
 
+def corpora(rows: Sequence[Located]) -> set[str]:
+    """The published corpora that rows are from."""
+    return {r.row.corpus for r in rows if r.row.corpus is not None}
+
+
+def refuse_leak(cards: Sequence[ExpertCard], downstream: set[str]) -> None:
+    """See that no expert was trained on the corpus that a stage is about to train on, as none of the paper's was.
+
+    Raises:
+        BundleError: one was.
+    """
+    for card in cards:
+        leaked = downstream & set(card.seen)
+        if leaked:
+            raise BundleError(
+                f"the expert {card.name} was trained on {', '.join(sorted(leaked))}, the corpus of this run, and the "
+                "paper's experts were not: take another, or --allow-leak and say so beside the figures"
+            )
+
+
 def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sign_languages: set[str]) -> Path:
     """Sec. 3.7 and C.1: the expert's checkpoint whose language model to start from.
 
+    An expert that came without one (`import-expert`) is passed over.
+
     Raises:
-        BundleError: Stage II for a language that was seen, or Stage III without it for one that was not.
+        BundleError: Stage II for a language that was seen, or Stage III without it for one that was not; or none of the
+            experts that come into question has a language model.
     """
     names = ", ".join(sorted(sign_languages))
     seen = [i for i, card in enumerate(cards) if sign_languages <= set(card.sign_languages)]
@@ -112,16 +139,26 @@ def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sig
                 f"no expert has seen {names}: run Stage II (`signet-train align`) and start_from its checkpoint, "
                 "or from an expert's to go without (Sec. 3.7)"
             )
-        _log.info("%s was seen by %s: its language model, and no Stage II (Sec. 3.7)", names, cards[seen[0]].name)
-        return config.experts[seen[0]]
+        chosen = _first_with_language_model(config.experts, seen)
+        _log.info("%s was seen by %s: its language model, and no Stage II (Sec. 3.7)", names, cards[chosen].name)
+        return config.experts[chosen]
     if seen:
         raise BundleError(
             f"{names} was seen by expert {cards[seen[0]].name}: go on with Stage III (Sec. 3.7), or set start_from to "
             "align nevertheless"
         )
-    chosen = next((i for i, card in enumerate(cards) if _UNSEEN in card.sign_languages), 0)
+    others_last = sorted(range(len(cards)), key=lambda i: _UNSEEN not in cards[i].sign_languages)
+    chosen = _first_with_language_model(config.experts, others_last)
     _log.info("no expert has seen %s: starting from the language model of %s (C.1)", names, cards[chosen].name)
     return config.experts[chosen]
+
+
+def _first_with_language_model(experts: Sequence[Path], order: Sequence[int]) -> int:
+    for i in order:
+        if (experts[i] / "language_model").is_dir():
+            return i
+    names = ", ".join(str(experts[i]) for i in order)
+    raise BundleError(f"{names}: no language model there; import it by `signet-train import-model`, or set start_from")
 
 
 def put_fusion(model: Signet, source: Path) -> None:
@@ -147,7 +184,7 @@ def put_language_model(model: Signet, language_model: MT5ForConditionalGeneratio
     """
     stated = model.config.language_model
     for name in LanguageModelConfig.model_fields:
-        if name in ("dropout", "absolute_positions"):
+        if name in ("dropout", "absolute_positions", "prompt"):
             continue
         if getattr(language_model.config, name) != getattr(stated, name):
             raise BundleError(

@@ -54,12 +54,13 @@ class Alignment(nn.Module):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """V and t of Eq. 9: (B, H) each, means over real frames and real tokens."""
-        states, _ = self.model.encode(features_of(self.model, batch), batch.mask)
+        encoded = self.model.encode(features_of(self.model, batch), batch.mask)
+        signs = encoded.hidden_states[:, -batch.mask.shape[1] :]  # a prompt says nothing of the clip
         real = batch.labels != -100
         with torch.no_grad():
             tokens = batch.labels.masked_fill(~real, 0)
             text = self.text_encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
-        return mean_over(states, batch.mask), mean_over(text, real)
+        return mean_over(signs, batch.mask), mean_over(text, real)
 
     def forward(self, batch: Batch, alone: bool = False) -> Tensor:
         """``alone``: with the negatives of this process only."""

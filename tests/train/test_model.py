@@ -137,10 +137,10 @@ def test_padding_never_changes_a_result() -> None:
     mask = torch.arange(30) < torch.tensor(lengths)[:, None]
     regions = {name: r.masked_fill(~mask[:, :, None, None], 5.0) for name, r in random_regions(8, 30).items()}
     with torch.no_grad():
-        together, weights = model(regions, mask)
+        together, _, weights = model(regions, mask)
         for i, length in enumerate(lengths):
             own = {name: r[i : i + 1, :length] for name, r in regions.items()}
-            alone, own_weights = model(own, mask[i : i + 1, :length])
+            alone, _, own_weights = model(own, mask[i : i + 1, :length])
             torch.testing.assert_close(alone[0], together[i, :length], atol=1e-5, rtol=0)
             torch.testing.assert_close(own_weights[0], weights[i], atol=1e-6, rtol=0)
 
