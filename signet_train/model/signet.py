@@ -139,9 +139,9 @@ class Signet(nn.Module):
         if self.config.language_model.absolute_positions:
             fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
         if len(self.prompt):
-            prompt = self.language_model.get_input_embeddings()(self.prompt).expand(len(fused), -1, -1)
-            fused = torch.cat([prompt.to(fused), fused], dim=1)
-            mask = torch.cat([mask.new_ones(len(mask), len(self.prompt)), mask], dim=1)
+            prompt = self.language_model.get_input_embeddings()(self.prompt)
+            fused = torch.cat([prompt.to(fused).expand(fused.shape[0], -1, -1), fused], dim=1)
+            mask = torch.cat([mask.new_ones(mask.shape[0], len(self.prompt)), mask], dim=1)
         encoder = self.language_model.get_encoder()
         states = encoder(inputs_embeds=fused, attention_mask=mask.long()).last_hidden_state
         return Encoded(states, mask, weights)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner
@@ -100,6 +101,23 @@ def test_a_single_expert_exports_too(checkpoint: Checkpoint, tmp_path: Path) -> 
     single = Checkpoint(Signet(config.model, 1).eval(), checkpoint.experts[:1], checkpoint.tokenizer, config)
     export_bundle(single, tmp_path / "bundle")
     assert Bundle.load(tmp_path / "bundle").manifest.routing.k == 1
+
+
+def test_a_prompt_becomes_constants_of_the_graph(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    language_model = {**_CONFIG["model"]["language_model"], "prompt": "read this"}
+    config = TrainConfig.model_validate({**_CONFIG, "model": {**_CONFIG["model"], "language_model": language_model}})
+    model = Signet(config.model, 3).eval()
+    model.load_state_dict(checkpoint.model.state_dict())
+    parity = export_bundle(Checkpoint(model, checkpoint.experts, checkpoint.tokenizer, config), tmp_path / "bundle")
+    assert parity.encoder_error <= 1e-4
+    graph = onnx.load(tmp_path / "bundle" / "encoder.onnx").graph
+    assert not any(list(weight.dims) == [64, 16] for weight in graph.initializer), "the whole vocabulary is in it"
+    encoded = Encoder(create_session(tmp_path / "bundle" / "encoder.onnx", "cpu"))(
+        random_clips([5, 9], np.random.default_rng())
+    )
+    prompt = len(checkpoint.tokenizer("read this").input_ids)
+    assert encoded.hidden_states.shape == (2, prompt + 9, 16)
+    assert encoded.attention_mask.sum(axis=1).tolist() == [prompt + 5, prompt + 9]
 
 
 def test_a_wrong_engine_never_becomes_a_bundle(
