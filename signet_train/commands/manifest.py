@@ -22,6 +22,8 @@ def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern
     unknown = set(re.findall(r"\{\w*\}", pattern)) - {"{id}", "{split}"}
     if unknown:
         raise click.BadParameter(f"{min(unknown)} is not known; there are {{id}} and {{split}}")
+    if pattern.endswith(".arrow"):
+        raise click.BadParameter(f"which clip of it? {pattern}#{{id}} is the one named as the row")
     if "{id}" not in pattern:
         raise click.BadParameter("without {id} all rows would have the same keypoints")
     return pattern
@@ -42,7 +44,8 @@ def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern
     metavar="PATTERN",
     callback=_check_pattern,
     help="Where keypoints are, or will be: a file with {id} and, if you like, {split} (dev rows' may also be called "
-    "val there). [default: poses/{id}.npz beside the manifest]",
+    "val there); or, after a '#', a clip of a store that signet-train convert-poses makes: poses/all.arrow#{id}. "
+    "[default: poses/{id}.npz beside the manifest]",
 )
 @click.option(
     "--sign-language",
@@ -63,17 +66,24 @@ def manifest(
 
     DATASET is phoenix14t, csl-daily, how2sign, openasl, meinedgs, wlasl100, wlasl2000, csl-news, youtube-asl,
     youtube-sl-25, bsl-corpus, bobsl, or videos: a folder of your own recordings, with a metadata.csv
-    (file_name,text,…) or with a .txt file beside each video.
+    (file_name,text,…) or with a .txt file beside each video. For csl-daily, how2sign, openasl and wlasl2000, ROOT may
+    also be Uni-Sign's folder of labels (labels.train, …).
 
     \b
     Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.parquet
              signet-train manifest openasl OpenASL --out data/openasl.parquet \\
                  --poses 'pose_format/{id}.pkl'
+             signet-train manifest how2sign Uni-Sign/data/How2Sign --out data/how2sign.parquet \\
+                 --poses 'poses/how2sign.arrow#{id}'
              signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
              signet-train manifest videos clips --out data/mine.parquet \\
                  --sign-language gsg --language de
     """  # noqa: D301  click wants the backspace itself
+    from dataclasses import replace
+
+    from signet_train.data.datasets import corpus_of
     from signet_train.data.manifest import write_manifest
+    from signet_train.data.poses import split_location
 
     rows = _keep(_read(dataset, root.absolute(), sign_language, language), sign_language, language)
     if not rows:
@@ -81,10 +91,12 @@ def manifest(
     twice = next((clip for clip, count in Counter(row.id for row in rows).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{root}: the id {twice!r} occurs twice; each row needs its own")
+    rows = [replace(row, corpus=corpus_of(dataset)) for row in rows]
     if pattern is not None:
         rows = [_locate(row, pattern) for row in rows]
     write_manifest(out, rows)
-    _summarise(dataset, rows, out, can_extract=pattern is None or pattern.endswith(".npz"))
+    path, clip = split_location(pattern or rows[0].poses)
+    _summarise(dataset, rows, out, can_extract=clip is None and path.endswith(".npz"))
 
 
 def _read(dataset: str, root: Path, sign_language: str | None, language: str | None) -> list[Row]:
@@ -110,12 +122,16 @@ def _locate(row: Row, pattern: str) -> Row:
     """The row with its keypoints where the pattern, relative to the current directory, says."""
     from dataclasses import replace
 
+    from signet_train.data.poses import poses_exist
+
     names = ("dev", "val") if row.split == "dev" else (row.split,)
-    paths = [Path(pattern.replace("{split}", name).replace("{id}", row.id)).absolute() for name in names]
-    return replace(row, poses=str(next((path for path in paths if path.is_file()), paths[0])))
+    places = [str(Path(pattern.replace("{split}", name).replace("{id}", row.id)).absolute()) for name in names]
+    return replace(row, poses=next((place for place in places if poses_exist(place, Path())), places[0]))
 
 
 def _summarise(dataset: str, rows: list[Row], out: Path, can_extract: bool) -> None:
+    from signet_train.data.poses import poses_exist
+
     click.echo(f"{dataset}: {len(rows)} rows in {out}", err=True)
     for split in dict.fromkeys(row.split for row in rows):
         of_split = [row for row in rows if row.split == split]
@@ -123,7 +139,7 @@ def _summarise(dataset: str, rows: list[Row], out: Path, can_extract: bool) -> N
         hours = f", {sum(times) / 3600:.1f} h" if times else ""
         part = f" (known of {len(times)} rows)" if 0 < len(times) < len(of_split) else ""
         click.echo(f"  {split}: {len(of_split)} rows{hours}{part}", err=True)
-    there = sum((out.absolute().parent / row.poses).is_file() for row in rows)
-    click.echo(f"  keypoints: {there} of {len(rows)} files are there ({rows[0].poses}, …)", err=True)
+    there = sum(poses_exist(row.poses, out.absolute().parent) for row in rows)
+    click.echo(f"  keypoints: there for {there} of {len(rows)} rows ({rows[0].poses}, …)", err=True)
     command = "extract-poses" if there < len(rows) and can_extract else "check"
     click.echo(f"Next: signet-train {command} {out}", err=True)

@@ -33,6 +33,8 @@ class Row:
         start, end: seconds in ``video`` that the sample takes; None for all of it. ``poses`` holds no more than that.
         signer: who signs, where the corpus says.
         gloss: the signs' labels, the target of recognition.
+        corpus: the published corpus that the row is from (``csl-daily``, ``how2sign``, ``wlasl``); an expert that was
+            trained on it is refused as an expert for it. None: nobody published it, or nothing is said.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Row:
     end: float | None = None
     signer: str | None = None
     gloss: str | None = None
+    corpus: str | None = None
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(arbitrary_types_allowed=True))

@@ -23,7 +23,7 @@ _rows = st.lists(
     st.builds(
         Row,
         **dict.fromkeys(("id", "split", "poses", "text", "language", "sign_language"), _text),
-        **dict.fromkeys(("video", "signer", "gloss"), st.none() | _text),
+        **dict.fromkeys(("video", "signer", "gloss", "corpus"), st.none() | _text),
         **dict.fromkeys(("fps", "start", "end"), st.none() | _seconds),
     ),
     max_size=5,
@@ -37,6 +37,25 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, suffi
     path = tmp_path_factory.mktemp("manifest") / f"rows{suffix}"
     write_manifest(path, rows)
     assert read_manifest(path).rows == rows
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_manifests_from_before_there_was_a_column_for_it_have_no_corpus(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    write_manifest(path, [dataclasses.replace(ROW, gloss="GUTEN TAG")])
+    if suffix == ".parquet":
+        pq.write_table(pq.read_table(path).drop_columns("corpus"), path)
+        assert "corpus" not in pq.read_schema(path).names
+    else:
+        assert "corpus" not in path.read_text()
+    assert read_manifest(path).rows == [dataclasses.replace(ROW, gloss="GUTEN TAG", corpus=None)]
+
+
+def test_manifests_with_and_without_a_corpus_are_used_together(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "old.jsonl", [ROW])
+    write_manifest(tmp_path / "new.parquet", [dataclasses.replace(ROW, id="b", corpus="how2sign")])
+    manifests = read_manifests([tmp_path / "old.jsonl", tmp_path / "new.parquet"])
+    assert [row.corpus for manifest in manifests for row in manifest.rows] == [None, "how2sign"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

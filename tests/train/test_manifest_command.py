@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import gzip
 import json
+import pickle
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from signet_runtime.errors import InputError
+from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.manifest import manifest
-from signet_train.data.datasets import DATASETS
+from signet_train.data.datasets import DATASETS, corpus_of
 from signet_train.data.manifest import Row, read_manifest
+from signet_train.data.poses import load_poses
+from signet_train.data.store import write_store
 
 METADATA = "file_name,text,split,language,sign_language,start,end\n"
 
@@ -87,6 +93,68 @@ def test_keypoints_that_are_there_already(clips: Path) -> None:
     ]
 
 
+def store(path: Path, *ids: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    poses = PoseSequence(np.random.default_rng(0).random((3, 133, 2)), np.ones((3, 133)), 25.0, (64, 48), "rtmpose")
+    write_store(path, [(clip, poses) for clip in ids])
+
+
+def test_keypoints_in_a_store(clips: Path) -> None:
+    store(clips.parent / "poses" / "all.arrow", "a-0-1800000", "b")
+    arguments = ["videos", "clips", "--out", "data/m.parquet", "--sign-language", "gsg", "--language", "de"]
+    result = run(*arguments, "--poses", "poses/all.arrow#{id}")
+    place = f"{clips.parent}/poses/all.arrow#"
+    assert result.stderr.splitlines()[-2:] == [
+        f"  keypoints: there for 2 of 3 rows ({place}a-0-1800000, …)",
+        "Next: signet-train check data/m.parquet",  # a store is no place to extract keypoints to
+    ]
+    manifest_ = read_manifest(Path("data/m.parquet"))
+    assert [row.poses for row in manifest_.rows] == [place + clip for clip in ("a-0-1800000", "b", "c")]
+    assert len(load_poses(manifest_.rows[1].poses, manifest_.root)) == 3
+
+
+def test_a_store_for_each_split(clips: Path) -> None:
+    store(clips.parent / "poses" / "val.arrow", "b")
+    rows = make("--sign-language", "gsg", "--language", "de", "--poses", "poses/{split}.arrow#{id}")
+    assert [row.poses.removeprefix(f"{clips.parent}/poses/") for row in rows] == [
+        "train.arrow#a-0-1800000",
+        "val.arrow#b",
+        "test.arrow#c",
+    ]
+
+
+def test_keypoints_named_npz_are_not_extracted_into_a_store(clips: Path) -> None:
+    result = run("videos", "clips", "--out", "m.jsonl", "--language", "de", "--sign-language", "gsg",
+                 "--poses", "poses/all.arrow#{id}.npz")  # fmt: skip
+    assert result.stderr.endswith("Next: signet-train check m.jsonl\n")
+
+
+def test_a_damaged_store_is_one_line_and_no_manifest(clips: Path) -> None:
+    (clips.parent / "all.arrow").write_bytes(b"something else")
+    with pytest.raises(InputError, match=r"all\.arrow: not a pose store"):
+        make("--sign-language", "gsg", "--language", "de", "--poses", "all.arrow#{id}")
+    assert not Path("data").exists()
+
+
+def test_rows_know_their_corpus(clips: Path) -> None:
+    labels = clips.parent / "WLASL"
+    labels.mkdir()
+    for split, clip in (("train", "65097"), ("dev", "02123"), ("test", "66039")):
+        label = {"name": clip, "gloss": "", "text": "art", "video_path": f"{clip}.mp4"}
+        (labels / f"labels-2000.{split}").write_bytes(gzip.compress(pickle.dumps({clip: label})))
+    assert run("wlasl2000", "WLASL", "--out", "m.parquet").exit_code == 0
+    assert {row.corpus for row in read_manifest(Path("m.parquet")).rows} == {"wlasl"}
+    # one's own recordings are nobody's corpus
+    assert {row.corpus for row in make("--sign-language", "gsg", "--language", "de")} == {None}
+
+
+def test_every_published_data_set_has_a_corpus() -> None:
+    corpora = {name: corpus_of(name) for name in DATASETS}
+    assert corpora.pop("videos") is None
+    assert corpora.pop("wlasl100") == corpora.pop("wlasl2000") == "wlasl"
+    assert corpora == {name: name for name in corpora}
+
+
 def test_the_summary_counts_rows_hours_and_keypoints(clips: Path) -> None:
     arguments = ["videos", "clips", "--out", "data/m.parquet", "--sign-language", "gsg", "--language", "de"]
     assert run(*arguments).stderr.splitlines() == [
@@ -94,7 +162,7 @@ def test_the_summary_counts_rows_hours_and_keypoints(clips: Path) -> None:
         "  train: 1 rows, 0.5 h",
         "  dev: 1 rows",
         "  test: 1 rows",
-        "  keypoints: 0 of 3 files are there (poses/a-0-1800000.npz, …)",
+        "  keypoints: there for 0 of 3 rows (poses/a-0-1800000.npz, …)",
         "Next: signet-train extract-poses data/m.parquet",
     ]
     poses = clips.parent / "data" / "poses"
@@ -102,7 +170,7 @@ def test_the_summary_counts_rows_hours_and_keypoints(clips: Path) -> None:
     for row in read_manifest(Path("data/m.parquet")).rows:
         (poses / f"{row.id}.npz").touch()
     assert run(*arguments).stderr.splitlines()[-2:] == [
-        "  keypoints: 3 of 3 files are there (poses/a-0-1800000.npz, …)",
+        "  keypoints: there for 3 of 3 rows (poses/a-0-1800000.npz, …)",
         "Next: signet-train check data/m.parquet",
     ]
     # keypoints of another format are somebody else's: there is nothing to extract them to
@@ -143,6 +211,7 @@ def test_json_lines_are_written_too(clips: Path) -> None:
         (["videos", "clips"], "--out"),
         (["videos", "clips", "--out", "m.jsonl", "--poses", "poses/all.npz"], "without {id}"),
         (["videos", "clips", "--out", "m.jsonl", "--poses", "{id}/{name}.npz"], "{name} is not known"),
+        (["videos", "clips", "--out", "m.jsonl", "--poses", "poses/all.arrow"], "poses/all.arrow#{id} is"),
     ],
 )
 @pytest.mark.usefixtures("clips")

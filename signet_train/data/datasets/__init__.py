@@ -26,6 +26,14 @@ DATASETS: dict[str, tuple[str, dict[str, object]]] = {
     "videos": ("videos", {}),
 }
 
+# Where the data set's name is not its corpus': parts of one, or nobody's.
+_CORPORA: dict[str, str | None] = {"wlasl100": "wlasl", "wlasl2000": "wlasl", "videos": None}
+
+
+def corpus_of(dataset: str) -> str | None:
+    """The corpus that a data set in `DATASETS` is, or is part of: what `Row.corpus` of its rows is."""
+    return _CORPORA.get(dataset, dataset)
+
 
 def reader(name: str) -> Callable[[Path], list[Row]]:
     """The reader of a data set by its name in `DATASETS`: data set's directory -> rows.

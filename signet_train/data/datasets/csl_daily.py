@@ -13,9 +13,9 @@ nothing was published, and not ``S000007_P0003_T00``, which has annotations and 
 readers of the corpus, the one stands for the other. (That the pickle holds plain data only is inferred from its
 uses in public code; the file itself is not public.)
 
-Without ``sentence_label``, Uni-Sign's label files are read (https://github.com/ZechengLi19/Uni-Sign,
-``data/CSL_Daily``): ``labels.{train,dev,test}``, gzipped pickles ``{name: {"name", "gloss": […], "text", …}}``.
-Clips as ``sentence-crop/{name}.mp4``, its layout, are taken instead of the frames when that directory is there.
+Without ``sentence_label``, Uni-Sign's labels are read (see `signet_train.data.unisign_labels`); of the two clips they
+list ``S000005_P0004_T00``, which is left as it is. Clips as ``sentence-crop/{name}.mp4``, Uni-Sign's layout, are taken
+instead of the frames when that directory is there, or when there are labels and no frames.
 
 The text is the joined characters, as the corpus' README says to read it and as the papers score it; the gloss
 is the glosses joined by spaces.
@@ -25,16 +25,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
 from signet_train.data.safe_pickle import load_plain_pickle
+from signet_train.data.unisign_labels import SPLITS, dataset_directory, has_labels, read_labels
 
-_SPLITS = ("train", "dev", "test")
 _PUBLISHED = "it is part of CSL-Daily, https://ustc-slr.github.io/datasets/2021_csl_daily/"
 _LISTED, _RECORDED = "S000005_P0004_T00", "S000007_P0003_T00"
+_FRAMES, _CLIPS = "sentence/frames_512x512", "sentence-crop"
 _FPS = 30.0
 
 
@@ -46,14 +46,14 @@ def read(root: Path) -> list[Row]:
             or a clip that has a split and no annotation, or the other way round.
     """
     root = root.absolute()
-    if not (root / "sentence_label").is_dir() and (root / "labels.train").is_file():
-        return [row for split in _SPLITS for row in _labels(root, split)]
+    if not (root / "sentence_label").is_dir() and has_labels(root):
+        return _labelled(root)
     path = find_file(root, ["sentence_label/csl2020ct_v2.pkl", "sentence_label/video_map.txt"], _PUBLISHED)
     listing = find_file(root, ["sentence_label/split_1.txt"], _PUBLISHED)
     splits = {}
     for where, line in read_table(listing, ("name", "split"), "|"):
-        if line["split"] not in _SPLITS:
-            raise InputError(f"{where}: {line['split']!r} is not one of {', '.join(_SPLITS)}")
+        if line["split"] not in SPLITS:
+            raise InputError(f"{where}: {line['split']!r} is not one of {', '.join(SPLITS)}")
         splits[line["name"]] = line["split"]
     records = _pickled(path) if path.suffix == ".pkl" else _mapped(path)
     annotations = {record[0]: record[1:] for record in records}
@@ -62,7 +62,8 @@ def read(root: Path) -> list[Row]:
     unmatched = splits.keys() ^ annotations.keys()
     if unmatched:
         raise InputError(f"{listing}: {min(unmatched)} is only there or only in {path.name}; are they of one release?")
-    return [_row(root, splits[name], name, *annotation) for name, annotation in annotations.items()]
+    cropped = (root / _CLIPS).is_dir()
+    return [_row(root, cropped, splits[name], name, *annotation) for name, annotation in annotations.items()]
 
 
 def _pickled(path: Path) -> Iterator[tuple[str, str, str, str | None]]:
@@ -84,21 +85,17 @@ def _mapped(path: Path) -> Iterator[tuple[str, str, str, str | None]]:
         yield clip_id(line["name"], where), "".join(line["char"].split()), line["gloss"].strip(), None
 
 
-def _labels(root: Path, split: str) -> Iterator[Row]:
-    path = find_file(root, [f"labels.{split}"], "https://github.com/ZechengLi19/Uni-Sign publishes it")
-    labels: Any = load_plain_pickle(path)
-    if not isinstance(labels, dict):
-        raise InputError(f"{path}: not labels by name")
-    for key, label in labels.items():
-        try:
-            name = clip_id(label["name"], f"{path}: {key!r}")
-            yield _row(root, split, name, label["text"].strip(), " ".join(label["gloss"]), None)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path}: {key!r}: not a label with name, gloss and text") from error
+def _labelled(root: Path) -> list[Row]:
+    directory = dataset_directory(root)
+    cropped = (directory / _CLIPS).is_dir() or not (directory / _FRAMES).is_dir()
+    return [
+        _row(directory, cropped, split, label.clip, label.text, label.gloss or "", None)
+        for split in SPLITS
+        for label in read_labels(root, split)
+    ]
 
 
-def _row(root: Path, split: str, name: str, text: str, gloss: str, signer: str | None) -> Row:
-    cropped = (root / "sentence-crop").is_dir()
+def _row(root: Path, cropped: bool, split: str, name: str, text: str, gloss: str, signer: str | None) -> Row:
     return Row(
         id=name,
         split=split,
@@ -106,7 +103,7 @@ def _row(root: Path, split: str, name: str, text: str, gloss: str, signer: str |
         text=text,
         language="zh",
         sign_language="csl",
-        video=str(root / (f"sentence-crop/{name}.mp4" if cropped else f"sentence/frames_512x512/{name}")),
+        video=str(root / (f"{_CLIPS}/{name}.mp4" if cropped else f"{_FRAMES}/{name}")),
         fps=None if cropped else _FPS,
         signer=signer,
         gloss=gloss or None,

@@ -18,6 +18,12 @@ VIDEO_ID, VIDEO_NAME, SENTENCE_ID, SENTENCE_NAME, START_REALIGNED, END_REALIGNED
 original), SENTENCE. That was read in ``how2sign_realigned_test.csv`` (its copy in FangyunWei/SLRT); which videos
 go with which times is what the project's site and https://github.com/how2sign/how2sign.github.io/issues/9 say.
 
+A split whose translation is not there is read from Uni-Sign's labels (see `signet_train.data.unisign_labels`), where
+they are; the videos are then clips in its layout, ``rgb_format/{split}/{SENTENCE_NAME}.mp4``. It publishes none of the
+validation split: a manifest from labels alone has no ``dev`` rows, and how2sign_realigned_val.csv beside the labels
+adds them (their keypoints are for `signet-train extract-poses` to make). The labels of the test split are the
+re-aligned translation less the last eight sentences of video g0yUlOaqL6k.
+
 The id is SENTENCE_NAME, as in Uni-Sign's pose archive. The number in it (``-5-rgb_front``) is taken for the
 signer's. Sentences without text, or that end before they start, are left out; that some end after their video
 does (https://github.com/how2sign/how2sign-data/issues/9) cannot be seen from the annotations.
@@ -31,7 +37,9 @@ from pathlib import Path
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
+from signet_train.data.unisign_labels import has_labels, read_labels, videos_directory
 
+_SPLITS = ("train", "val", "test")
 _TEXT = "sentence_level/{split}/text/en/raw_text"
 _REALIGNED = ("how2sign_realigned_{split}.csv", _TEXT + "/re_aligned/how2sign_realigned_{split}.csv")
 _ORIGINAL = ("how2sign_{split}.csv", _TEXT + "/how2sign_{split}.csv")
@@ -53,21 +61,46 @@ _CLIPS = (
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the three published splits.
+    """Rows of the three published splits; of two, where only Uni-Sign's labels are there.
 
     Raises:
-        InputError: no annotations of a split, or a broken line.
+        InputError: no annotations of a split, or a broken line or label.
     """
     root = root.absolute()
-    realigned = _any(root, _REALIGNED) or not _any(root, _ORIGINAL)
-    return [row for split in ("train", "val", "test") for row in _split(root, split, realigned)]
+    realigned = any(_there(root, split, _REALIGNED) for split in _SPLITS)
+    realigned = realigned or not any(_there(root, split, _ORIGINAL) for split in _SPLITS)
+    labelled = has_labels(root)
+    rows = []
+    for split in _SPLITS:
+        if not labelled or _there(root, split, _REALIGNED if realigned else _ORIGINAL):
+            rows += _translated(root, split, realigned)
+        elif split != "val":
+            rows += _labelled(root, split)
+    return rows
 
 
-def _any(root: Path, names: tuple[str, ...]) -> bool:
-    return any((root / name.format(split=split)).is_file() for name in names for split in ("train", "val", "test"))
+def _there(root: Path, split: str, names: tuple[str, ...]) -> bool:
+    return any((root / name.format(split=split)).is_file() for name in names)
 
 
-def _split(root: Path, split: str, realigned: bool) -> list[Row]:
+def _labelled(root: Path, split: str) -> list[Row]:
+    videos = videos_directory(root, split)
+    return [
+        Row(
+            id=label.clip,
+            split=split,
+            poses=f"poses/{label.clip}.npz",
+            text=label.text,
+            language="en",
+            sign_language="ase",
+            video=str(videos / f"{label.clip}.mp4"),
+            signer=_signer(label.clip),
+        )
+        for label in read_labels(root, split)
+    ]
+
+
+def _translated(root: Path, split: str, realigned: bool) -> list[Row]:
     names = [name.format(split=split) for name in (_REALIGNED if realigned else _ORIGINAL)]
     path = find_file(root, names, "How2Sign's English translation is at https://how2sign.github.io/#download")
     start, end = ("START_REALIGNED", "END_REALIGNED") if realigned else ("START", "END")
@@ -83,7 +116,6 @@ def _split(root: Path, split: str, realigned: bool) -> list[Row]:
         text = line["SENTENCE"].strip()
         if not text or times[0] >= times[1]:
             continue
-        signer = re.search(r"-(\d+)-rgb_", name)
         rows.append(
             Row(
                 id=name,
@@ -95,7 +127,12 @@ def _split(root: Path, split: str, realigned: bool) -> list[Row]:
                 video=str(videos / f"{clip_id(line['VIDEO_NAME'], where) if realigned else name}.mp4"),
                 start=times[0] if realigned else None,
                 end=times[1] if realigned else None,
-                signer=signer[1] if signer else None,
+                signer=_signer(name),
             )
         )
     return rows
+
+
+def _signer(name: str) -> str | None:
+    signer = re.search(r"-(\d+)-rgb_", name)
+    return signer[1] if signer else None

@@ -12,6 +12,9 @@ checks them, https://github.com/matteo270303/signworld; the file itself could no
 Uni-Sign; the benchmarks' is its lower-case tokens. Whether ``"`` quotes fields is not known: one that is quoted as in
 CSV is unquoted, and no other.
 
+Without the table, Uni-Sign's labels are read (see `signet_train.data.unisign_labels`); a clip that is nowhere below
+the root is then expected in its layout, ``rgb_format/{split}/{vid}.mp4``.
+
 The id is vid, ``{yid}-{start}-{end}``, as in Uni-Sign's pose archive. The video is the clip, whole; where there is
 none, but the raw video is there, that with its times. Rows without text are left out. Who signs is not published.
 """
@@ -25,8 +28,10 @@ from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
 from signet_train.data.tree import files_below
+from signet_train.data.unisign_labels import SPLITS, has_labels, read_labels, videos_directory
 
 _COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
+_TABLES = ("openasl-v1.0.tsv", "data/openasl-v1.0.tsv")
 _SPLITS = {"train": "train", "valid": "dev", "val": "dev", "dev": "dev", "test": "test"}
 _TIME = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -36,14 +41,13 @@ def read(root: Path) -> list[Row]:
     """Rows of the three published splits, in the file's order.
 
     Raises:
-        InputError: no table, or a broken line.
+        InputError: neither the table nor labels, or a broken line or label.
     """
-    path = find_file(
-        root,
-        ["openasl-v1.0.tsv", "data/openasl-v1.0.tsv"],
-        "https://github.com/chevalierNoir/OpenASL has it in data/",
-    )
+    root = root.absolute()
     videos = {path.name: path for path in files_below(root) if path.suffix == ".mp4"}
+    if has_labels(root) and not any((root / name).is_file() for name in _TABLES):
+        return [row for split in SPLITS for row in _labelled(root, split, videos)]
+    path = find_file(root, _TABLES, "https://github.com/chevalierNoir/OpenASL has it in data/")
     rows = []
     for where, line in read_table(path, _COLUMNS, "\t"):
         clip, raw = clip_id(line["vid"], where), f"{clip_id(line['yid'], where)}.mp4"
@@ -69,6 +73,22 @@ def read(root: Path) -> list[Row]:
             )
         )
     return rows
+
+
+def _labelled(root: Path, split: str, videos: dict[str, Path]) -> list[Row]:
+    directory = videos_directory(root, split)
+    return [
+        Row(
+            id=label.clip,
+            split=split,
+            poses=f"poses/{label.clip}.npz",
+            text=label.text,
+            language="en",
+            sign_language="ase",
+            video=str(videos.get(f"{label.clip}.mp4", directory / f"{label.clip}.mp4")),
+        )
+        for label in read_labels(root, split)
+    ]
 
 
 def _seconds(time: str, where: str) -> float:

@@ -10,6 +10,10 @@ The JSON is a list of glosses by falling number of videos, ``{"gloss", "instance
 clips, classes and splits (1442, 338, 258) of the repository's ``nslt_100.json``, for WLASL2000 those on which results
 are reported (14289, 3916, 2878; ``nslt_2000.json`` has twelve clips more, which version 0.3 dropped).
 
+Without the JSON, Uni-Sign's labels make WLASL2000, of the same clips (see `signet_train.data.unisign_labels`); who
+signs they do not say. They cannot make WLASL100, whose signs are those with the most videos: of the 29 that have 18,
+24 are among the hundred (``nslt_100.json``), and only the order in the JSON tells which.
+
 ``videos/`` is what the repository's ``preprocess.py`` makes, already cut at ``frame_start`` and ``frame_end``
 (frames of the source video, from 1), so a row takes all of its clip.
 """
@@ -21,20 +25,27 @@ from pathlib import Path
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_json
 from signet_train.data.manifest import Row
+from signet_train.data.unisign_labels import SPLITS, has_labels, read_labels, videos_directory
 
+_JSON = ("WLASL_v0.3.json", "start_kit/WLASL_v0.3.json")
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
+_LABELS, _LABELLED = "labels-2000", 2000
 
 
 def read(root: Path, glosses: int) -> list[Row]:
     """Rows of the first ``glosses`` signs, the gloss as both text and gloss.
 
     Raises:
-        InputError: no JSON, fewer glosses in it, or a record that is not a gloss with its instances.
+        InputError: no JSON, nor labels that make all of this; fewer glosses in it, or a record that is not a gloss
+            with its instances.
     """
     root = root.absolute()
-    path = find_file(
-        root, ["WLASL_v0.3.json", "start_kit/WLASL_v0.3.json"], "https://github.com/dxli94/WLASL publishes it"
-    )
+    published = "https://github.com/dxli94/WLASL publishes it"
+    if has_labels(root, _LABELS) and not any((root / name).is_file() for name in _JSON):
+        if glosses == _LABELLED:
+            return [row for split in SPLITS for row in _labelled(root, split)]
+        published += f"; {_LABELS}.* do not tell which {glosses} signs these are"
+    path = find_file(root, _JSON, published)
     entries = read_json(path)
     if not isinstance(entries, list) or len(entries) < glosses:
         raise InputError(f"{path}: not a list of {glosses} or more glosses")
@@ -64,3 +75,20 @@ def read(root: Path, glosses: int) -> list[Row]:
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{where}: not a gloss with instances (video_id, split, signer_id)") from error
     return rows
+
+
+def _labelled(root: Path, split: str) -> list[Row]:
+    videos = videos_directory(root, split)
+    return [
+        Row(
+            id=label.clip,
+            split=split,
+            poses=f"poses/{label.clip}.npz",
+            text=label.text,
+            language="en",
+            sign_language="ase",
+            video=str(videos / f"{label.clip}.mp4"),
+            gloss=label.text,
+        )
+        for label in read_labels(root, split, _LABELS)
+    ]
