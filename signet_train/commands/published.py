@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from signet_train.data.datasets import DATASETS, corpus_of
 from signet_train.interop.origins import ORIGINS, Origin
 
 if TYPE_CHECKING:
@@ -108,6 +109,13 @@ def import_model(
 def _origin(checkpoint: Path, sign_language: str | None, language: str | None, corpora: tuple[str, ...]) -> Origin:
     """What is given, and for a file of a published name what is known of it."""
     known = ORIGINS.get(checkpoint.name)
+    names = {corpus_of(dataset) for dataset in DATASETS} - {None}
+    for corpus in set(corpora) - names:
+        click.echo(
+            f"signet-train: --corpus {corpus} is not one of {', '.join(sorted(filter(None, names)))}: no manifest's rows "
+            "will be known to be of it",
+            err=True,
+        )
     if known is not None:
         return replace(
             known,

@@ -11,6 +11,8 @@ from signet_runtime.errors import BundleError
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import TrainConfig, load_config
+from signet_train.interop.origins import ORIGINS
+from signet_train.interop.unisign import prompt
 
 
 @pytest.mark.parametrize(
@@ -54,10 +56,10 @@ def shipped() -> dict[str, TrainConfig]:
 def test_shipped_configurations_are_table_14() -> None:
     epochs = {"pretrain": (20, 0), "align": (20, 2), "finetune": (40, 4)}
     papers = {name: c for name, c in shipped().items() if not name.startswith("demo/")}
-    assert len(papers) == 11
+    assert len(papers) == 13
     for name, given in papers.items():
         o, stage = given.optimisation, given.stage
-        assert name.endswith(stage)
+        assert name.endswith((stage, "published"))
         assert (o.epochs, o.warmup_epochs) == epochs[stage], name
         assert (o.batch_size, o.accumulation, o.lr, o.min_lr, o.weight_decay) == (8, 4, 3e-4, 1e-7, 1e-4), name
         assert (o.label_smoothing, o.router_lr, o.temperature) == (0.2, 8e-4, 0.07), name
@@ -67,6 +69,19 @@ def test_shipped_configurations_are_table_14() -> None:
             assert fusion is not None
             assert (fusion.adapter_rank, fusion.adapter_dropout, fusion.gumbel_temperature) == (16, 0.1, 1.0), name
     assert {n.split("/")[0] for n, c in papers.items() if c.task == "recognise"} == {"wlasl100", "wlasl2000"}
+
+
+@pytest.mark.parametrize(("name", "corpus"), [("csl_daily", "csl-daily"), ("how2sign", "how2sign")])
+def test_published_experts_have_not_seen_what_they_are_for(name: str, corpus: str) -> None:
+    config = shipped()[f"{name}/published"]
+    origins = [next(o for file, o in ORIGINS.items() if file.startswith(path.name)) for path in config.experts]
+    assert len(origins) == 3
+    assert not any(corpus in origin.seen for origin in origins)
+    # The language model that Stage III starts from is told what it was told before.
+    assert config.experts[0].parent.name == "models" and config.model.language_model.prompt == prompt(
+        origins[0].language
+    )
+    assert (config.card.language, config.card.pose_estimator) == (origins[0].language, "rtmpose-lightweight")
 
 
 def test_the_demos_experts_learn_disjoint_alphabets() -> None:
