@@ -33,10 +33,11 @@ def extract_regions(sequence: PoseSequence) -> dict[str, np.ndarray]:
         face (T, 18, 3); the channels are x and y in [-1, 1] and the confidence. Joints with confidence
         <= 0.3 are (0, 0, 0). A clip with fewer than 4 confident body joints is all zeros.
     """
-    motion = np.concatenate([sequence.keypoints, sequence.scores[..., None]], axis=-1)
+    # In fp64, as the published code computes: differences of a small signer's joints have few digits to lose.
+    motion = np.concatenate([sequence.keypoints, sequence.scores[..., None]], axis=-1, dtype=np.float64)
     body = motion[:, REGIONS["body"].joints]
     confident = body[body[..., 2] > CONFIDENCE][:, :2]
-    scale, corner = 0.0, np.zeros(2, np.float32)
+    scale, corner = 0.0, np.zeros(2)
     if len(confident) >= _MIN_BODY_JOINTS:
         low, high = confident.min(axis=0), confident.max(axis=0)
         scale = float((high - low).max())
@@ -46,7 +47,7 @@ def extract_regions(sequence: PoseSequence) -> dict[str, np.ndarray]:
 
 def _normalise(part: np.ndarray, root: int | None, scale: float, corner: np.ndarray) -> np.ndarray:
     if scale == 0:
-        return np.zeros_like(part)
+        return np.zeros(part.shape, np.float32)
     if root is None:
         xy = ((part[..., :2] - corner) / scale - 0.5) * 2  # the box becomes [-1, 1] squared
     else:

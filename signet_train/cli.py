@@ -8,10 +8,12 @@ import click
 
 from signet_runtime.errors import SignetError
 from signet_train.commands.check import check
+from signet_train.commands.convert_poses import convert_poses
 from signet_train.commands.evaluate import evaluate
 from signet_train.commands.extract_poses import extract_poses
 from signet_train.commands.fingerspelling import draw, fingerspelling, redraw
 from signet_train.commands.manifest import manifest
+from signet_train.commands.published import import_expert, import_model
 from signet_train.commands.stages import align, cache, finetune, parameters, pretrain
 
 
@@ -45,8 +47,8 @@ def main() -> None:
 
 
 for _command in (
-    manifest, extract_poses, check, pretrain, cache, align, finetune, evaluate, parameters,
-    fingerspelling, redraw, draw,
+    manifest, extract_poses, convert_poses, check, import_expert, import_model, pretrain, cache, align, finetune,
+    evaluate, parameters, fingerspelling, redraw, draw,
 ):  # fmt: skip
     main.add_command(_command)
 

@@ -112,8 +112,8 @@ def _origin(checkpoint: Path, sign_language: str | None, language: str | None, c
     names = {corpus_of(dataset) for dataset in DATASETS} - {None}
     for corpus in set(corpora) - names:
         click.echo(
-            f"signet-train: --corpus {corpus} is not one of {', '.join(sorted(filter(None, names)))}: no manifest's rows "
-            "will be known to be of it",
+            f"signet-train: --corpus {corpus} is not one of {', '.join(sorted(filter(None, names)))}: no "
+            "manifest's rows will be known to be of it",
             err=True,
         )
     if known is not None:

@@ -16,7 +16,7 @@ import langcodes
 from signet_runtime.errors import InputError
 from signet_runtime.regions import extract_regions
 from signet_train.data.manifest import Manifest, Row
-from signet_train.data.poses import load_poses
+from signet_train.data.poses import load_poses, poses_exist, split_location
 from signet_train.data.workers import spread
 
 Kind = Literal["duplicate id", "unsafe id", "no text", "no gloss", "unknown language", "no keypoints",
@@ -134,9 +134,9 @@ class _PoseCheck:
         self._max_frames = max_frames
 
     def __call__(self, job: _Job) -> tuple[Kind, str] | None:
-        if "://" not in job.poses and not (job.root / job.poses).exists():
-            return "no keypoints", f"{job.root / job.poses}: no such file; `signet-train extract-poses` makes it"
         try:
+            if not poses_exist(job.poses, job.root) and not (job.root / job.poses).is_dir():
+                return "no keypoints", _missing(job)
             sequence = load_poses(job.poses, job.root)
         except InputError as error:
             message = str(error)
@@ -156,6 +156,15 @@ class _PoseCheck:
         return None
 
 
+def _missing(job: _Job) -> str:
+    path, clip = split_location(job.poses)
+    if clip is None:
+        return f"{job.root / path}: no such file; `signet-train extract-poses` makes it"
+    if not (job.root / path).is_file():
+        return f"{job.root / path}: no such pose store; `signet-train convert-poses` makes one"
+    return f"{job.root / path}: no clip {clip!r} in this pose store"
+
+
 def _moved(location: str, old: Path, new: Path) -> str:
     """A location that starts from the directory ``old``, from ``new``."""
     if old == new:
@@ -164,4 +173,8 @@ def _moved(location: str, old: Path, new: Path) -> str:
         parts = urlsplit(location)
         query = [(key, _moved(value, old, new) if key == "redrawn" else value) for key, value in parse_qsl(parts.query)]
         return urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
-    return location if Path(location).is_absolute() else os.path.relpath(old / location, new)
+    path, clip = split_location(location)
+    if Path(path).is_absolute():
+        return location
+    moved = os.path.relpath(old / path, new)
+    return moved if clip is None else f"{moved}#{clip}"

@@ -19,6 +19,7 @@ from signet_runtime.errors import InputError, SignetError
 from signet_runtime.outputs.files import OutputError, check_writable
 from signet_runtime.pose.estimator import PoseEstimator, extract_poses
 from signet_runtime.pose.files import write_keypoints
+from signet_train.data.poses import poses_exist, split_location
 from signet_train.data.workers import spread
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
         force: also what is there already.
 
     Raises:
-        InputError: there is no such split.
+        InputError: there is no such split, or a pose store cannot be read.
     """
     made = Plan()
     first: dict[str, tuple[int, Row]] = {}
@@ -97,8 +98,11 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
         if (row.video, row.start, row.end) != (same.video, same.start, same.end):
             problem = f"{row.poses}: row {earlier} keeps another recording's keypoints in this file"
             made.failures.append(Failure(number, row.id, problem))
-        elif not force and poses.is_file():
+        elif not force and poses_exist(row.poses, manifest.root):
             made.present += 1
+        elif split_location(row.poses)[1] is not None:
+            problem = f"{row.poses}: `signet-train convert-poses` writes pose stores; extract to .npz files and convert"
+            made.failures.append(Failure(number, row.id, problem))
         elif poses.suffix.lower() != ".npz":
             problem = f"{row.poses}: keypoints are written as .npz; change the manifest, or put this file there"
             made.failures.append(Failure(number, row.id, problem))

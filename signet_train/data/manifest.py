@@ -23,8 +23,9 @@ class Row:
     Attributes:
         id: unique in its manifest, and safe as a file name.
         split: ``train``, ``dev``, ``test``, or a name of one's own.
-        poses: where the keypoints lie: a file that `signet_runtime.pose.files.read_keypoints` reads, relative to
-            the manifest's directory or absolute; or ``spell://…`` (see `signet_train.data.spelling`).
+        poses: where the keypoints lie: a file that `signet_runtime.pose.files.read_keypoints` reads, or a clip of a
+            pose store (``poses.arrow#ID``), relative to the manifest's directory or absolute; or ``spell://…`` (see
+            `signet_train.data.spelling`).
         text: the sentence, the target of translation.
         language: of the text, BCP 47 (``de``, ``zh``).
         sign_language: ISO 639-3 (``gsg``, ``csl``, ``ase``, ``bfi``).

@@ -9,20 +9,50 @@ import numpy as np
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 
+_IN_STORE = ".arrow#"
+
 
 def load_poses(location: str, root: Path, rng: np.random.Generator | None = None) -> PoseSequence:
     """Keypoints of one sample.
 
     Args:
-        location: a file that `read_keypoints` reads, or a ``spell://`` word, which is put together from letter clips.
+        location: a file that `read_keypoints` reads; a clip of a pose store, ``poses/how2sign.arrow#ID``; or a
+            ``spell://`` word, which is put together from letter clips.
         root: the manifest's directory, where relative locations start.
         rng: for training: a spelled word is then signed in a pace of its own. Files are what they are.
 
     Raises:
-        InputError: no such file, a damaged one, or a word that its alphabet cannot spell.
+        InputError: no such file or clip, a damaged one, or a word that its alphabet cannot spell.
     """
     if location.startswith("spell://"):
         from signet_train.data.spelling import sign_word  # its data and word lists are needed by nothing else
 
         return sign_word(location, root, rng)
-    return read_keypoints(root / location)
+    path, clip = split_location(location)
+    if clip is not None:
+        from signet_train.data.store import PoseStore  # pyarrow, which single files do not need
+
+        return PoseStore.open(root / path)[clip]
+    return read_keypoints(root / path)
+
+
+def poses_exist(location: str, root: Path) -> bool:
+    """Whether there are keypoints at a location (see `load_poses`), by name alone: they may still be damaged.
+
+    Raises:
+        InputError: a pose store is there and cannot be read.
+    """
+    if "://" in location:  # put together when they are asked for
+        return True
+    path, clip = split_location(location)
+    if clip is None or not (root / path).is_file():
+        return clip is None and (root / path).is_file()
+    from signet_train.data.store import PoseStore
+
+    return clip in PoseStore.open(root / path)
+
+
+def split_location(location: str) -> tuple[str, str | None]:
+    """A location's file, and the clip in it if that file is a pose store: ``a.arrow#x`` -> ``a.arrow``, ``x``."""
+    name, mark, clip = location.partition(_IN_STORE)
+    return (name + mark[:-1], clip) if mark else (location, None)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_runtime.pose.files import read_keypoints, write_keypoints
+from signet_runtime.pose.files import parse_keypoints, read_keypoints, write_keypoints
 from signet_runtime.pose.landmarks import BODY_LANDMARKS, FACE_LANDMARKS
 from signet_runtime.pose.sequence import PoseSequence
 
@@ -166,6 +169,21 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path, sequence):
             read_keypoints(tmp_path / name)
         message = str(error.value)
         assert str(tmp_path / name) in message and "\n" not in message and message.count(str(tmp_path)) == 1
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(-900, 900), st.integers(0, 255)), min_size=1, max_size=4), st.booleans())
+def test_a_damaged_npz_is_refused_or_still_a_sequence(sequence, damages, compressed):
+    file = io.BytesIO()
+    arrays = {"keypoints": sequence.keypoints, "scores": sequence.scores}
+    (np.savez_compressed if compressed else np.savez)(file, fps=25.0, size=(640, 480), source="a", **arrays)
+    data = bytearray(file.getvalue())
+    for at, value in damages:
+        data[at % len(data)] = value
+    try:
+        assert np.isfinite(parse_keypoints(io.BytesIO(data), ".npz", "a.npz").keypoints).all()
+    except InputError as error:
+        assert str(error).startswith("a.npz: ") and "\n" not in str(error)
 
 
 def holistic(tmp_path: Path, face_points: list[str], people: int = 1) -> Path:

@@ -19,6 +19,7 @@ from signet_train.commands.check import check
 from signet_train.data.check import Fault, check_rows
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
 from signet_train.data.poses import load_poses
+from signet_train.data.store import write_store
 
 RNG = np.random.default_rng(0)
 KEYPOINTS = RNG.uniform(0.2, 0.8, (6, 133, 2)).astype(np.float32)
@@ -88,7 +89,7 @@ BAD_KEYPOINTS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     ),
     "pickle of 17 joints": (
         "a.pkl", lambda p: write_pickle(p, people(KEYPOINTS[:, :17], SCORES[:, :17])), "unusable keypoints",
-        "(people, 133, 2)",
+        "17 joints",
     ),
     "nan in a pickle": (
         "a.pkl", lambda p: write_pickle(p, people(changed(KEYPOINTS, np.nan), SCORES)), "unusable keypoints", "finite",
@@ -233,6 +234,34 @@ def test_clean_writes_the_rows_without_faults_and_their_paths_still_lead_there(r
 
     (row,) = without([], [(root / "m.parquet", Manifest([spelled], root))], root / "out")
     assert row.poses == "spell://ase/%C3%A4?redrawn=..%2Fre%20drawn"
+
+
+def test_clips_of_a_pose_store_are_checked_and_moved_like_files(root: Path) -> None:
+    write_store(root / "a.arrow", [("a/../b", load_poses("fine.npz", root)), ("off", nobody(root))])
+    rows = [
+        replace(FINE, id=name, poses=poses)
+        for name, poses in [
+            ("in", "a.arrow#a/../b"), ("absolute", f"{root}/a.arrow#a/../b"), ("other", "a.arrow#other"),
+            ("none", "none.arrow#a"), ("off", "a.arrow#off"),
+        ]
+    ]  # fmt: skip
+    write_manifest(root / "m.parquet", rows)
+    (root / "out").mkdir()
+    result = invoke(root / "m.parquet", "--clean", root / "out" / "m.parquet")
+    assert result.stdout.splitlines() == [
+        f"{root}/m.parquet:3 other: {root}/a.arrow: no clip 'other' in this pose store",
+        f"{root}/m.parquet:4 none: {root}/none.arrow: no such pose store; `signet-train convert-poses` makes one",
+        f"{root}/m.parquet:5 off: a.arrow#off: fewer than four confident joints of the upper body in 6 frames",
+    ]
+    cleaned = read_manifest(root / "out" / "m.parquet").rows
+    assert [row.poses for row in cleaned] == ["../a.arrow#a/../b", f"{root}/a.arrow#a/../b"]
+    assert invoke(root / "out" / "m.parquet").exit_code == 0
+    (root / "a.arrow").write_bytes(b"damaged")
+    assert "a.arrow#a/../b: " in (damaged := invoke(root / "m.parquet").stdout) and "not a pose store" in damaged
+
+
+def nobody(root: Path) -> PoseSequence:
+    return replace(load_poses("fine.npz", root), scores=nobody_above(0.2))
 
 
 def test_clean_does_not_replace_what_it_reads(root: Path) -> None:

@@ -23,9 +23,11 @@ from rtmpose_models import paint, write_detector, write_pose
 from signet_runtime.errors import EngineError, InputError
 from signet_runtime.outputs.files import OutputError
 from signet_runtime.pose.files import read_keypoints
+from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
 from signet_train.data.extraction import Failure, extract, in_shard, plan
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
+from signet_train.data.store import write_store
 
 FINE = 240  # a brightness at which nothing happens
 
@@ -109,6 +111,16 @@ def test_what_is_there_is_left_alone_unless_forced(tmp_path: Path) -> None:
     assert [job.id for job in plan(manifest, split="dev").jobs] == ["b"]
     with pytest.raises(InputError, match="the manifest has dev, train"):
         plan(manifest, split="test")
+
+
+def test_clips_of_a_pose_store_are_there_or_not_and_never_extracted(tmp_path: Path) -> None:
+    clip = PoseSequence(np.zeros((1, 133, 2)), np.ones((1, 133)), 25, (1, 1), "a")
+    write_store(tmp_path / "a.arrow", [("x", clip)])
+    manifest = Manifest([row("x", poses="a.arrow#x"), row("y", poses="a.arrow#y")], tmp_path)
+    todo = plan(manifest)
+    assert (todo.jobs, todo.present, [failure.id for failure in todo.failures]) == ([], 1, ["y"])
+    assert "a.arrow#y: `signet-train convert-poses`" in todo.failures[0].message
+    assert plan(manifest, force=True).jobs == []
 
 
 def test_rows_that_never_can_be_extracted_say_why() -> None:
