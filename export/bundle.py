@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders
 from signet_export.encoder import export_encoder
-from signet_export.verify import Parity, verify
+from signet_export.fuse import FusedEncoder
+from signet_export.verify import FILE, Verification, verify
 from signet_runtime.bundle import Bundle, Engine, Expert, Generation, Manifest, Routing, new_bundle, write_manifest
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint
@@ -15,11 +17,20 @@ from signet_train.checkpoint import Checkpoint
 _MADE_WITH = ("signet-slt", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
 
-def export_bundle(checkpoint: Checkpoint, path: Path, *, top_k: int | None = None, overwrite: bool = False) -> Parity:
+def export_bundle(
+    checkpoint: Checkpoint,
+    path: Path,
+    *,
+    top_k: int | None = None,
+    routing: Literal["topk", "dense", "pinned"] = "topk",
+    overwrite: bool = False,
+) -> Verification:
     """Export, check against PyTorch, and only then let the bundle appear at ``path``.
 
     Args:
         top_k: how many experts the graph keeps per clip; None takes the checkpoint's.
+        routing: how the graph is made, see `FusedEncoder`; ``pinned`` says that ``checkpoint`` is one that `pin` made,
+            whose graph is then dense.
 
     Raises:
         BundleError: parity fails, ``top_k`` does not fit the experts, or ``path`` is taken.
@@ -38,7 +49,7 @@ def export_bundle(checkpoint: Checkpoint, path: Path, *, top_k: int | None = Non
         experts=[
             Expert(name=e.name, sign_languages=list(e.sign_languages), corpus=e.corpus) for e in checkpoint.experts
         ],
-        routing=Routing(k=k),
+        routing=Routing(mode=routing, k=k),
         profile=checkpoint.experts[0].profile,
         pose_estimator=card.pose_estimator,
         frame_rate=config.data.frame_rate,
@@ -56,7 +67,10 @@ def export_bundle(checkpoint: Checkpoint, path: Path, *, top_k: int | None = Non
         created_with={package: version(package) for package in _MADE_WITH},
     )
     with new_bundle(path, overwrite=overwrite) as draft:
-        export_encoder(model, draft / "encoder.onnx")
+        export_encoder(FusedEncoder(model, "topk" if routing == "topk" else "dense"), draft / "encoder.onnx")
         export_decoders(model.language_model, checkpoint.tokenizer, draft)
         write_manifest(draft, manifest)
-        return verify(Bundle.load(draft, verify=True), model)
+        verification = verify(Bundle.load(draft, verify=True), model)
+        (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
+        write_manifest(draft, manifest)
+    return verification

@@ -10,53 +10,138 @@ import click
 from signet_runtime.errors import EngineError, SignetError
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _Export(click.Group):
+    """`build` where no command is named; every expected failure is one line on stderr and the right exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["build", *args])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SignetError as error:
+            click.echo(f"signet-export: error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("signet-export: interrupted; nothing was written", err=True)
+            sys.exit(130)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"signet-export: error: {where}cannot be read or written ({error.strerror or error})", err=True)
+            sys.exit(4)
+
+
+@click.group(cls=_Export, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Make bundles of checkpoints, look into them, and check them."""
+
+
+@main.command()
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
 @click.option(
     "--engine", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True, help="What runs the model."
 )
+@click.option(
+    "--routing", type=click.Choice(["topk", "dense", "pinned"]), default="topk", show_default=True,
+    help="How experts are run, see below.",
+)  # fmt: skip
 @click.option("--top-k", type=click.IntRange(min=1), help="Experts that a clip is sent to. [default: the checkpoint's]")
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is already there.")
-def main(checkpoint: Path | None, out: Path, engine: str, top_k: int | None, overwrite: bool) -> None:
+@click.option(
+    "--calibrate", "manifest", metavar="MANIFEST", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Samples by which --routing pinned chooses; of their --split.",
+)  # fmt: skip
+@click.option("--split", default="dev", show_default=True, help="Of the samples to calibrate with.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
+def build(
+    checkpoint: Path | None, out: Path, engine: str, routing: str, top_k: int | None, manifest: Path | None,
+    split: str, force: bool,
+) -> None:  # fmt: skip
     """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
-    Experts, adapters, router and mT5 encoder become one ONNX graph, the mT5 decoder two. Every export is
-    compared with the PyTorch model on ragged random clips: encoder states within 1e-4 and the same tokens
-    with 1 and 4 beams. If they differ, nothing is written.
+    Experts, adapters, router and mT5 encoder become one ONNX graph, folded and with fewer products than the model was
+    trained with; the mT5 decoder becomes two. Every export is compared with the PyTorch model on ragged random clips,
+    encoder states within 1e-4 and the same tokens with 1 and 4 beams; the bundle's verification.json tells how far they
+    were apart. If they differ, nothing is written.
+
+    \b
+    Routing:
+      topk    an expert that a clip is not sent to computes only what the router reads
+      dense   every expert computes everything
+      pinned  the experts that most samples of a manifest are sent to stay, the others leave the
+              bundle; what that changes is printed before anything is written
 
     \b
     Examples:
       signet-export --out my-bundle
       signet-export runs/finetune/best --out my-bundle --top-k 1
+      signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
+      signet-export inspect my-bundle
+      signet-export verify my-bundle --against runs/finetune/best
       signet-translate --bundle my-bundle video.mp4
 
     \b
     Exit codes: 0 done, 2 usage, 4 checkpoint invalid or parity failed, 5 engine not available, 130 interrupted.
     """  # noqa: D301
-    try:
-        if engine == "trt":
-            raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
-        from signet_export.bundle import export_bundle
-        from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
+    if engine == "trt":
+        raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
+    if (routing == "pinned") != (manifest is not None):
+        raise click.UsageError("--routing pinned and --calibrate MANIFEST need each other")
+    from signet_export.bundle import export_bundle
+    from signet_export.routing import calibrate, pin
+    from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
-        loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
-        click.echo(f"exporting {len(loaded.experts)} experts to {out} …", err=True)
-        parity = export_bundle(loaded, out, top_k=top_k, overwrite=overwrite)
-    except SignetError as error:
-        click.echo(f"signet-export: error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("signet-export: interrupted; nothing was written", err=True)
-        sys.exit(130)
-    except OSError as error:
-        click.echo(f"signet-export: error: {out}: cannot be written ({error.strerror or error})", err=True)
-        sys.exit(4)
+    loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
+    if manifest is not None:
+        calibration = calibrate(loaded, manifest, split, top_k)
+        click.echo(calibration.report(), err=True)
+        loaded = pin(loaded, calibration.kept)
+    click.echo(f"exporting {len(loaded.experts)} experts to {out} …", err=True)
+    parity = export_bundle(loaded, out, top_k=top_k, routing=routing, overwrite=force)  # type: ignore[arg-type]
     click.echo(
-        f"verified against PyTorch: encoder states within {parity.encoder_error:.1e}, "
-        f"the same tokens on {parity.clips} clips with 1 and 4 beams",
+        f"verified against PyTorch: encoder states within {parity.largest:.1e}, "
+        f"the same tokens on {len(parity.frames)} clips with 1 and 4 beams",
         err=True,
     )
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--against", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="CHECKPOINT",
+    help="Compare with this checkpoint in PyTorch again; without it, the files are compared with their hashes.",
+)  # fmt: skip
+def verify(bundle: Path, against: Path | None) -> None:
+    """Check BUNDLE: every file's hash, and --against the checkpoint that it was made of, what it computes.
+
+    \b
+    Example: signet-export verify my-bundle --against runs/finetune/best
+    """  # noqa: D301
+    from signet_runtime.bundle import Bundle
+
+    loaded = Bundle.load(bundle, verify=True)
+    click.echo(f"{bundle}: {len(loaded.manifest.files)} files are as they were written")
+    if against is not None:
+        from signet_export.routing import as_bundled
+        from signet_export.verify import verify as compare
+        from signet_train.checkpoint import load_checkpoint
+
+        found = compare(loaded, as_bundled(load_checkpoint(against), loaded).model)
+        click.echo(found.model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def inspect(bundle: Path) -> None:
+    """Tell what is in BUNDLE: experts, routing, engines, how far they are from PyTorch, and every file's size.
+
+    \b
+    Example: signet-export inspect my-bundle
+    """  # noqa: D301
+    from signet_export.inspect import describe
+    from signet_runtime.bundle import Bundle
+
+    click.echo(describe(Bundle.load(bundle)))
 
 
 if __name__ == "__main__":

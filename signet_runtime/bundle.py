@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.regions import PROFILES
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -42,7 +42,7 @@ class Expert(_Part):
 class Routing(_Part):
     """How experts are chosen; both are constants of the encoder's graph."""
 
-    mode: Literal["topk"] = "topk"
+    mode: Literal["topk", "dense", "pinned"] = "topk"
     k: Annotated[int, Field(ge=1)]
 
 
@@ -53,14 +53,55 @@ class Generation(_Part):
     max_new_tokens: Annotated[int, Field(ge=1)] = 100
 
 
-class Engine(_Part):
-    """One way to run the model. The values are file names in the bundle."""
+class Profiles(_Part):
+    """The shapes that an engine is built for: inside them it runs, outside them it refuses.
 
-    kind: Literal["onnx"]
-    precision: Literal["fp32"]
+    Attributes:
+        frames: of a clip, fewest, most likely and most.
+        clips: most in one batch of the encoder.
+        beams: of the search; the decoders' batch is at most clips times beams.
+        tokens: most that are written.
+        prompt: positions that the encoder puts before the frames.
+    """
+
+    frames: tuple[int, int, int] = (1, 128, 512)
+    clips: Annotated[int, Field(ge=1)] = 1
+    beams: Annotated[int, Field(ge=1)] = 4
+    tokens: Annotated[int, Field(ge=1)] = 100
+    prompt: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Profiles:
+        fewest, likely, most = self.frames
+        if not 1 <= fewest <= likely <= most:
+            raise ValueError(f"frames {fewest}, {likely}, {most} are not fewest, most likely and most")
+        return self
+
+
+class EngineBuild(_Part):
+    """What a TensorRT engine is bound to: the version of its library, one kind of GPU, and its profiles."""
+
+    version: str  # of the library, exactly
+    target: Annotated[str, Field(pattern=r"^sm[0-9]{2,3}$")]  # compute capability, "sm86" is 8.6
+    profiles: Profiles
+    executed: bool  # False: built where there was no such GPU, so it is checked where it first runs
+
+
+class Engine(_Part):
+    """One way to run the model. The last three are names of files in the bundle."""
+
+    kind: Literal["onnx", "tensorrt", "tensorrt-rtx"]
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
     encoder: str
     decoder: str
     decoder_with_past: str
+    build: EngineBuild | None = None  # of TensorRT engines; ONNX runs anywhere
+
+    @model_validator(mode="after")
+    def _is_bound_or_portable(self) -> Engine:
+        if (self.kind == "onnx") != (self.build is None):
+            raise ValueError(f"an engine of kind {self.kind} must {'not ' if self.build else ''}say how it was built")
+        return self
 
 
 class FileRecord(_Part):
@@ -94,6 +135,9 @@ class Manifest(_Part):
             raise ValueError(f"routing.k is {self.routing.k} but there are {len(self.experts)} experts")
         if len({expert.name for expert in self.experts}) < len(self.experts):
             raise ValueError("two experts have the same name")
+        # Whatever else is in the bundle is compared with it, and it is what runs when nothing else was asked for.
+        if self.engines[0].kind != "onnx":
+            raise ValueError("the first engine is not of kind onnx")
         for name in self.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
@@ -134,10 +178,26 @@ class Bundle:
             for name in (engine.encoder, engine.decoder, engine.decoder_with_past):
                 bundle.file(name)
         stamp = bundle._check_sizes()
-        if verify or not _was_verified(stamp):
+        if verify or not was_verified(stamp):
             bundle._check_hashes()
-            _remember_verified(stamp)
+            remember_verified(stamp)
         return bundle
+
+    def engine(self, kind: str = "onnx", precision: str | None = None) -> Engine:
+        """The first engine of a kind, and of a precision where one is given; "trt" is any TensorRT engine.
+
+        Raises:
+            EngineError: there is none; no other takes its place.
+        """
+        kinds = ("tensorrt", "tensorrt-rtx") if kind == "trt" else (kind,)
+        for engine in self.manifest.engines:
+            if engine.kind in kinds and precision in (None, engine.precision):
+                return engine
+        present = ", ".join(f"{engine.kind} {engine.precision}" for engine in self.manifest.engines)
+        wanted = f"{kind} {precision}" if precision else kind
+        raise EngineError(
+            f"{self.path}: has no {wanted} engine but {present}; ask for one of these or export again"
+        )
 
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.
@@ -268,18 +328,20 @@ def _read_manifest(directory: Path) -> Manifest:
         raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
 
 
-def _verified_marker(stamp: str) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "signet" / "verified" / stamp
+def user_cache() -> Path:
+    """Directory for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "signet"
 
 
-def _was_verified(stamp: str) -> bool:
-    return _verified_marker(stamp).exists()
+def was_verified(stamp: str) -> bool:
+    """Whether `remember_verified` was called with this stamp by this user on this machine."""
+    return (user_cache() / "verified" / stamp).exists()
 
 
-def _remember_verified(stamp: str) -> None:
+def remember_verified(stamp: str) -> None:
+    """Note that what the stamp (a hash) stands for was checked and found right."""
     # A cache that cannot be written costs a check at every start and nothing else.
     with contextlib.suppress(OSError):
-        marker = _verified_marker(stamp)
+        marker = user_cache() / "verified" / stamp
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()

@@ -50,12 +50,20 @@ class TextDecoder:
             generation_config=search,
         )
 
-    def generate(self, encoded: Encoded, num_beams: int | None = None) -> list[list[int]]:
+    @property
+    def max_new_tokens(self) -> int:
+        """The bundle's limit."""
+        return int(self._model.generation_config.max_new_tokens)
+
+    def generate(
+        self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
+    ) -> list[list[int]]:
         """Token ids for each clip of the batch, without the start, end and padding tokens.
 
         Args:
             encoded: what the encoder engine gave; it is not changed.
             num_beams: 1 is greedy search; None takes the bundle's default.
+            max_new_tokens: None takes the bundle's limit.
         """
         import torch
         from transformers.modeling_outputs import BaseModelOutput
@@ -67,6 +75,7 @@ class TextDecoder:
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
             attention_mask=torch.from_numpy(encoded.attention_mask).to(device),
             num_beams=num_beams or self._num_beams,
+            max_new_tokens=max_new_tokens or self.max_new_tokens,
         )
         config = self._model.config
         marks = {config.decoder_start_token_id, config.eos_token_id, config.pad_token_id}

@@ -83,6 +83,10 @@ def test_published_experts_are_fused_and_tuned_on_a_published_archive(
     made = run("manifest", "how2sign", labels, "--poses", poses, "--out", "data/how2sign.parquet")
     assert "there for 9 of 9 rows" in made.stderr
     run("check", "data/how2sign.parquet", "--workers", 1)
+    # An imported model needs no training to be evaluated.
+    assert "--manifest" in CliRunner().invoke(main, ["evaluate", "models/openasl"]).stderr
+    scores = run("evaluate", "models/openasl", "--manifest", "data/how2sign.parquet", "--split", "test", "--beams", 1)
+    assert "BLEU-4" in scores.stdout
 
     config = _at_this_size(load_config(demo_checkpoint_path().parent / "configs" / "how2sign" / "published.toml"))
     run_stage(config, Path("runs/how2sign"), "cpu")

@@ -1,0 +1,38 @@
+"""What is in a bundle, in words."""
+
+from __future__ import annotations
+
+from signet_export.verify import FILE, Verification
+from signet_runtime.bundle import Bundle
+
+
+def describe(bundle: Bundle) -> str:
+    """A few lines, and one for every file."""
+    manifest = bundle.manifest
+    experts = [f"{e.name} ({', '.join(e.sign_languages)}; {e.corpus})" for e in manifest.experts]
+    clock = f"{manifest.frame_rate:g} frames a second" if manifest.frame_rate else "every frame"
+    lines = [
+        f"{manifest.name}: writes {manifest.language}, reads at most {manifest.max_frames} frames, {clock}",
+        *([f"notice       {manifest.notice}"] if manifest.notice else []),
+        f"experts      {'; '.join(experts)}",
+        f"routing      {manifest.routing.mode}, {manifest.routing.k} of {len(experts)}",
+        f"keypoints    {manifest.pose_estimator}, profile {manifest.profile}",
+        f"search       {manifest.generation.num_beams} beams, at most {manifest.generation.max_new_tokens} tokens",
+    ]
+    for engine in manifest.engines:
+        build = engine.build
+        bound = f", {build.target}, library {build.version}" if build else ""
+        checked = "" if build is None or build.executed else ", built and not executed"
+        lines.append(f"engine       {engine.kind} {engine.precision}{bound}{checked}")
+    if FILE in manifest.files:
+        found = Verification.model_validate_json(bundle.file(FILE).read_text())
+        same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())
+        lines.append(
+            f"verified     {found.precision}: states within {found.largest:.1e} of PyTorch; same tokens {same}"
+        )
+    made = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
+    lines.append(f"made with    {made}")
+    for name, record in sorted(manifest.files.items(), key=lambda item: -item[1].size):
+        lines.append(f"{record.size / 1e6:10.2f} MB  {name}")
+    lines.append(f"{sum(record.size for record in manifest.files.values()) / 1e6:10.2f} MB  in all")
+    return "\n".join(lines)
