@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def export_encoder(encoder: FusedEncoder, path: Path) -> None:
     dynamic |= {name: {0: "batch", 1: "positions"} for name in OUTPUTS[:2]}
     encoder = encoder.eval()
     remainders = encoder.remainders
+    # Tracing looks at every property of mT5's modules, and some of them warn.
+    logging.getLogger("transformers").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         # The TorchScript exporter is deprecated, not broken; it traces mT5's masks where the newer one does not.
         warnings.simplefilter("ignore", DeprecationWarning)
