@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from signet_runtime.errors import EngineError, SignetError
+
+if TYPE_CHECKING:
+    from signet_train.checkpoint import Checkpoint
 
 
 class _Export(click.Group):
@@ -49,13 +53,17 @@ def main() -> None:
 @click.option("--top-k", type=click.IntRange(min=1), help="Experts that a clip is sent to. [default: the checkpoint's]")
 @click.option(
     "--calibrate", "manifest", metavar="MANIFEST", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Samples by which --routing pinned chooses; of their --split.",
+    help="Samples by which --routing pinned chooses, and on which --vocabulary is compared; of their --split.",
 )  # fmt: skip
 @click.option("--split", default="dev", show_default=True, help="Of the samples to calibrate with.")
+@click.option(
+    "--vocabulary", metavar="TEXT_FILE|lang:de,en",
+    help="Keep only the pieces that this text, or these languages' most frequent words, are made of.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def build(
     checkpoint: Path | None, out: Path, engine: str, routing: str, top_k: int | None, manifest: Path | None,
-    split: str, force: bool,
+    split: str, vocabulary: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
@@ -76,23 +84,29 @@ def build(
       signet-export --out my-bundle
       signet-export runs/finetune/best --out my-bundle --top-k 1
       signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
+      signet-export runs/finetune/best --out german --vocabulary lang:de
       signet-export inspect my-bundle
       signet-export verify my-bundle --against runs/finetune/best
       signet-translate --bundle my-bundle video.mp4
 
     \b
-    Exit codes: 0 done, 2 usage, 4 checkpoint invalid or parity failed, 5 engine not available, 130 interrupted.
+    Exit codes: 0 done, 2 usage, 3 samples or text unusable, 4 checkpoint invalid or parity failed,
+    5 engine not available, 130 interrupted.
     """  # noqa: D301
     if engine == "trt":
         raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
-    if (routing == "pinned") != (manifest is not None):
-        raise click.UsageError("--routing pinned and --calibrate MANIFEST need each other")
+    if routing == "pinned" and manifest is None:
+        raise click.UsageError("--routing pinned needs --calibrate MANIFEST, whose samples choose the experts")
+    if manifest is not None and routing != "pinned" and vocabulary is None:
+        raise click.UsageError("--calibrate is for --routing pinned and --vocabulary")
     from signet_export.bundle import export_bundle
     from signet_export.routing import calibrate, pin
     from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
     loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
-    if manifest is not None:
+    if vocabulary is not None:
+        loaded = _trimmed(loaded, vocabulary, manifest, split)
+    if manifest is not None and routing == "pinned":
         calibration = calibrate(loaded, manifest, split, top_k)
         click.echo(calibration.report(), err=True)
         loaded = pin(loaded, calibration.kept)
@@ -103,6 +117,31 @@ def build(
         f"the same tokens on {len(parity.frames)} clips with 1 and 4 beams",
         err=True,
     )
+
+
+def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, split: str) -> Checkpoint:
+    """With the pieces that ``vocabulary`` needs; says what that saves, and how the text agrees."""
+    import numpy as np
+
+    from signet_export.routing import samples
+    from signet_export.verify import random_clips
+    from signet_export.vocabulary import agreement, pieces, trim
+
+    trimmed = trim(checkpoint, pieces(checkpoint.tokenizer, vocabulary))
+    click.echo(str(trimmed), err=True)
+    if manifest is not None:
+        dataset = samples(checkpoint, manifest, split)
+        clips = [dataset[0, i].regions for i in range(len(dataset))]
+    else:
+        clips = random_clips([40, 12, 25], np.random.default_rng(0))
+    card = checkpoint.config.card
+    found = agreement(checkpoint.model, trimmed, clips, card.num_beams, card.max_new_tokens)
+    click.echo(
+        f"greedy text of kept pieces: {found.kept} of {found.clips} clips, all unchanged; "
+        f"with {card.num_beams} beams {found.same_with_beams} of {found.kept_with_beams} unchanged",
+        err=True,
+    )
+    return trimmed.checkpoint
 
 
 @main.command()

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from signet_export.vocabulary import trim
 from signet_runtime.bundle import Bundle
 from signet_runtime.errors import BundleError
-from signet_train.checkpoint import Checkpoint
+from signet_train.checkpoint import Checkpoint, load_tokenizer
 from signet_train.config import ModelConfig
 from signet_train.data.collate import Collate, load_batches
 from signet_train.data.dataset import PoseDataset, load_rows
@@ -70,6 +71,17 @@ def preferred(weights: Tensor) -> tuple[list[int], Counter[tuple[int, ...]]]:
     return list(sets.most_common(1)[0][0]), sets
 
 
+def samples(checkpoint: Checkpoint, manifest: Path, split: str) -> PoseDataset:
+    """A split of a manifest, prepared as the checkpoint reads it.
+
+    Raises:
+        InputError: the manifest cannot be used, or has no such split.
+    """
+    data = checkpoint.config.data.model_copy(update={"manifests": (manifest,)})
+    config = checkpoint.config.model_copy(update={"data": data})
+    return PoseDataset(load_rows(data, split), config, training=False)
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What pinning would do to a set of samples.
@@ -117,9 +129,7 @@ def calibrate(checkpoint: Checkpoint, manifest: Path, split: str, top_k: int | N
     if not 1 <= k < len(checkpoint.experts):
         raise BundleError(f"--routing pinned: k is {k} of {len(checkpoint.experts)} experts; --top-k must be lower")
     model.fusion.router.top_k = k
-    data = checkpoint.config.data.model_copy(update={"manifests": (manifest,)})
-    config = checkpoint.config.model_copy(update={"data": data})
-    dataset = PoseDataset(load_rows(data, split), config, training=False)
+    dataset = samples(checkpoint, manifest, split)
     kept, sets = preferred(_routing_weights(checkpoint, dataset))
     accelerator = make_accelerator("no", "cpu")
     before, after = (
@@ -144,10 +154,10 @@ def _routing_weights(checkpoint: Checkpoint, dataset: PoseDataset) -> Tensor:
 
 
 def as_bundled(checkpoint: Checkpoint, bundle: Bundle) -> Checkpoint:
-    """The checkpoint with the experts and the k that a bundle of it has.
+    """The checkpoint with the experts, the k and the vocabulary that a bundle of it has.
 
     Raises:
-        BundleError: the bundle's experts are not among the checkpoint's.
+        BundleError: the bundle's experts or pieces are not among the checkpoint's.
     """
     names, present = [e.name for e in bundle.manifest.experts], [card.name for card in checkpoint.experts]
     if not set(names) <= set(present):
@@ -156,4 +166,10 @@ def as_bundled(checkpoint: Checkpoint, bundle: Bundle) -> Checkpoint:
         checkpoint = pin(checkpoint, [present.index(name) for name in names])
     if checkpoint.model.fusion is not None:
         checkpoint.model.fusion.router.top_k = bundle.manifest.routing.k
-    return checkpoint
+    bundled = load_tokenizer(bundle.path).get_vocab()
+    whole = checkpoint.tokenizer.get_vocab()
+    if bundled == whole:
+        return checkpoint
+    if not bundled.keys() <= whole.keys():
+        raise BundleError(f"{bundle.path}: made of another checkpoint: its vocabulary has other pieces")
+    return trim(checkpoint, {whole[piece] for piece in bundled}).checkpoint

@@ -173,3 +173,25 @@ def test_checkpoints_survive_the_round_trip(checkpoint: Checkpoint, tmp_path: Pa
     assert again.experts == checkpoint.experts
     assert again.config == checkpoint.config
     assert again.tokenizer("große").input_ids == checkpoint.tokenizer("große").input_ids
+
+
+def test_a_bundle_with_a_trimmed_vocabulary_is_checked_like_any_other(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", checkpoint)
+    (tmp_path / "corpus.txt").write_text("a bad cab\n")
+    arguments = [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "bundle")]
+    result = CliRunner().invoke(main, [*arguments, "--vocabulary", str(tmp_path / "corpus.txt")])
+    assert result.exit_code == 0, result.stderr
+    assert "of 64 pieces kept" in result.stderr and "all unchanged" in result.stderr
+    decoder = onnx.load(tmp_path / "bundle" / "decoder_model.onnx", load_external_data=False)
+    vocabulary = decoder.graph.output[0].type.tensor_type.shape.dim[2].dim_value
+    assert 4 < vocabulary < 20
+    against = ["verify", str(tmp_path / "bundle"), "--against", str(tmp_path / "checkpoint")]
+    checked = CliRunner().invoke(main, against)
+    assert checked.exit_code == 0, checked.stderr
+    for corpus, code in (("missing.txt", 3), ("lang:xx", 3)):
+        refused = CliRunner().invoke(
+            main, [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "b"), "--vocabulary", corpus]
+        )
+        assert refused.exit_code == code
+        assert len(refused.stderr.splitlines()) == 1
+        assert not (tmp_path / "b").exists()

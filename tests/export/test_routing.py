@@ -90,7 +90,7 @@ def test_a_pinned_bundle_holds_the_experts_that_stay(manifest: Path, tmp_path: P
     arguments = [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "bundle"), "--routing", "pinned"]
     refused = CliRunner().invoke(main, arguments)
     assert refused.exit_code == 2
-    assert "--calibrate MANIFEST need each other" in refused.stderr
+    assert "--routing pinned needs --calibrate" in refused.stderr
     result = CliRunner().invoke(main, [*arguments, "--calibrate", str(manifest)])
     assert result.exit_code == 0, result.stderr
     assert "agrees with the router" in result.stderr
