@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders
+from signet_export.decoder import DECODER, DECODER_WITH_PAST, disk_needed, export_decoders
 from signet_export.encoder import export_encoder
 from signet_export.fuse import FusedEncoder
+from signet_export.tensorrt import Target, build_engines
 from signet_export.verify import FILE, Verification, verify
-from signet_runtime.bundle import Bundle, Engine, Expert, Generation, Manifest, Routing, new_bundle, write_manifest
+from signet_runtime.bundle import (
+    Bundle,
+    Engine,
+    Expert,
+    Generation,
+    Manifest,
+    Profiles,
+    Routing,
+    new_bundle,
+    write_manifest,
+)
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint
 
@@ -23,6 +36,8 @@ def export_bundle(
     *,
     top_k: int | None = None,
     routing: Literal["topk", "dense", "pinned"] = "topk",
+    target: Target | None = None,
+    report: Callable[[str], None] = lambda line: None,
     overwrite: bool = False,
 ) -> Verification:
     """Export, check against PyTorch, and only then let the bundle appear at ``path``.
@@ -31,9 +46,12 @@ def export_bundle(
         top_k: how many experts the graph keeps per clip; None takes the checkpoint's.
         routing: how the graph is made, see `FusedEncoder`; ``pinned`` says that ``checkpoint`` is one that `pin` made,
             whose graph is then dense.
+        target: also build TensorRT engines for it; the ONNX engine is in every bundle.
+        report: takes a line for the user before and after each of these.
 
     Raises:
-        BundleError: parity fails, ``top_k`` does not fit the experts, or ``path`` is taken.
+        BundleError: parity fails, ``top_k`` does not fit the experts, ``path`` is taken, or the disk has not the room.
+        EngineError: TensorRT cannot build an engine.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
     k = top_k or (model.fusion.router.top_k if model.fusion is not None else 1)
@@ -67,10 +85,40 @@ def export_bundle(
         created_with={package: version(package) for package in _MADE_WITH},
     )
     with new_bundle(path, overwrite=overwrite) as draft:
+        _check_room(draft, disk_needed(model.language_model))
         export_encoder(FusedEncoder(model, "topk" if routing == "topk" else "dense"), draft / "encoder.onnx")
         export_decoders(model.language_model, checkpoint.tokenizer, draft)
         write_manifest(draft, manifest)
         verification = verify(Bundle.load(draft, verify=True), model)
         (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
+        if target is not None:
+            engine = _build(draft, manifest, target, len(model.prompt), report)
+            manifest = manifest.model_copy(update={"engines": [*manifest.engines, engine]})
         write_manifest(draft, manifest)
     return verification
+
+
+def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report: Callable[[str], None]) -> Engine:
+    """TensorRT engines; where their GPU is they are run once and compared, and then count as executed."""
+    profiles = Profiles(
+        frames=(1, 128, max(512, manifest.max_frames)),
+        beams=manifest.generation.num_beams,
+        tokens=manifest.generation.max_new_tokens,
+        prompt=prompt,
+    )
+    engine = build_engines(draft, manifest.engines[0], target, profiles, report).engine
+    if target.gpu is None or engine.build is None:
+        return engine
+    from signet_runtime.engines.tensorrt_model import load_engines
+
+    write_manifest(draft, manifest.model_copy(update={"engines": [*manifest.engines, engine]}))
+    load_engines(Bundle.load(draft), engine).close()
+    return engine.model_copy(update={"build": engine.build.model_copy(update={"executed": True})})
+
+
+def _check_room(directory: Path, needed: int) -> None:
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise BundleError(
+            f"{directory.parent.parent}: has {free / 1e9:.1f} GB free, the export takes {needed / 1e9:.1f} GB"
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from signet_runtime.errors import EngineError, SignetError
+from signet_runtime.errors import SignetError
 
 if TYPE_CHECKING:
     from signet_train.checkpoint import Checkpoint
@@ -44,8 +44,13 @@ def main() -> None:
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
 @click.option(
-    "--engine", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True, help="What runs the model."
-)
+    "--engine", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True,
+    help="What runs the model; with trt the bundle has TensorRT engines beside the ONNX ones.",
+)  # fmt: skip
+@click.option(
+    "--target", metavar="GPU", help="For --engine trt: this-gpu, rtx3090, or a compute capability as in sm86. "
+    "[default: this machine's GPU, and sm86 where there is none]",
+)  # fmt: skip
 @click.option(
     "--routing", type=click.Choice(["topk", "dense", "pinned"]), default="topk", show_default=True,
     help="How experts are run, see below.",
@@ -62,8 +67,8 @@ def main() -> None:
 )  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def build(
-    checkpoint: Path | None, out: Path, engine: str, routing: str, top_k: int | None, manifest: Path | None,
-    split: str, vocabulary: str | None, force: bool,
+    checkpoint: Path | None, out: Path, engine: str, target: str | None, routing: str, top_k: int | None,
+    manifest: Path | None, split: str, vocabulary: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
@@ -85,6 +90,7 @@ def build(
       signet-export runs/finetune/best --out my-bundle --top-k 1
       signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
       signet-export runs/finetune/best --out german --vocabulary lang:de
+      signet-export runs/finetune/best --out rtx --engine trt --target rtx3090
       signet-export inspect my-bundle
       signet-export verify my-bundle --against runs/finetune/best
       signet-translate --bundle my-bundle video.mp4
@@ -93,30 +99,39 @@ def build(
     Exit codes: 0 done, 2 usage, 3 samples or text unusable, 4 checkpoint invalid or parity failed,
     5 engine not available, 130 interrupted.
     """  # noqa: D301
-    if engine == "trt":
-        raise EngineError("--engine trt: TensorRT engines come with a later version; use --engine onnx")
+    if target is not None and engine != "trt":
+        raise click.UsageError("--target is for --engine trt")
     if routing == "pinned" and manifest is None:
         raise click.UsageError("--routing pinned needs --calibrate MANIFEST, whose samples choose the experts")
     if manifest is not None and routing != "pinned" and vocabulary is None:
         raise click.UsageError("--calibrate is for --routing pinned and --vocabulary")
     from signet_export.bundle import export_bundle
     from signet_export.routing import calibrate, pin
+    from signet_export.tensorrt import choose_target
     from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
+    gpu = choose_target(target, _tell) if engine == "trt" else None
     loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
     if vocabulary is not None:
         loaded = _trimmed(loaded, vocabulary, manifest, split)
     if manifest is not None and routing == "pinned":
         calibration = calibrate(loaded, manifest, split, top_k)
-        click.echo(calibration.report(), err=True)
+        _tell(calibration.report())
         loaded = pin(loaded, calibration.kept)
-    click.echo(f"exporting {len(loaded.experts)} experts to {out} …", err=True)
-    parity = export_bundle(loaded, out, top_k=top_k, routing=routing, overwrite=force)  # type: ignore[arg-type]
-    click.echo(
+    _tell(f"exporting {len(loaded.experts)} experts to {out} …")
+    parity = export_bundle(
+        loaded, out, top_k=top_k, routing=routing, target=gpu, report=_tell, overwrite=force,  # type: ignore[arg-type]
+    )  # fmt: skip
+    _tell(
         f"verified against PyTorch: encoder states within {parity.largest:.1e}, "
-        f"the same tokens on {len(parity.frames)} clips with 1 and 4 beams",
-        err=True,
+        f"the same tokens on {len(parity.frames)} clips with 1 and 4 beams"
     )
+    if gpu is not None and gpu.gpu is None:
+        _tell(f"the TensorRT engines were built for {gpu.sm} and not run: they are checked where they first run")
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, split: str) -> Checkpoint:
@@ -128,7 +143,7 @@ def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, spl
     from signet_export.vocabulary import agreement, pieces, trim
 
     trimmed = trim(checkpoint, pieces(checkpoint.tokenizer, vocabulary))
-    click.echo(str(trimmed), err=True)
+    _tell(str(trimmed))
     if manifest is not None:
         dataset = samples(checkpoint, manifest, split)
         clips = [dataset[0, i].regions for i in range(len(dataset))]
@@ -136,10 +151,9 @@ def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, spl
         clips = random_clips([40, 12, 25], np.random.default_rng(0))
     card = checkpoint.config.card
     found = agreement(checkpoint.model, trimmed, clips, card.num_beams, card.max_new_tokens)
-    click.echo(
+    _tell(
         f"greedy text of kept pieces: {found.kept} of {found.clips} clips, all unchanged; "
-        f"with {card.num_beams} beams {found.same_with_beams} of {found.kept_with_beams} unchanged",
-        err=True,
+        f"with {card.num_beams} beams {found.same_with_beams} of {found.kept_with_beams} unchanged"
     )
     return trimmed.checkpoint
 

@@ -73,7 +73,7 @@ def verify(
     engine = bundle.engine("onnx")
     encoder_session = create_session(bundle.file(engine.encoder), "cpu")
     encoder = Encoder(encoder_session)
-    decoder = TextDecoder(
+    decoder = TextDecoder.onnx(
         bundle,
         encoder_session,
         create_session(bundle.file(engine.decoder), "cpu"),

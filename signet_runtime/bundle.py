@@ -195,9 +195,7 @@ class Bundle:
                 return engine
         present = ", ".join(f"{engine.kind} {engine.precision}" for engine in self.manifest.engines)
         wanted = f"{kind} {precision}" if precision else kind
-        raise EngineError(
-            f"{self.path}: has no {wanted} engine but {present}; ask for one of these or export again"
-        )
+        raise EngineError(f"{self.path}: has no {wanted} engine but {present}; ask for one of these or export again")
 
     def file(self, name: str) -> Path:
         """Path of a file that the manifest lists.

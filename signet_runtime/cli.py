@@ -71,6 +71,10 @@ With several inputs the others are still done, and the code is that of the first
     help="Also keep the keypoints of the one input.",
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True,
+    help="What of the bundle runs: ONNX Runtime on DEVICE, or its TensorRT engines.",
+)  # fmt: skip
 @click.option("--beams", metavar="N", type=click.IntRange(min=1), help="Width of the search.  [default: the bundle's]")
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
@@ -85,6 +89,7 @@ def main(
     output: Path | None,
     keypoints_out: Path | None,
     device: str,
+    engine: str,
     beams: int | None,
     offline: bool,
     verify: bool,
@@ -113,7 +118,13 @@ def main(
         from signet_runtime.translator import Translator
 
         return Translator(
-            checked, device=device, pose=pose, pose_weights=pose_weights, offline=offline, num_beams=beams
+            checked,
+            device=device,
+            pose=pose,
+            pose_weights=pose_weights,
+            offline=offline,
+            num_beams=beams,
+            engine=engine,
         )
 
     try:

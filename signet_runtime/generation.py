@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from signet_runtime.bundle import Bundle
@@ -11,20 +12,22 @@ from signet_runtime.errors import BundleError, EngineError
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+    from signet_runtime.engines.tensorrt_model import DeviceEncoded, LoadedEngines
+
 
 class TextDecoder:
     """The two decoders of a bundle (first step, and later steps with a cache) and its tokenizer.
+
+    Args:
+        make_model: from the language model's configuration and the search's, the model that generates.
 
     Raises:
         EngineError: Optimum or transformers cannot be loaded.
         BundleError: configuration or tokenizer in the bundle cannot be read.
     """
 
-    def __init__(
-        self, bundle: Bundle, encoder: InferenceSession, decoder: InferenceSession, decoder_with_past: InferenceSession
-    ) -> None:
+    def __init__(self, bundle: Bundle, make_model: Callable[[Any, Any], Any]) -> None:
         try:
-            from optimum.onnxruntime import ORTModelForSeq2SeqLM
             from transformers import AutoConfig, AutoTokenizer, GenerationConfig
         except ImportError as error:
             raise EngineError(f"the text decoder cannot be loaded ({error}); run signet-doctor") from error
@@ -41,13 +44,37 @@ class TextDecoder:
         search.update(max_new_tokens=bundle.manifest.generation.max_new_tokens, do_sample=False)
         search.max_length = None
         self._num_beams = bundle.manifest.generation.num_beams
-        # Optimum wants an encoder session. It runs it only on text; here the states are always given.
-        self._model = ORTModelForSeq2SeqLM(
-            config=config,
-            encoder_session=encoder,
-            decoder_session=decoder,
-            decoder_with_past_session=decoder_with_past,
-            generation_config=search,
+        self._model = make_model(config, search)
+
+    @classmethod
+    def onnx(
+        cls, bundle: Bundle, encoder: InferenceSession, decoder: InferenceSession, decoder_with_past: InferenceSession
+    ) -> TextDecoder:
+        """On ONNX Runtime, through Optimum."""
+
+        def make_model(config: Any, search: Any) -> Any:
+            try:
+                from optimum.onnxruntime import ORTModelForSeq2SeqLM
+            except ImportError as error:
+                raise EngineError(f"the text decoder cannot be loaded ({error}); run signet-doctor") from error
+            # Optimum wants an encoder session. It runs it only on text; here the states are always given.
+            return ORTModelForSeq2SeqLM(
+                config=config,
+                encoder_session=encoder,
+                decoder_session=decoder,
+                decoder_with_past_session=decoder_with_past,
+                generation_config=search,
+            )
+
+        return cls(bundle, make_model)
+
+    @classmethod
+    def tensorrt(cls, bundle: Bundle, engines: LoadedEngines) -> TextDecoder:
+        """On TensorRT engines."""
+        from signet_runtime.engines.tensorrt_model import text_model
+
+        return cls(
+            bundle, lambda config, search: text_model(engines.decoder, engines.decoder_with_past, config, search)
         )
 
     @property
@@ -56,7 +83,7 @@ class TextDecoder:
         return int(self._model.generation_config.max_new_tokens)
 
     def generate(
-        self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
+        self, encoded: Encoded | DeviceEncoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
         """Token ids for each clip of the batch, without the start, end and padding tokens.
 
@@ -69,11 +96,11 @@ class TextDecoder:
         from transformers.modeling_outputs import BaseModelOutput
 
         device = self._model.device
-        states: Any = torch.from_numpy(encoded.hidden_states).to(device)
+        states: Any = torch.as_tensor(encoded.hidden_states).to(device)
         tokens = self._model.generate(
             # generate() expands this object in place for the beams: never hand in the same one twice.
             encoder_outputs=BaseModelOutput(last_hidden_state=states),
-            attention_mask=torch.from_numpy(encoded.attention_mask).to(device),
+            attention_mask=torch.as_tensor(encoded.attention_mask).to(device),
             num_beams=num_beams or self._num_beams,
             max_new_tokens=max_new_tokens or self.max_new_tokens,
         )

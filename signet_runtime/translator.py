@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_est
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
+
+if TYPE_CHECKING:
+    from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder
 
 logger = logging.getLogger("signet_runtime")
 
@@ -60,19 +64,28 @@ class Translator:
         pose_weights: Path | None = None,
         offline: bool = False,
         num_beams: int | None = None,
+        engine: str = "onnx",
     ) -> None:
         self.bundle = bundle
         self.device = device
         self.num_beams = num_beams
         self._pose, self._pose_weights, self._offline = pose, pose_weights, offline
         self._estimator: PoseEstimator | None = None  # keypoint files need none
-        engine = bundle.manifest.engines[0]
-        sessions = [
-            create_session(bundle.file(name), device)
-            for name in (engine.encoder, engine.decoder, engine.decoder_with_past)
-        ]
-        self.encoder = Encoder(sessions[0])
-        self.decoder = TextDecoder(bundle, *sessions)
+        chosen = bundle.engine(engine)
+        self._engines: LoadedEngines | None = None
+        self.encoder: Encoder | TensorRTEncoder
+        if chosen.kind == "onnx":
+            sessions = [
+                create_session(bundle.file(name), device)
+                for name in (chosen.encoder, chosen.decoder, chosen.decoder_with_past)
+            ]
+            self.encoder = Encoder(sessions[0])
+            self.decoder = TextDecoder.onnx(bundle, *sessions)
+        else:
+            from signet_runtime.engines.tensorrt_model import load_engines  # imports torch
+
+            self._engines = load_engines(bundle, chosen)
+            self.encoder, self.decoder = self._engines.encoder, TextDecoder.tensorrt(bundle, self._engines)
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 
@@ -87,6 +100,7 @@ class Translator:
         offline: bool = False,
         verify: bool = False,
         num_beams: int | None = None,
+        engine: str = "onnx",
     ) -> Translator:
         """Load a bundle.
 
@@ -99,6 +113,7 @@ class Translator:
             offline: never download weights.
             verify: check all of the bundle's contents even if that was done before.
             num_beams: None takes the bundle's default.
+            engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
 
         Raises:
             BundleError: the bundle is missing, damaged or unknown.
@@ -111,6 +126,7 @@ class Translator:
             pose_weights=None if pose_weights is None else Path(pose_weights),
             offline=offline,
             num_beams=num_beams,
+            engine=engine,
         )
 
     def translate(
@@ -186,11 +202,15 @@ class Translator:
             regions.append(clip_regions)
         clock.lap("regions")
 
-        encoded = self.encoder(regions)
-        clock.lap("encoder")
-
-        texts = self.decoder.text(self.decoder.generate(encoded, self.num_beams))
-        clock.lap("decoder")
+        texts: list[str] = []
+        routing: list[list[float]] = []
+        together = self.encoder.max_clips or len(regions)
+        for start in range(0, len(regions), together):
+            encoded = self.encoder(regions[start : start + together])
+            clock.lap("encoder")
+            texts += self.decoder.text(self.decoder.generate(encoded, self.num_beams))
+            clock.lap("decoder")
+            routing += encoded.routing_weights.tolist()  # on a GPU they are there when the text is
 
         experts = [expert.name for expert in manifest.experts]
         return [
@@ -199,16 +219,19 @@ class Translator:
                 start=0.0,
                 end=clip.duration,
                 language=manifest.language,
-                routing=dict(zip(experts, weights.tolist(), strict=True)),
+                routing=dict(zip(experts, weights, strict=True)),
                 pose_source=clip.source,
                 frames=len(clip_regions["body"]),
                 timings=dict(clock.seconds),
             )
-            for clip, clip_regions, text, weights in zip(clips, regions, texts, encoded.routing_weights, strict=True)
+            for clip, clip_regions, text, weights in zip(clips, regions, texts, routing, strict=True)
         ]
 
     def close(self) -> None:
-        """Give back what the pose estimator holds."""
+        """Give back what the pose estimator and the engines hold."""
+        if self._engines is not None:
+            self._engines.close()
+            self._engines = None
         if self._estimator is not None:
             self._estimator.close()
             self._estimator = None
@@ -227,5 +250,5 @@ class _StageClock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

@@ -36,9 +36,14 @@ class Encoded:
 class Encoder:
     """Backbones, adapters, router and mT5 encoder in one ONNX graph.
 
+    Attributes:
+        max_clips: most that one call takes; None: any number.
+
     Raises:
         BundleError: the graph does not have the inputs and outputs of an encoder engine.
     """
+
+    max_clips: int | None = None
 
     def __init__(self, session: InferenceSession) -> None:
         self.session = session

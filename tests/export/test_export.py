@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,27 @@ def test_a_wrong_engine_never_becomes_a_bundle(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensorrt_says_it_comes_later(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["--engine", "trt", "--out", str(tmp_path / "bundle")])
-    assert result.exit_code == 5
-    assert "later version" in result.stderr
-    assert not (tmp_path / "bundle").exists()
+def test_tensorrt_engines_are_built_for_a_gpu_that_is_not_here(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", checkpoint)
+    arguments = [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "bundle"), "--engine", "trt", "--target", "sm86"]
+    result = CliRunner().invoke(main, arguments)
+    if importlib.util.find_spec("tensorrt_rtx_bindings") is None and importlib.util.find_spec("tensorrt") is None:
+        assert result.exit_code == 5
+        assert "signet-slt[rtx]" in result.stderr
+        assert not (tmp_path / "bundle").exists()
+        return
+    assert result.exit_code == 0, result.stderr
+    bundle = Bundle.load(tmp_path / "bundle", verify=True)
+    build = bundle.engine("trt").build
+    assert build is not None and (build.target, build.executed) == ("sm86", False)
+    assert "built and not executed" in CliRunner().invoke(main, ["inspect", str(tmp_path / "bundle")]).stdout
+
+
+def test_a_target_that_there_is_not_is_one_line(tmp_path: Path) -> None:
+    for arguments, code in ((["--engine", "trt", "--target", "abacus"], 5), (["--target", "sm86"], 2)):
+        result = CliRunner().invoke(main, ["--out", str(tmp_path / "bundle"), *arguments])
+        assert result.exit_code == code, result.stderr
+        assert not (tmp_path / "bundle").exists()
 
 
 def test_errors_are_one_line(checkpoint: Checkpoint, tmp_path: Path) -> None:

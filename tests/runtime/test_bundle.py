@@ -9,8 +9,25 @@ from pathlib import Path
 import pytest
 from tiny_bundle import TinyBundle
 
-from signet_runtime.bundle import Bundle, Manifest, demo_bundle_path, new_bundle, write_manifest
-from signet_runtime.errors import BundleError
+from signet_runtime.bundle import Bundle, Engine, Manifest, Profiles, demo_bundle_path, new_bundle, write_manifest
+from signet_runtime.errors import BundleError, EngineError
+
+ENGINE = {
+    "kind": "onnx",
+    "precision": "fp32",
+    "encoder": "encoder.onnx",
+    "decoder": "decoder_model.onnx",
+    "decoder_with_past": "decoder_with_past_model.onnx",
+}
+BUILD = {"version": "1.7.1.116", "target": "sm86", "profiles": {"frames": [1, 128, 512]}, "executed": False}
+TRT = {
+    "kind": "tensorrt-rtx",
+    "precision": "fp32",
+    "encoder": "encoder.engine",
+    "decoder": "decoder.engine",
+    "decoder_with_past": "decoder_with_past.engine",
+    "build": BUILD,
+}
 
 
 def flip_byte(path: Path, keep_times: bool = False) -> None:
@@ -103,6 +120,13 @@ def test_an_unknown_schema_version_names_both(bundle_copy: Path, version: object
         ({"files": {"../outside": {"size": 1, "sha256": "0" * 64}}}, r"'\.\./outside' leaves the bundle"),
         ({"files": {"/etc/hostname": {"size": 1, "sha256": "0" * 64}}}, "'/etc/hostname' leaves the bundle"),
         ({"files": {}}, "does not list the file 'encoder.onnx'"),
+        ({"engines": [ENGINE | {"build": BUILD}]}, r"engines\.0: .*kind onnx must not say how it was built"),
+        ({"engines": [ENGINE, TRT | {"build": None}]}, r"engines\.1: .*kind tensorrt-rtx must say how it was built"),
+        ({"engines": [TRT]}, "the first engine is not of kind onnx"),
+        ({"engines": [ENGINE, TRT | {"build": BUILD | {"target": "rtx3090"}}]}, r"engines\.1\.build\.target: "),
+        ({"engines": [ENGINE, TRT | {"build": BUILD | {"profiles": {"frames": [9, 8, 512]}}}]}, "not fewest, most"),
+        ({"engines": [ENGINE | {"precision": "fp8"}]}, r"engines\.0\.precision: "),
+        ({"engines": [ENGINE, TRT]}, r"does not list the file 'encoder\.engine'"),
     ],
 )
 def test_a_manifest_that_cannot_be(bundle_copy: Path, changes: dict[str, object], message: str) -> None:
@@ -111,6 +135,28 @@ def test_a_manifest_that_cannot_be(bundle_copy: Path, changes: dict[str, object]
         Bundle.load(bundle_copy)
     assert str(bundle_copy / "signet.json") in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_several_engines(bundle_copy: Path) -> None:
+    for name in ("encoder.engine", "decoder.engine", "decoder_with_past.engine"):
+        (bundle_copy / name).write_bytes(b"an engine")
+    manifest = Bundle.load(bundle_copy).manifest
+    engines = [*manifest.engines, Engine.model_validate(TRT)]
+    written = write_manifest(bundle_copy, manifest.model_copy(update={"engines": engines}))
+    bundle = Bundle.load(bundle_copy, verify=True)
+    assert bundle.manifest == written
+    assert bundle.engine() == bundle.engine("onnx", "fp32") == manifest.engines[0]
+    built = bundle.engine("trt").build
+    assert built is not None
+    assert bundle.engine("tensorrt-rtx", "fp32").build == built
+    assert built.profiles == Profiles(frames=(1, 128, 512), clips=1, beams=4, tokens=100, prompt=0)
+    # No other engine takes the place of one that was asked for.
+    for asked, message in ((("tensorrt",), "no tensorrt engine"), (("trt", "fp16"), "no trt fp16 engine")):
+        with pytest.raises(EngineError, match=f"{message} but onnx fp32, tensorrt-rtx fp32; ask for"):
+            bundle.engine(*asked)
+    (bundle_copy / "decoder.engine").write_bytes(b"an engina")
+    with pytest.raises(BundleError, match=r"decoder\.engine: damaged"):
+        Bundle.load(bundle_copy)
 
 
 def test_two_experts_of_one_name(bundle_copy: Path) -> None:

@@ -24,7 +24,7 @@ LENGTHS = [30, 7, 1, 55]
 def engines(loaded: Bundle) -> tuple[Encoder, TextDecoder]:
     names = ("encoder.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx")
     sessions = [create_session(loaded.file(name), "cpu") for name in names]
-    return Encoder(sessions[0]), TextDecoder(loaded, *sessions)
+    return Encoder(sessions[0]), TextDecoder.onnx(loaded, *sessions)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_damaged_language_model_files(bundle_copy: Path) -> None:
     session = create_session(bundle.file("encoder.onnx"), "cpu")
     (bundle_copy / "config.json").write_text("{")
     with pytest.raises(BundleError, match="the language model's files cannot be read") as raised:
-        TextDecoder(bundle, session, session, session)
+        TextDecoder.onnx(bundle, session, session, session)
     assert "\n" not in str(raised.value)
 
 
