@@ -23,6 +23,7 @@ from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder
 from signet_runtime.errors import BundleError, EngineError, InputError
 from signet_runtime.generation import TextDecoder
 from signet_runtime.regions import extract_regions
+from signet_runtime.translator import Translator
 
 PROFILES = Profiles(frames=(2, 20, 60), clips=2, beams=4, tokens=12, prompt=PROMPT)
 GRAPHS = {
@@ -147,6 +148,17 @@ def test_the_same_tokens_as_onnx(
         assert tokens == decoder.generate(expected, beams)
         found += tokens
     assert len({tuple(tokens) for tokens in found}) > 1  # or this test would show nothing
+
+
+def test_a_translator_takes_the_engine_that_is_asked_for(built: Bundle) -> None:
+    poses = [random_poses(seed, frames) for seed, frames in enumerate([30, 7, 55])]
+    with Translator(built) as onnx, Translator(built, engine="trt") as trt:
+        expected, found = onnx.translate_poses(poses), trt.translate_poses(poses)  # three clips, two at a time
+    assert [translation.text for translation in found] == [translation.text for translation in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(list(a.routing.values()), list(b.routing.values()), atol=1e-6)
+    with pytest.raises(EngineError, match="has no trt engine"):
+        Translator.from_bundle(engine="trt")
 
 
 def test_the_cache_goes_from_step_to_step_without_a_copy(
