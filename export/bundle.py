@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from signet_export.decoder import DECODER, DECODER_WITH_PAST, disk_needed, export_decoders
+from signet_export.decoder import (
+    DECODER,
+    DECODER_DATA,
+    DECODER_WITH_PAST,
+    disk_needed,
+    export_decoders,
+    share_weights,
+)
 from signet_export.encoder import export_encoder
 from signet_export.fuse import FusedEncoder
+from signet_export.precision import to_half
+from signet_export.quantize import quantize
 from signet_export.tensorrt import Target, build_engines
 from signet_export.verify import FILE, Verification, verify
 from signet_runtime.bundle import (
@@ -27,6 +37,7 @@ from signet_runtime.bundle import (
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint
 
+ENCODER = "encoder.onnx"
 _MADE_WITH = ("signet-slt", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
 
@@ -36,6 +47,7 @@ def export_bundle(
     *,
     top_k: int | None = None,
     routing: Literal["topk", "dense", "pinned"] = "topk",
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
     target: Target | None = None,
     report: Callable[[str], None] = lambda line: None,
     overwrite: bool = False,
@@ -46,6 +58,7 @@ def export_bundle(
         top_k: how many experts the graph keeps per clip; None takes the checkpoint's.
         routing: how the graph is made, see `FusedEncoder`; ``pinned`` says that ``checkpoint`` is one that `pin` made,
             whose graph is then dense.
+        precision: of the large products, see `precision` and `quantize`.
         target: also build TensorRT engines for it; the ONNX engine is in every bundle.
         report: takes a line for the user before and after each of these.
 
@@ -76,8 +89,8 @@ def export_bundle(
         engines=[
             Engine(
                 kind="onnx",
-                precision="fp32",
-                encoder="encoder.onnx",
+                precision=precision,
+                encoder=ENCODER,
                 decoder=DECODER,
                 decoder_with_past=DECODER_WITH_PAST,
             )
@@ -86,8 +99,12 @@ def export_bundle(
     )
     with new_bundle(path, overwrite=overwrite) as draft:
         _check_room(draft, disk_needed(model.language_model))
-        export_encoder(FusedEncoder(model, "topk" if routing == "topk" else "dense"), draft / "encoder.onnx")
-        export_decoders(model.language_model, checkpoint.tokenizer, draft)
+        encoder = FusedEncoder(model, "topk" if routing == "topk" else "dense")
+        if precision == "fp32":
+            export_encoder(encoder, draft / ENCODER)
+            export_decoders(model.language_model, checkpoint.tokenizer, draft)
+        else:
+            _export_converted(checkpoint, encoder, precision, draft)
         write_manifest(draft, manifest)
         verification = verify(Bundle.load(draft, verify=True), model)
         (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
@@ -114,6 +131,31 @@ def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report:
     write_manifest(draft, manifest.model_copy(update={"engines": [*manifest.engines, engine]}))
     load_engines(Bundle.load(draft), engine).close()
     return engine.model_copy(update={"build": engine.build.model_copy(update={"executed": True})})
+
+
+def _export_converted(
+    checkpoint: Checkpoint, encoder: FusedEncoder, precision: Literal["fp16", "int8"], draft: Path
+) -> None:
+    """The graphs in fp32 beside the draft, and what is made of them in it."""
+
+    def convert(source: Path, into: Path) -> Path:
+        if precision == "int8":
+            quantize(source, into / source.name)
+        else:
+            to_half(source, into / source.name, precision)
+        return into / source.name
+
+    with tempfile.TemporaryDirectory(dir=draft.parent) as scratch:
+        exported, converted = Path(scratch, "fp32"), Path(scratch, precision)
+        exported.mkdir()
+        converted.mkdir()
+        export_encoder(encoder, exported / ENCODER)
+        convert(exported / ENCODER, draft)
+        export_decoders(checkpoint.model.language_model, checkpoint.tokenizer, exported)
+        share_weights([convert(exported / name, converted) for name in (DECODER, DECODER_WITH_PAST)], draft)
+        for file in exported.iterdir():
+            if file.name not in (ENCODER, DECODER, DECODER_WITH_PAST, DECODER_DATA):
+                file.rename(draft / file.name)
 
 
 def _check_room(directory: Path, needed: int) -> None:

@@ -28,7 +28,7 @@ def describe(bundle: Bundle) -> str:
         found = Verification.model_validate_json(bundle.file(FILE).read_text())
         same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())
         lines.append(
-            f"verified     {found.precision}: states within {found.largest:.1e} of PyTorch; same tokens {same}"
+            f"verified     {found.precision}: states within {found.largest:.1e} (RMS {found.relative:.1e}) of PyTorch; same tokens {same}"
         )
     made = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
     lines.append(f"made with    {made}")

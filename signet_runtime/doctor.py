@@ -25,6 +25,7 @@ PACKAGES = (
     "signet-slt", "numpy", "torch", "onnxruntime", "onnxruntime-gpu", "optimum", "optimum-onnx", "transformers",
     "sentencepiece", "pydantic", "av", "mediapipe", "rtmlib", "opencv-python", "opencv-contrib-python",
     "opencv-python-headless", "opencv-contrib-python-headless", "pose-format", "tensorrt",
+    "tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings",
 )  # fmt: skip
 
 # (a problem, what to do about it)
