@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from signet_export.encoder import INPUTS, OPSET, OUTPUTS, export_encoder
 from signet_export.fuse import FusedEncoder
+from signet_export.quantize import quantize
 from signet_export.routing import pin
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import Checkpoint, ExpertCard
@@ -132,12 +133,18 @@ def main(frames: int, repeats: int, small: bool, markdown: Path | None) -> None:
         export_encoder(FusedEncoder(model, "dense"), graphs["dense"])
         export_encoder(FusedEncoder(model, "topk"), graphs["topk"])
         export_encoder(FusedEncoder(pin(checkpoint, [0, 1]).model, "dense"), graphs["pinned"])
+        for name in ("dense", "topk", "pinned"):
+            quantize(graphs[name], Path(scratch, f"{name}-int8.onnx"))
+            graphs[f"{name}-int8"] = Path(scratch, f"{name}-int8.onnx")
         rows = {
             "PyTorch, eager": eager,
             "torch.onnx.export": session(graphs["plain"]),
             "fused, dense": session(graphs["dense"]),
             "fused, topk (2 of 3)": session(graphs["topk"]),
             "fused, pinned (2 of 3)": session(graphs["pinned"]),
+            "fused, dense, int8": session(graphs["dense-int8"]),
+            "fused, topk (2 of 3), int8": session(graphs["topk-int8"]),
+            "fused, pinned (2 of 3), int8": session(graphs["pinned-int8"]),
         }
         sizes = {name: path.stat().st_size / 1e6 for name, path in zip(list(rows)[1:], graphs.values(), strict=True)}
     times: dict[str, list[float]] = {name: [] for name in rows}

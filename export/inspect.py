@@ -27,9 +27,8 @@ def describe(bundle: Bundle) -> str:
     if FILE in manifest.files:
         found = Verification.model_validate_json(bundle.file(FILE).read_text())
         same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())
-        lines.append(
-            f"verified     {found.precision}: states within {found.largest:.1e} (RMS {found.relative:.1e}) of PyTorch; same tokens {same}"
-        )
+        off = f"states within {found.largest:.1e} (RMS {found.relative:.1e}) of PyTorch"
+        lines.append(f"verified     {found.precision}: {off}; same tokens {same}")
     made = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
     lines.append(f"made with    {made}")
     for name, record in sorted(manifest.files.items(), key=lambda item: -item[1].size):

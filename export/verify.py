@@ -115,7 +115,7 @@ def verify(
 def _compare(
     bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[str, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Absolute differences of the states where there is something to attend to, the states, and the routing's largest."""
+    """Absolute differences of states where there is something to attend to, those states, and routing's largest."""
     encoded = encoder(clips)
     padded, mask = pad_regions(clips)
     expected = model(padded, mask)

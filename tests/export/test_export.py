@@ -16,7 +16,7 @@ import signet_export.bundle as exporting
 from signet_export.bundle import export_bundle
 from signet_export.cli import main
 from signet_export.fuse import FusedEncoder
-from signet_export.verify import random_clips, verify
+from signet_export.verify import Verification, random_clips, verify
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import create_session
@@ -212,3 +212,17 @@ def test_a_bundle_with_a_trimmed_vocabulary_is_checked_like_any_other(checkpoint
         assert refused.exit_code == code
         assert len(refused.stderr.splitlines()) == 1
         assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_precision_is_verified_within_what_it_allows(tmp_path: Path, precision: str) -> None:
+    result = CliRunner().invoke(main, ["--out", str(tmp_path / "bundle"), "--precision", precision])  # the demo's
+    assert result.exit_code == 0, result.stderr
+    bundle = Bundle.load(tmp_path / "bundle", verify=True)
+    assert bundle.manifest.engines[0].precision == precision
+    found = Verification.model_validate_json(bundle.file("verification.json").read_text())
+    assert found.precision == precision
+    assert 0 < found.relative <= found.allowed[0] and found.routing <= found.allowed[1]
+    assert sum(r.size for r in bundle.manifest.files.values()) < 6e6  # 6.6 MB in fp32
+    refused = CliRunner().invoke(main, ["--out", str(tmp_path / "b"), "--engine", "trt", "--precision", "int8"])
+    assert refused.exit_code == 2
