@@ -67,14 +67,12 @@ def convolve(x: Tensor, filters: Tensor, out: Tensor, inputs: Tensor) -> Tensor:
         out, inputs: A^T and B^T of `transforms`.
 
     Returns:
-        (N, 4, T/4, M, O).
+        (N, 4, T/4 * M * O).
     """
-    n, tile, tiles, m, c = x.shape
     # A tile sees the last two frames of the one before, its own four, and the first two of the one after.
     before = F.pad(x[:, 2:], (0, 0, 0, 0, 1, -1))
     after = F.pad(x[:, :2], (0, 0, 0, 0, -1, 1))
     seen = torch.cat([before, x, after], dim=1)
-    points = torch.matmul(inputs, seen.reshape(n, 2 * tile, tiles * m * c))
-    products = torch.matmul(points.view(n, 2 * tile, tiles * m, c), filters)
-    width = filters.shape[3]
-    return torch.matmul(out, products.view(n, 2 * tile, tiles * m * width)).view(n, tile, tiles, m, width)
+    points = torch.matmul(inputs, seen.flatten(2))
+    products = torch.matmul(points.view(filters.shape[0], 8, -1, filters.shape[2]), filters)
+    return torch.matmul(out, products.flatten(2))

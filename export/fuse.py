@@ -68,7 +68,8 @@ class Block(nn.Module):
         self.gather = nn.Parameter(torch.stack(gathers)[:, None])
         self.graph = Product(weights)
         self.bias = nn.Parameter(torch.stack(biases)[:, None, None, None])
-        self.joints, self.out = biases[0].shape
+        self.n, self.joints, self.out = len(blocks), biases[0].shape[0], biases[0].shape[1]
+        self.into = blocks[0].gcn.weight.shape[2]
         self.temporal = blocks[0].tcn is not None
         empty = torch.zeros(0)
         self.filters, self.filter_bias = nn.Parameter(empty), nn.Parameter(empty)
@@ -85,15 +86,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(N, 4, T/4, B, J, C) and mask (4, T/4, B, 1, 1) -> (N, 4, T/4, B, J, O)."""
-        n, tile, tiles, b, j, c = x.shape
-        frames = tile * tiles * b
-        y = self.graph(torch.matmul(self.gather, x.reshape(n, frames, j, c)).reshape(n, frames * j, -1))
-        y = F.relu(y.view(n, tile, tiles, b, j, self.out) + self.bias)
+        # What is dynamic is read off the mask alone: sizes of every tensor would be hundreds of nodes in a graph.
+        tile, tiles, b = mask.shape[0], mask.shape[1], mask.shape[2]
+        shape = [self.n, tile, tiles, b, self.joints, self.out]
+        y = torch.matmul(self.gather, x.reshape(self.n, -1, self.joints, self.into))
+        y = F.relu(self.graph(y.reshape(self.n, -1, self.graph.into)).view(shape) + self.bias)
         if self.temporal:
-            y = convolve((y * mask).view(n, tile, tiles, b * j, self.out), self.filters, self.outputs, self.inputs)
-            y = y.view(n, tile, tiles, b, j, self.out) + self.filter_bias
+            y = (y * mask).view(self.n, tile, tiles, b * self.joints, self.out)
+            y = convolve(y, self.filters, self.outputs, self.inputs).view(shape) + self.filter_bias
         if self.projects:
-            x = self.residual(x.reshape(n, frames * j, c)).view(y.shape)
+            x = self.residual(x.reshape(self.n, -1, self.into)).view(shape)
         return F.relu(y + x)
 
 
@@ -129,14 +131,14 @@ class FusedStream(nn.Module):
     def __init__(self, streams: Sequence[Stream]):
         super().__init__()
         self.projection = Product([s.projection.weight.t() for s in streams], [s.projection.bias for s in streams])
+        self.joints = cast(STGCNBlock, streams[0].spatial.blocks[0]).gcn.adjacency.shape[1]
         self.spatial = _stack([s.spatial for s in streams])
         self.temporal = _stack([s.temporal for s in streams])
 
     def lift(self, region: Tensor, mask: Tensor) -> Tensor:
         """A region (4, T/4, B, J, 3) through the projection and the spatial stage: (N, 4, T/4, B, J, C)."""
-        tile, tiles, b, j, _ = region.shape
-        x = self.projection(region.reshape(1, tile * tiles * b * j, 3))
-        x = x.view(self.projection.n, tile, tiles, b, j, self.projection.out)
+        shape = [self.projection.n, mask.shape[0], mask.shape[1], mask.shape[2], self.joints, self.projection.out]
+        x = self.projection(region.reshape(1, -1, 3)).view(shape)
         for block in self.spatial:
             x = block(x, mask)
         return x
@@ -145,8 +147,7 @@ class FusedStream(nn.Module):
         """The temporal stage and the mean over joints: (N, B, T, C)."""
         for block in self.temporal:
             x = block(x, mask)
-        n, tile, tiles, b, _, c = x.shape
-        return x.mean(dim=4).permute(0, 3, 2, 1, 4).reshape(n, b, tiles * tile, c)
+        return x.mean(dim=4).permute(0, 3, 2, 1, 4).flatten(2, 3)
 
 
 class Refinement(nn.Module):

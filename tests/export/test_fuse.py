@@ -25,7 +25,7 @@ def test_minimal_filtering_is_the_convolution(tiles: int, experts: int, seed: in
     x = torch.randn(experts, 4, tiles, 7, 6, generator=g)
     taps = torch.randn(experts, 5, 6, 5, generator=g) / 30**0.5
     out, _, inputs = transforms()
-    found = convolve(x, transform_filters(taps), out.float(), inputs.float())
+    found = convolve(x, transform_filters(taps), out.float(), inputs.float()).view(experts, 4, tiles, 7, 5)
     for n in range(experts):
         frames = x[n].transpose(0, 1).flatten(0, 1)  # (T, 7, 6)
         expected = nn.functional.conv1d(frames.permute(1, 2, 0), taps[n], padding=2).permute(2, 0, 1)
