@@ -69,10 +69,15 @@ def main() -> None:
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True,
     help="Of the large products: fp16 for GPUs, int8 for CPUs.",
 )  # fmt: skip
+@click.option(
+    "--archive", metavar="FILE.signet", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the bundle as one zstd-compressed file, to ship; tar --zstd -xf unpacks it.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def build(
     checkpoint: Path | None, out: Path, engine: str, target: str | None, routing: str, top_k: int | None,
-    manifest: Path | None, split: str, vocabulary: str | None, precision: str, force: bool,
+    manifest: Path | None, split: str, vocabulary: str | None, precision: str,
+    archive: Path | None, force: bool,
 ) -> None:  # fmt: skip
     """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
 
@@ -111,11 +116,16 @@ def build(
         raise click.UsageError("--routing pinned needs --calibrate MANIFEST, whose samples choose the experts")
     if manifest is not None and routing != "pinned" and vocabulary is None:
         raise click.UsageError("--calibrate is for --routing pinned and --vocabulary")
+    from signet_export.archive import write_archive
     from signet_export.bundle import export_bundle
     from signet_export.routing import calibrate, pin
     from signet_export.tensorrt import choose_target
+    from signet_runtime.bundle import Bundle
+    from signet_runtime.outputs.files import check_writable
     from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
+    if archive is not None:
+        check_writable(archive)
     gpu = choose_target(target, _tell) if engine == "trt" else None
     loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
     if vocabulary is not None:
@@ -134,6 +144,9 @@ def build(
         f"verified against PyTorch: encoder states within {parity.largest:.1e} (RMS {parity.relative:.1e}), "
         f"the same tokens for {same} of {len(parity.frames)} clips"
     )
+    if archive is not None:
+        write_archive(Bundle.load(out), archive)
+        _tell(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB")
     if gpu is not None and gpu.gpu is None:
         _tell(f"the TensorRT engines were built for {gpu.sm} and not run: they are checked where they first run")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
 import pytest
 import torch
 from click.testing import CliRunner
@@ -226,3 +228,20 @@ def test_a_precision_is_verified_within_what_it_allows(tmp_path: Path, precision
     assert sum(r.size for r in bundle.manifest.files.values()) < 6e6  # 6.6 MB in fp32
     refused = CliRunner().invoke(main, ["--out", str(tmp_path / "b"), "--engine", "trt", "--precision", "int8"])
     assert refused.exit_code == 2
+
+
+def test_an_archive_unpacks_to_the_bundle(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "checkpoint", checkpoint)
+    arguments = [str(tmp_path / "checkpoint"), "--out", str(tmp_path / "tiny"), "--archive"]
+    nowhere = CliRunner().invoke(main, [*arguments, str(tmp_path / "nowhere" / "a.signet")])
+    assert nowhere.exit_code == 3 and not (tmp_path / "tiny").exists()
+    result = CliRunner().invoke(main, [*arguments, str(tmp_path / "tiny.signet")])
+    assert result.exit_code == 0, result.stderr
+    (tmp_path / "unpacked").mkdir()
+    with (
+        pa.CompressedInputStream(str(tmp_path / "tiny.signet"), "zstd") as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    bundle = Bundle.load(tmp_path / "unpacked" / "tiny", verify=True)
+    assert bundle.manifest == Bundle.load(tmp_path / "tiny").manifest
