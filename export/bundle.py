@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from signet_runtime.bundle import (
 )
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint
+from signet_train.model.signet import Signet
 
 ENCODER = "encoder.onnx"
 _MADE_WITH = ("signet-slt", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
@@ -63,7 +65,8 @@ def export_bundle(
         report: takes a line for the user before and after each of these.
 
     Raises:
-        BundleError: parity fails, ``top_k`` does not fit the experts, ``path`` is taken, or the disk has not the room.
+        BundleError: parity fails, ``top_k`` does not fit the experts, ``path`` is taken, or disk or memory are too
+            small.
         EngineError: TensorRT cannot build an engine.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
@@ -98,7 +101,7 @@ def export_bundle(
         created_with={package: version(package) for package in _MADE_WITH},
     )
     with new_bundle(path, overwrite=overwrite) as draft:
-        _check_room(draft, disk_needed(model.language_model))
+        _check_room(draft, model)
         encoder = FusedEncoder(model, "topk" if routing == "topk" else "dense")
         if precision == "fp32":
             export_encoder(encoder, draft / ENCODER)
@@ -158,9 +161,22 @@ def _export_converted(
                 file.rename(draft / file.name)
 
 
-def _check_room(directory: Path, needed: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise BundleError(
-            f"{directory.parent.parent}: has {free / 1e9:.1f} GB free, the export takes {needed / 1e9:.1f} GB"
-        )
+def _check_room(directory: Path, model: Signet) -> None:
+    """Raise BundleError where the disk or the memory is too small, before minutes are spent to find out."""
+    disk, weights = disk_needed(model.language_model), sum(p.numel() * p.element_size() for p in model.parameters())
+    rooms = {"on disk": (shutil.disk_usage(directory).free, disk), "of memory": (available_memory(), 2 * weights)}
+    for where, (free, needed) in rooms.items():
+        if free is not None and free < needed:
+            raise BundleError(
+                f"{directory.parent.parent}: the export takes {needed / 1e9:.1f} GB {where}, "
+                f"{free / 1e9:.1f} GB are free"
+            )
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping; None where the system does not tell."""
+    try:
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return int(found[1]) * 1024 if found else None

@@ -245,3 +245,16 @@ def test_an_archive_unpacks_to_the_bundle(checkpoint: Checkpoint, tmp_path: Path
         archive.extractall(tmp_path / "unpacked", filter="data")
     bundle = Bundle.load(tmp_path / "unpacked" / "tiny", verify=True)
     assert bundle.manifest == Bundle.load(tmp_path / "tiny").manifest
+
+
+def test_too_little_memory_or_disk_is_said_with_how_much(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "available_memory", lambda: 1000)
+        with pytest.raises(BundleError, match=r"takes 0\.0 GB of memory, 0\.0 GB are free"):
+            export_bundle(checkpoint, tmp_path / "bundle")
+    monkeypatch.setattr(exporting, "disk_needed", lambda _: 10**18)
+    with pytest.raises(BundleError, match=r"takes 1000000000\.0 GB on disk"):
+        export_bundle(checkpoint, tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
