@@ -35,17 +35,19 @@ def test_minimal_filtering_is_the_convolution(tiles: int, experts: int, seed: in
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(1, 3).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n))),
-    st.sampled_from(["dense", "topk"]),
+    st.sampled_from([("dense", False), ("dense", True), ("topk", False)]),
     st.booleans(),
     st.lists(st.integers(1, 23), min_size=1, max_size=4),
     st.integers(0, 10**6),
 )
-def test_fused_is_unfused(size: tuple[int, int], routing: str, injection: bool, lengths: list[int], seed: int) -> None:
-    model = random_signet(*size, injection=injection, seed=seed)
+def test_fused_is_unfused(
+    size: tuple[int, int], form: tuple[Any, bool], injection: bool, lengths: list[int], seed: int
+) -> None:
+    model, (routing, stacked) = random_signet(*size, injection=injection, seed=seed), form
     regions, mask = random_batch(lengths, seed)
     with torch.no_grad():
         expected = model(regions, mask)
-        states, read, weights = FusedEncoder(model, routing)(*regions.values(), mask.long())  # type: ignore[arg-type]
+        states, read, weights = FusedEncoder(model, routing, stacked)(*regions.values(), mask.long())
     torch.testing.assert_close(states[mask], expected.hidden_states[mask], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(weights, expected.routing_weights, atol=1e-6, rtol=0)
     assert torch.equal(read.bool(), mask)
