@@ -23,7 +23,8 @@ from signet_export.fuse import FusedEncoder
 from signet_export.precision import to_half
 from signet_export.quantize import quantize
 from signet_export.tensorrt import Target, build_engines
-from signet_export.verify import FILE, Verification, verify
+from signet_export.verification import FILE, Verification
+from signet_export.verify import verify
 from signet_runtime.bundle import (
     Bundle,
     Engine,
@@ -101,15 +102,14 @@ def export_bundle(
         created_with={package: version(package) for package in _MADE_WITH},
     )
     with new_bundle(path, overwrite=overwrite) as draft:
-        _check_room(draft, model)
+        _check_room(draft, model, precision, target)
         encoder = FusedEncoder(model, "topk" if routing == "topk" else "dense")
         if precision == "fp32":
             export_encoder(encoder, draft / ENCODER)
             export_decoders(model.language_model, checkpoint.tokenizer, draft)
         else:
             _export_converted(checkpoint, encoder, precision, draft)
-        write_manifest(draft, manifest)
-        verification = verify(Bundle.load(draft, verify=True), model)
+        verification = verify(Bundle(draft, write_manifest(draft, manifest)), model)
         (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
         if target is not None:
             engine = _build(draft, manifest, target, len(model.prompt), report)
@@ -161,9 +161,14 @@ def _export_converted(
                 file.rename(draft / file.name)
 
 
-def _check_room(directory: Path, model: Signet) -> None:
+def _check_room(directory: Path, model: Signet, precision: str, target: Target | None) -> None:
     """Raise BundleError where the disk or the memory is too small, before minutes are spent to find out."""
-    disk, weights = disk_needed(model.language_model), sum(p.numel() * p.element_size() for p in model.parameters())
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    disk = disk_needed(model.language_model) + weights  # the encoder's are fewer
+    if precision != "fp32":  # which the conversion starts from
+        disk *= 2
+    if target is not None:  # each engine has its own
+        disk += 2 * weights
     rooms = {"on disk": (shutil.disk_usage(directory).free, disk), "of memory": (available_memory(), 2 * weights)}
     for where, (free, needed) in rooms.items():
         if free is not None and free < needed:

@@ -120,10 +120,11 @@ def build(
     from signet_export.bundle import export_bundle
     from signet_export.routing import calibrate, pin
     from signet_export.tensorrt import choose_target
-    from signet_runtime.bundle import Bundle
+    from signet_runtime.bundle import Bundle, refuse_taken
     from signet_runtime.outputs.files import check_writable
     from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 
+    refuse_taken(out, overwrite=force)
     if archive is not None:
         check_writable(archive)
     gpu = choose_target(target, _tell) if engine == "trt" else None
@@ -160,8 +161,8 @@ def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, spl
     import numpy as np
 
     from signet_export.routing import samples
-    from signet_export.verify import random_clips
     from signet_export.vocabulary import agreement, pieces, trim
+    from signet_runtime.engines.parity import random_clips
 
     trimmed = trim(checkpoint, pieces(checkpoint.tokenizer, vocabulary))
     _tell(str(trimmed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signet_export.verify import FILE, Verification
+from signet_export.verification import FILE, Verification
 from signet_runtime.bundle import Bundle
 
 

@@ -2,60 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
-from pydantic import BaseModel
+from torch import Tensor
 
+from signet_export.verification import Verification
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoded, Encoder
+from signet_runtime.engines.parity import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
 from signet_runtime.generation import TextDecoder
-from signet_runtime.skeleton import REGIONS
 from signet_train.data.collate import pad_regions
-from signet_train.model.signet import Signet
+from signet_train.model.signet import Features, Signet
 
-FILE = "verification.json"
 # Of encoder states relative to their size (RMS), and of routing weights. In fp32 no state may be further off than that
 # either, and every token must be the same.
 TOLERANCES = {"fp32": (1e-4, 1e-4), "fp16": (1e-2, 5e-3), "int8": (0.1, 5e-2)}
 _LENGTHS = (40, 1, 7, 25, 64, 12)  # frames; most are no multiple of the filters' tiles
 _TOKENS = 32  # that are compared: a model that has not been trained never ends by itself
-
-
-class Verification(BaseModel):
-    """How far a bundle's engine is from the PyTorch model, as `verification.json` tells.
-
-    Attributes:
-        frames: of the clips that were compared, padded in one batch, and the first and last alone.
-        largest, mean: absolute differences of encoder states; relative: their RMS over the states'.
-        routing: largest difference of routing weights.
-        same_tokens: by number of beams, the share of clips with the same tokens.
-        allowed: what ``relative`` and ``routing`` may be.
-    """
-
-    precision: str
-    frames: tuple[int, ...]
-    largest: float
-    mean: float
-    relative: float
-    routing: float
-    same_tokens: dict[int, float]
-    allowed: tuple[float, float]
-
-
-def random_clips(lengths: list[int], rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
-    """Smooth random motion in the shape of regions, one clip per length: float32 (T, J, 3), in range."""
-    clips = []
-    for length in lengths:
-        clip = {}
-        for name, region in REGIONS.items():
-            walk = rng.normal(0, 0.05, (length, len(region.joints), 3)).cumsum(axis=0)
-            walk += rng.uniform(-0.8, 0.8, (1, len(region.joints), 3))
-            walk[..., 2] = rng.uniform(0.3, 1, walk.shape[:2])
-            clip[name] = np.clip(walk, -1, 1).astype(np.float32)
-        clips.append(clip)
-    return clips
 
 
 def verify(
@@ -84,9 +51,10 @@ def verify(
     )
     clips = clips or random_clips(list(_LENGTHS), np.random.default_rng(0))
     model = model.eval()
-    batches = [_compare(bundle, encoder, model, batch) for batch in (clips, clips[:1], clips[-1:])]
-    states, wanted = np.concatenate([d for d, _, _ in batches]), np.concatenate([w for _, w, _ in batches])
-    largest, routing = float(states.max()), max(r for _, _, r in batches)
+    together, first, last = (_compare(bundle, encoder, model, c) for c in (clips, clips[:1], clips[-1:]))
+    states = np.concatenate([compared.off for compared in (together, first, last)])
+    wanted = np.concatenate([compared.wanted for compared in (together, first, last)])
+    largest, routing = float(states.max()), max(compared.routing for compared in (together, first, last))
     relative = float(np.sqrt((states**2).mean() / (wanted**2).mean()))
     allowed = TOLERANCES[engine.precision]
     exact = engine.precision == "fp32"
@@ -95,7 +63,7 @@ def verify(
             f"{bundle.path}: the encoder differs from the model by {largest:.1e} (RMS {relative:.1%}, routing "
             f"{routing:.1e}), allowed is {allowed[0]:.0e} (routing {allowed[1]:.0e}) in {engine.precision}"
         )
-    same = {n: _same_tokens(decoder, encoder(clips), model, clips, n) for n in beams}
+    same = {n: _same_tokens(decoder, model, together, n) for n in beams}
     if exact and min(same.values()) < 1:
         worst = min(same, key=lambda n: same[n])
         raise BundleError(f"{bundle.path}: the decoder writes other tokens than the model with {worst} beams")
@@ -111,29 +79,36 @@ def verify(
     )
 
 
+class _Compared(NamedTuple):
+    """One batch through both; ``off``: absolute differences of the states that are attended to, ``wanted``: these."""
+
+    encoded: Encoded
+    features: Features
+    mask: Tensor
+    off: np.ndarray
+    wanted: np.ndarray
+    routing: float
+
+
 @torch.no_grad()
-def _compare(
-    bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[str, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Absolute differences of states where there is something to attend to, those states, and routing's largest."""
+def _compare(bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[str, np.ndarray]]) -> _Compared:
     encoded = encoder(clips)
     padded, mask = pad_regions(clips)
-    expected = model(padded, mask)
+    features = model.features(padded, mask)
+    expected = model.encode(features, mask)
     real = expected.mask.numpy()
     if not np.array_equal(encoded.attention_mask, real):
         raise BundleError(f"{bundle.path}: the encoder masks other positions than the model does")
     wanted = expected.hidden_states.numpy()[real]
     routing = float(np.abs(encoded.routing_weights - expected.routing_weights.numpy()).max())
-    return np.abs(encoded.hidden_states[real] - wanted).ravel(), wanted.ravel(), routing
+    off = np.abs(encoded.hidden_states[real] - wanted)
+    return _Compared(encoded, features, mask, off.ravel(), wanted.ravel(), routing)
 
 
-def _same_tokens(
-    decoder: TextDecoder, encoded: Encoded, model: Signet, clips: list[dict[str, np.ndarray]], beams: int
-) -> float:
+def _same_tokens(decoder: TextDecoder, model: Signet, batch: _Compared, beams: int) -> float:
     limit = min(decoder.max_new_tokens, _TOKENS)
-    padded, mask = pad_regions(clips)
-    tokens = model.generate(model.features(padded, mask), mask, beams, limit)
+    tokens = model.generate(batch.features, batch.mask, beams, limit)
     special = {model.language_model.config.pad_token_id, model.language_model.config.eos_token_id}
     wanted = [[t for t in row if t not in special] for row in tokens.tolist()]
-    found = decoder.generate(encoded, beams, limit)
+    found = decoder.generate(batch.encoded, beams, limit)
     return float(np.mean([a == b for a, b in zip(found, wanted, strict=True)]))

@@ -247,6 +247,20 @@ def demo_bundle_path() -> Path:
     return Path(__file__).parent / "demo"
 
 
+def refuse_taken(path: Path, *, overwrite: bool) -> None:
+    """See that a bundle may be written at ``path``; for whoever works long before it is.
+
+    Raises:
+        BundleError: as `new_bundle`.
+    """
+    if path.exists():
+        if not overwrite:
+            raise BundleError(f"{path}: exists already; choose another name or ask to overwrite it")
+        # Overwriting removes a whole directory: never one that is something else.
+        if not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
+            raise BundleError(f"{path}: is not a bundle and will not be overwritten; choose another name")
+
+
 @contextlib.contextmanager
 def new_bundle(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Build a bundle so that it exists whole or not at all.
@@ -259,12 +273,7 @@ def new_bundle(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
             or the block ended without a manifest.
     """
     path = Path(path)
-    if path.exists():
-        if not overwrite:
-            raise BundleError(f"{path}: exists already; choose another name or ask to overwrite it")
-        # Overwriting removes a whole directory: never one that is something else.
-        if not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
-            raise BundleError(f"{path}: is not a bundle and will not be overwritten; choose another name")
+    refuse_taken(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:

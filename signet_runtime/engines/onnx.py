@@ -33,6 +33,17 @@ class Encoded:
     routing_weights: np.ndarray
 
 
+def pad(clips: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The encoder's inputs: regions float32 (B, T, J, 3), zero after a clip's end, and attention_mask int64 (B, T)."""
+    lengths = np.array([len(clip["body"]) for clip in clips])
+    inputs: dict[str, np.ndarray] = {}
+    for name, region in REGIONS.items():
+        inputs[name] = np.zeros((len(clips), lengths.max(), len(region.joints), 3), np.float32)
+        for row, clip in zip(inputs[name], clips, strict=True):
+            row[: len(clip[name])] = clip[name]
+    return {**inputs, "attention_mask": (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)}
+
+
 class Encoder:
     """Backbones, adapters, router and mT5 encoder in one ONNX graph.
 
@@ -64,13 +75,4 @@ class Encoder:
         Args:
             clips: for each clip the regions of `extract_regions`, float32 (T_i, J, 3).
         """
-        lengths = [len(clip["body"]) for clip in clips]
-        longest = max(lengths)
-        feed: dict[str, np.ndarray] = {}
-        for name, region in REGIONS.items():
-            batch = np.zeros((len(clips), longest, len(region.joints), 3), np.float32)
-            for row, clip in zip(batch, clips, strict=True):
-                row[: len(clip[name])] = clip[name]
-            feed[name] = batch
-        feed["attention_mask"] = (np.arange(longest) < np.array(lengths)[:, None]).astype(np.int64)
-        return Encoded(*self.session.run(list(OUTPUTS), feed))
+        return Encoded(*self.session.run(list(OUTPUTS), pad(clips)))

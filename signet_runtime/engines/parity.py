@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,16 +137,21 @@ def _as_past(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _clips(profiles: Profiles) -> list[dict[str, np.ndarray]]:
-    """Smooth random motion, one clip as short as the engine takes and one of a usual length."""
-    rng = np.random.default_rng(0)
+    """One clip as short as the engine takes and one of a usual length."""
     fewest, likely, most = profiles.frames
+    lengths = [fewest, min(max(fewest, min(likely, _FRAMES)), most)]
+    return random_clips(lengths, np.random.default_rng(0))
+
+
+def random_clips(lengths: Sequence[int], rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
+    """Smooth random motion in the shape of regions, one clip per length: float32 (T, J, 3), in range."""
     clips = []
-    for length in (fewest, min(max(fewest, min(likely, _FRAMES)), most)):
+    for length in lengths:
         clip = {}
         for name, region in REGIONS.items():
-            motion = rng.normal(0, 0.05, (length, len(region.joints), 3)).cumsum(axis=0)
-            motion += rng.uniform(-0.8, 0.8, (1, len(region.joints), 3))
-            motion[..., 2] = rng.uniform(0.3, 1, motion.shape[:2])
-            clip[name] = np.clip(motion, -1, 1).astype(np.float32)
+            walk = rng.normal(0, 0.05, (length, len(region.joints), 3)).cumsum(axis=0)
+            walk += rng.uniform(-0.8, 0.8, (1, len(region.joints), 3))
+            walk[..., 2] = rng.uniform(0.3, 1, walk.shape[:2])
+            clip[name] = np.clip(walk, -1, 1).astype(np.float32)
         clips.append(clip)
     return clips

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from signet_runtime.bundle import Bundle, Engine, Profiles
-from signet_runtime.engines.onnx import INPUTS, OUTPUTS
+from signet_runtime.engines.onnx import INPUTS, OUTPUTS, pad
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, on_stream
 from signet_runtime.errors import BundleError, InputError
-from signet_runtime.skeleton import REGIONS
 
 if TYPE_CHECKING:
     import torch
@@ -70,16 +69,8 @@ class TensorRTEncoder:
                     f"a clip of {length} frames: the TensorRT engine takes {fewest} to {most}; cut the clip, export "
                     "the bundle with wider profiles, or use the onnx engine"
                 )
-        given: dict[str, Tensor] = {}
         with on_stream():
-            for name, region in REGIONS.items():
-                batch = np.zeros((len(clips), max(lengths), len(region.joints), 3), np.float32)
-                for row, clip in zip(batch, clips, strict=True):
-                    row[: len(clip[name])] = clip[name]
-                given[name] = torch.from_numpy(batch).to(device())
-            mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-            given["attention_mask"] = torch.from_numpy(mask).to(device())
-            found = self._engine(given)
+            found = self._engine({name: torch.from_numpy(value).to(device()) for name, value in pad(clips).items()})
         return DeviceEncoded(*(found[name] for name in OUTPUTS))
 
 

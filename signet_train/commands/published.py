@@ -110,7 +110,7 @@ def _origin(checkpoint: Path, sign_language: str | None, language: str | None, c
     """What is given, and for a file of a published name what is known of it."""
     known = ORIGINS.get(checkpoint.name)
     names = {corpus_of(dataset) for dataset in DATASETS} - {None}
-    for corpus in set(corpora) - names:
+    for corpus in sorted(set(corpora) - names):
         click.echo(
             f"signet-train: --corpus {corpus} is not one of {', '.join(sorted(filter(None, names)))}: no "
             "manifest's rows will be known to be of it",

@@ -18,9 +18,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file
+from signet_train.data.manifest import Row
 from signet_train.data.safe_pickle import load_plain_pickle
 
 SPLITS = ("train", "dev", "test")
@@ -73,6 +75,20 @@ def read_labels(root: Path, split: str, name: str = "labels") -> list[Label]:
         if text:
             labels.append(Label(clip_id(clip, where), text, gloss))
     return labels
+
+
+def american_row(label: Label, split: str, video: Path, **more: Any) -> Row:
+    """The row of a label of How2Sign, OpenASL or WLASL, with what else is known of it."""
+    return Row(
+        id=label.clip,
+        split=split,
+        poses=f"poses/{label.clip}.npz",
+        text=label.text,
+        language="en",
+        sign_language="ase",
+        video=str(video),
+        **more,
+    )
 
 
 def dataset_directory(root: Path) -> Path:

@@ -50,11 +50,12 @@ POSE_ESTIMATOR = "rtmpose-lightweight"
 
 @dataclass(frozen=True)
 class Published:
-    """What a published checkpoint holds, in fp32.
+    """What a published checkpoint holds.
 
     Attributes:
-        backbone: of a `Backbone` of ``backbone_config``, by its names.
-        language_model: of an mT5 of ``language_model_config``, by transformers' names; empty where there is none.
+        backbone: of a `Backbone` of ``backbone_config``, by its names, in fp32.
+        language_model: of an mT5 of ``language_model_config``, by transformers' names, as stored (bf16 where published)
+            and not read into memory; empty where there is none.
         left_out: parts of the file that were not taken, in words.
     """
 
@@ -102,8 +103,7 @@ def read_unisign(path: Path) -> Published:
     if unknown:
         more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise BundleError(f"{path}: the key {unknown[0]}{more} is not of Uni-Sign's published model")
-    fp32 = {name: tensor.float() for name, tensor in language_model.items()}
-    return Published(config, backbone, language_model_config, fp32, tuple(left_out))
+    return Published(config, backbone, language_model_config, language_model, tuple(left_out))
 
 
 def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, dict[str, Tensor], Published]:
@@ -154,7 +154,8 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
     )
     with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
         language_model = build_language_model(language_model_config)
-    language_model.load_state_dict(published.language_model, assign=True)
+    fp32 = {name: tensor.float() for name, tensor in published.language_model.items()}
+    language_model.load_state_dict(fp32, assign=True)
     model = Signet(config.model, 1, language_model)
     model.experts[0].load_state_dict(weights)
     return Checkpoint(model.eval(), [card], tokenizer, config), published

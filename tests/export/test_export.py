@@ -18,9 +18,11 @@ import signet_export.bundle as exporting
 from signet_export.bundle import export_bundle
 from signet_export.cli import main
 from signet_export.fuse import FusedEncoder
-from signet_export.verify import Verification, random_clips, verify
+from signet_export.verification import Verification
+from signet_export.verify import verify
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.parity import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint

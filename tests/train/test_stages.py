@@ -18,11 +18,12 @@ from signet_runtime.errors import BundleError, InputError
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import OptimisationConfig, TrainConfig
+from signet_train.data.collate import Batch
 from signet_train.data.dataset import load_rows
 from signet_train.model.signet import Signet, build_language_model
 from signet_train.stages.assemble import fused_experts, text_encoder
 from signet_train.stages.loop import learning_rate
-from signet_train.stages.objectives import Alignment, set_trainable
+from signet_train.stages.objectives import Alignment, Translation, set_trainable
 from signet_train.stages.run import run_stage
 
 
@@ -88,6 +89,26 @@ def test_a_changed_expert_stops_training(
         run_stage(settings, tmp_path / "run", "cpu")
 
 
+def test_alignment_compares_the_signs_and_not_the_prompt(experts: list[Path], manifest: Path) -> None:
+    settings = config("align", manifest, experts=experts, start_from=experts[0])
+    language_model = settings.model.language_model.model_copy(update={"prompt": "read"})
+    settings = settings.model_copy(
+        update={"model": settings.model.model_copy(update={"language_model": language_model})}
+    )
+    checkpoint = fused_experts(settings, load_rows(settings.data, "train"))
+    model = checkpoint.model.eval()
+    mask = torch.arange(9) < torch.tensor([9, 4])[:, None]
+    regions = {n: torch.rand(2, 9, j, 3) for n, j in (("body", 9), ("left_hand", 21), ("right_hand", 21), ("face", 18))}
+    objective = Alignment(model, text_encoder(settings, checkpoint), 0.07)
+    with torch.no_grad():
+        visual, _ = objective.embed(Batch(list("ab"), list("ab"), mask, torch.full((2, 2), 3), regions))
+        states = model(regions, mask).hidden_states
+    prompt = len(model.prompt)
+    assert prompt > 1 and states.shape[1] == prompt + 9
+    for i, length in enumerate((9, 4)):
+        torch.testing.assert_close(visual[i], states[i, prompt : prompt + length].mean(dim=0))
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "align", "finetune"])
 def test_gradients_reach_what_a_stage_trains_and_nothing_else(stage: str, experts: list[Path], manifest: Path) -> None:
     changes = {} if stage == "pretrain" else {"experts": experts, "start_from": experts[0]}
@@ -101,9 +122,6 @@ def test_gradients_reach_what_a_stage_trains_and_nothing_else(stage: str, expert
         for name, joints in (("body", 9), ("left_hand", 21), ("right_hand", 21), ("face", 18))
     }
     mask, labels = torch.ones(4, 9, dtype=torch.bool), torch.randint(3, 60, (4, 5))
-    from signet_train.data.collate import Batch
-    from signet_train.stages.objectives import Translation
-
     batch = Batch(list("abcd"), list("abcd"), mask, labels, regions)
     if stage == "align":
         objective: nn.Module = Alignment(model, build_language_model(settings.model.language_model).encoder, 0.07)

@@ -98,12 +98,15 @@ def test_a_prompt_changes_nothing_about_padding(state: dict[str, Tensor], tmp_pa
             torch.testing.assert_close(alone.hidden_states[0], found, atol=1e-5, rtol=0)
 
 
-def test_published_files_are_bf16_and_are_read_as_fp32(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_published_files_are_bf16_and_become_fp32(state: dict[str, Tensor], tmp_path: Path, mt5: Path) -> None:
     half = {k: v.bfloat16() if v.is_floating_point() else v for k, v in state.items()}
     published = read_unisign(save(half, tmp_path / "x.pth"))
     assert {v.dtype for v in published.backbone.values()} == {torch.float32, torch.int64}
-    assert {v.dtype for v in published.language_model.values()} == {torch.float32}
     torch.testing.assert_close(published.backbone["part_offset"], half["part_para"].float(), atol=0, rtol=0)
+    checkpoint, _ = import_model(tmp_path / "x.pth", ORIGINS["csl_stage1_weight.pth"], "x", mt5)
+    head = checkpoint.model.language_model.lm_head.weight
+    torch.testing.assert_close(head.detach(), half["mt5_model.lm_head.weight"].float(), atol=0, rtol=0)
+    assert {p.dtype for p in checkpoint.model.parameters()} == {torch.float32}
 
 
 def test_import_model_writes_a_checkpoint_that_says_where_it_comes_from(

@@ -37,7 +37,7 @@ from pathlib import Path
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
-from signet_train.data.unisign_labels import has_labels, read_labels, videos_directory
+from signet_train.data.unisign_labels import american_row, has_labels, read_labels, videos_directory
 
 _SPLITS = ("train", "val", "test")
 _TEXT = "sentence_level/{split}/text/en/raw_text"
@@ -86,16 +86,7 @@ def _there(root: Path, split: str, names: tuple[str, ...]) -> bool:
 def _labelled(root: Path, split: str) -> list[Row]:
     videos = videos_directory(root, split)
     return [
-        Row(
-            id=label.clip,
-            split=split,
-            poses=f"poses/{label.clip}.npz",
-            text=label.text,
-            language="en",
-            sign_language="ase",
-            video=str(videos / f"{label.clip}.mp4"),
-            signer=_signer(label.clip),
-        )
+        american_row(label, split, videos / f"{label.clip}.mp4", signer=_signer(label.clip))
         for label in read_labels(root, split)
     ]
 

@@ -28,7 +28,7 @@ from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
 from signet_train.data.tree import files_below
-from signet_train.data.unisign_labels import SPLITS, has_labels, read_labels, videos_directory
+from signet_train.data.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 
 _COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
 _TABLES = ("openasl-v1.0.tsv", "data/openasl-v1.0.tsv")
@@ -78,15 +78,7 @@ def read(root: Path) -> list[Row]:
 def _labelled(root: Path, split: str, videos: dict[str, Path]) -> list[Row]:
     directory = videos_directory(root, split)
     return [
-        Row(
-            id=label.clip,
-            split=split,
-            poses=f"poses/{label.clip}.npz",
-            text=label.text,
-            language="en",
-            sign_language="ase",
-            video=str(videos.get(f"{label.clip}.mp4", directory / f"{label.clip}.mp4")),
-        )
+        american_row(label, split, videos.get(f"{label.clip}.mp4", directory / f"{label.clip}.mp4"))
         for label in read_labels(root, split)
     ]
 

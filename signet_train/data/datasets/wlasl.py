@@ -25,7 +25,7 @@ from pathlib import Path
 from signet_runtime.errors import InputError
 from signet_train.data.annotations import clip_id, find_file, read_json
 from signet_train.data.manifest import Row
-from signet_train.data.unisign_labels import SPLITS, has_labels, read_labels, videos_directory
+from signet_train.data.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 
 _JSON = ("WLASL_v0.3.json", "start_kit/WLASL_v0.3.json")
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -80,15 +80,6 @@ def read(root: Path, glosses: int) -> list[Row]:
 def _labelled(root: Path, split: str) -> list[Row]:
     videos = videos_directory(root, split)
     return [
-        Row(
-            id=label.clip,
-            split=split,
-            poses=f"poses/{label.clip}.npz",
-            text=label.text,
-            language="en",
-            sign_language="ase",
-            video=str(videos / f"{label.clip}.mp4"),
-            gloss=label.text,
-        )
+        american_row(label, split, videos / f"{label.clip}.mp4", gloss=label.text)
         for label in read_labels(root, split, _LABELS)
     ]
