@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypedDict
 
 import click
 
 from signet_runtime.errors import InputError, SignetError
-from signet_runtime.outputs.files import OutputError, check_writable, reporting, whole_file
+from signet_runtime.outputs.files import GrowingFile, OutputError, check_writable
+from signet_runtime.outputs.results import FORMATS, Results
 from signet_runtime.pose.estimator import CHOICES
+from signet_runtime.segments import Pauses
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from signet_runtime.translator import Translation, Translator
 
 INTERRUPTED = 130
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 EPILOG = """
 \b
@@ -31,6 +37,14 @@ Examples:
   signet-translate talk.mp4 --format srt -o talk.srt
   signet-translate video.mp4 --keypoints-out video.npz
   signet-translate video.npz                      the same, without the pose estimator
+  signet-translate lecture.mp4 --cut always --format srt
+  signet-translate --camera 0                     a line a sentence, until Ctrl-C
+  signet-translate --camera rtsp://camera/stream --format json --partial 2
+
+\b
+Sentences:
+  A video is one sentence if the model can read it whole, thinned to half its frames at most, as in training. A
+  longer one, and what a camera sees, is cut where both hands are down for --rest seconds, or still for --pause.
 
 \b
 Exit codes:
@@ -39,13 +53,18 @@ Exit codes:
   3    an input cannot be used (not a video, damaged, empty, no signer found), or an output cannot be written
   4    the bundle is missing, damaged, or of an unknown version
   5    an engine, device or pose estimator is not available (signet-doctor says why)
-  130  interrupted
+  130  interrupted; what was translated so far is kept
 With several inputs the others are still done, and the code is that of the first that failed.
 """
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--camera", metavar="SOURCE",
+    help="Translate live, in place of INPUT: a camera's number or device, rtsp://… or another URL, a named pipe, - for "
+    "standard input. A video file is played at its own speed.",
+)  # fmt: skip
 @click.option(
     "--bundle", metavar="DIR", type=click.Path(path_type=Path),
     help="The exported model.  [default: the demonstration that comes with the package]",
@@ -58,17 +77,38 @@ With several inputs the others are still done, and the code is that of the first
     "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
 )
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "srt", "vtt"]), default="text", show_default=True,
-    help="text: one line an input, in order, empty where an input failed. json: one object a line. "
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
+    help="text: one line a sentence, in order, an empty one where an input failed. json: one object a line. "
     "srt, vtt: subtitles of one input.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
-    help="Write there instead of stdout, whole or not at all.",
+    help="Write there instead of stdout; until all is done, to FILE.part.",
 )  # fmt: skip
 @click.option(
     "--keypoints-out", metavar="FILE.npz", type=click.Path(path_type=Path),
     help="Also keep the keypoints of the one input.",
+)  # fmt: skip
+@click.option(
+    "--cut", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+    help="Cut an input into sentences; auto cuts those that are too long to be one.",
+)  # fmt: skip
+@click.option(
+    "--rest", metavar="SECONDS", type=_POSITIVE, default=Pauses.rest, show_default=True,
+    help="Both hands down for so long end a sentence.",
+)  # fmt: skip
+@click.option(
+    "--pause", metavar="SECONDS", type=_POSITIVE, default=Pauses.pause, show_default=True,
+    help="Both hands still for so long end a sentence.",
+)  # fmt: skip
+@click.option(
+    "--still", metavar="SPEED", type=_POSITIVE, default=Pauses.still, show_default=True,
+    help="Hands up to this fast are still, in shoulder widths a second.",
+)  # fmt: skip
+@click.option(
+    "--partial", metavar="SECONDS", type=_POSITIVE,
+    help="Show what there is of a sentence every so often: on stderr, or with --format json as objects that are not "
+    "complete.",
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
@@ -82,12 +122,18 @@ With several inputs the others are still done, and the code is that of the first
 @click.version_option(package_name="signet-slt")
 def main(
     inputs: tuple[Path, ...],
+    camera: str | None,
     bundle: Path | None,
     pose: str,
     pose_weights: Path | None,
     form: str,
     output: Path | None,
     keypoints_out: Path | None,
+    cut: str,
+    rest: float,
+    pause: float,
+    still: float,
+    partial: float | None,
     device: str,
     engine: str,
     beams: int | None,
@@ -95,10 +141,12 @@ def main(
     verify: bool,
     quiet: bool,
 ) -> None:
-    """Translate sign-language videos to text.
+    """Translate sign-language videos to text, or live what a camera sees.
 
     INPUT is a video with one signer, or a keypoint file (.npz, .pose, .pkl) in place of one.
     """
+    if (camera is None) == (not inputs):
+        raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
     if form in ("srt", "vtt") and len(inputs) > 1:
         raise click.UsageError(f"--format {form} holds the subtitles of one input; run it once for each.")
     if keypoints_out is not None:
@@ -127,9 +175,14 @@ def main(
             engine=engine,
         )
 
+    options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}
     try:
-        with _own_stdout() as stdout, _own_stderr(quiet):
-            code = _translate_all(inputs, load, form, output, keypoints_out, quiet, stdout)
+        with _own_stdout() as stdout, _own_stderr(quiet), _destination(output, keypoints_out, stdout) as to:
+            results = Results(form, to)
+            if camera is not None:
+                code = _translate_live(camera, load, results, options, quiet)
+            else:
+                code = _translate_all(inputs, load, results, options, cut, quiet)
     except SignetError as error:
         _complain(error)
         code = error.exit_code
@@ -141,22 +194,40 @@ def main(
     sys.exit(code)
 
 
+class Options(TypedDict):
+    """Of `Translator.sentences`."""
+
+    pauses: Pauses
+    partial: float | None
+    keypoints_out: Path | None
+
+
+@contextlib.contextmanager
+def _destination(output: Path | None, keypoints_out: Path | None, stdout: TextIO) -> Iterator[TextIO | GrowingFile]:
+    """Where results go; a file is finished however the run ends."""
+    for written in filter(None, (output, keypoints_out)):
+        check_writable(written)
+    if output is None:
+        yield stdout
+        return
+    file = GrowingFile(output)
+    try:
+        yield file
+    finally:
+        file.finish()
+
+
 def _translate_all(
     inputs: tuple[Path, ...],
     load: Callable[[], Translator],
-    form: str,
-    output: Path | None,
-    keypoints_out: Path | None,
+    results: Results,
+    options: Options,
+    cut: str,
     quiet: bool,
-    stdout: TextIO,
 ) -> int:
     """Translate and write every input; return the exit code."""
-    for written in filter(None, (output, keypoints_out)):
-        check_writable(written)
-    kept = io.StringIO()  # for -o, which is written at the end
-    results = stdout if output is None else kept
     problems = {path: _name_problem(path) for path in inputs}
-    code, done = 0, 0
+    code = 0
     with contextlib.ExitStack() as stack:
         # What fails here is no input's fault and ends the run.
         translator = stack.enter_context(load()) if None in problems.values() else None
@@ -164,22 +235,74 @@ def _translate_all(
             try:
                 if translator is None or problems[path]:
                     raise InputError(f"{path}: {problems[path]}")
-                with _progress(path, quiet) as progress:
-                    translation = translator.translate(path, keypoints_out=keypoints_out, progress=progress)
+                whole = {"auto": 2 * translator.bundle.manifest.max_frames, "always": 0, "never": None}[cut]
+                with (
+                    _Bar(path, quiet) as bar,
+                    contextlib.closing(
+                        translator.sentences(path, whole=whole, progress=bar.update, **options)
+                    ) as sentences,
+                ):
+                    for translation in sentences:
+                        with bar.hidden():
+                            _give(results, path, translation, quiet)
+            except OutputError:
+                raise
             except SignetError as error:
                 code = code or error.exit_code
                 _complain(error)
-                result = _failed(form, path, error, alone=len(inputs) == 1)
-            else:
-                done += 1
-                result = _formatted(form, path, translation)
-            with reporting("standard output"):
-                results.write(result)
-                results.flush()
-    if output is not None and done:
-        with whole_file(output) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(kept.getvalue())
+                results.fail(str(path), error, alone=len(inputs) == 1)
     return code
+
+
+def _translate_live(
+    camera: str, load: Callable[[], Translator], results: Results, options: Options, quiet: bool
+) -> int:
+    """Translate until the source ends, or is ended by Ctrl-C or SIGTERM; return the exit code."""
+    from signet_runtime.live import Live, locate
+
+    locate(camera)  # a camera that is not there is known before the seconds of loading
+    signed = False
+    with load() as translator:
+        _ = translator.estimator  # loads before the camera starts, whose first seconds would be lost
+        with Live(camera, translator.bundle.manifest.frame_rate) as live, _ended_by_signals(live.stop):
+            if not quiet:
+                width, height = live.info.size
+                click.echo(f"signet-translate: {live.name}, {width}x{height}; Ctrl-C ends it", err=True)
+            with contextlib.closing(translator.sentences(live, **options)) as sentences:
+                for translation in sentences:
+                    signed = True
+                    _give(results, camera, translation, quiet)
+    if not signed and not quiet:
+        click.echo(f"signet-translate: {live.name}: nobody signed", err=True)
+    return 0
+
+
+def _give(results: Results, source: str | Path, translation: Translation, quiet: bool) -> None:
+    results.add(str(source), translation)
+    if not translation.complete and not quiet:
+        click.echo(f"… {' '.join(translation.text.split())}", err=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops what runs, so that the open sentence is not lost; the second is as ever."""
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in ends]
+
+    def as_ever() -> None:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: object) -> None:
+        as_ever()
+        stop()
+
+    for number in ends:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        as_ever()
 
 
 def _name_problem(path: Path) -> str | None:
@@ -191,44 +314,46 @@ def _name_problem(path: Path) -> str | None:
     return None
 
 
-def _formatted(form: str, path: Path, translation: Translation) -> str:
-    if form == "json":
-        from signet_runtime.outputs.json_lines import to_json
-
-        return to_json(str(path), translation) + "\n"
-    if form in ("srt", "vtt"):
-        from signet_runtime.outputs.subtitles import to_srt, to_vtt
-
-        return (to_srt if form == "srt" else to_vtt)([translation])
-    return " ".join(translation.text.split()) + "\n"
-
-
-def _failed(form: str, path: Path, problem: SignetError, *, alone: bool) -> str:
-    if form == "json":
-        from signet_runtime.outputs.json_lines import error_to_json
-
-        return error_to_json(str(path), str(problem)) + "\n"
-    # An empty line keeps the lines beside their inputs; a single input has nothing to be beside.
-    return "" if alone else "\n"
-
-
 def _complain(error: SignetError) -> None:
     click.echo(f"signet-translate: error: {' '.join(str(error).split())}", err=True)
 
 
-@contextlib.contextmanager
-def _progress(path: Path, quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Bar:
+    """How far an input is, on a terminal."""
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(path.name), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    def __init__(self, path: Path, quiet: bool) -> None:
+        self._name = path.name
+        self._bar: Progress | None = None
+        self._shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> _Bar:
+        if self._shown:
+            from rich.console import Console
+            from rich.markup import escape
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(escape(self._name), total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While something else is written to the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
 
 
 @contextlib.contextmanager

@@ -78,6 +78,11 @@ class FrameDirectory:
                     raise InputError(f"{path}: {image.info.size} pixels, and the first frame has {self.info.size}")
                 yield next(iter(image))
 
+    def timed(self) -> Iterator[tuple[np.ndarray, float]]:
+        """The frames, each with its time: seconds since the first of them."""
+        for index, image in enumerate(self):
+            yield image, index / self.info.fps
+
 
 def _by_number(path: Path) -> list[tuple[str, int]]:
     """frame2 before frame10, whether or not they are padded with zeros."""

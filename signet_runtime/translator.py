@@ -1,10 +1,11 @@
-"""The pipeline: video -> poses -> regions -> experts and mT5 encoder -> text."""
+"""The pipeline: video -> poses -> sentences -> regions -> experts and mT5 encoder -> text."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,14 @@ from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import InputError
 from signet_runtime.generation import TextDecoder
+from signet_runtime.live import Live
 from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut, join
+from signet_runtime.stream import PoseStream, stream_live, stream_sequence, stream_video
+from signet_runtime.video import Video
 
 if TYPE_CHECKING:
     from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder
@@ -39,7 +44,9 @@ class Translation:
         pose_source: who found the keypoints.
         frames: how many the model read.
         timings: seconds by stage (pose, regions, encoder, decoder); in a batch, encoder and decoder are
-            those of the whole batch.
+            those of the whole batch. Of `sentences`, pose is how long their keypoints were waited for, and
+            last_frame_to_text the time from the frame that ended the sentence to the text.
+        complete: False for what there is of a sentence that still goes on.
     """
 
     text: str
@@ -50,6 +57,7 @@ class Translation:
     pose_source: str
     frames: int
     timings: dict[str, float]
+    complete: bool = True
 
 
 class Translator:
@@ -70,7 +78,7 @@ class Translator:
         self.device = device
         self.num_beams = num_beams
         self._pose, self._pose_weights, self._offline = pose, pose_weights, offline
-        self._estimator: PoseEstimator | None = None  # keypoint files need none
+        self._estimator: PoseEstimator | None = None
         chosen = bundle.engine(engine)
         self._engines: LoadedEngines | None = None
         self.encoder: Encoder | TensorRTEncoder
@@ -157,6 +165,102 @@ class Translator:
         translation = self.translate_poses([poses], names=[str(source)])[0]
         return replace(translation, timings={"pose": seconds, **translation.timings})
 
+    def sentences(
+        self,
+        source: str | Path | PoseSequence | Live,
+        *,
+        pauses: Pauses | None = None,
+        whole: int | None = 0,
+        partial: float | None = None,
+        keypoints_out: Path | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Generator[Translation]:
+        """Translate what is signed sentence by sentence, each as soon as it has ended.
+
+        Decoding, pose estimation and translation work side by side, and memory does not grow with the length.
+
+        Args:
+            source: a video file, a keypoint file, keypoints, or a `Live` source.
+            pauses: what ends a sentence, see `signet_runtime.segments`.
+            whole: a source of up to so many frames is one sentence and not cut; None: any source.
+            partial: every so many seconds of a sentence also translate, greedily, what there is of it.
+            keypoints_out: also write the keypoints there, as .npz, when the source has ended; they are held till then.
+            progress: called with the number of frames done and of all, None if unknown.
+
+        Yields:
+            translations with their ``start`` and ``end`` in the source, in seconds.
+
+        Raises:
+            InputError: the source cannot be read, or breaks off (after what was signed until then), or nobody signs in
+                it, which is no error in a `Live` source; or the keypoints cannot be written.
+            EngineError: the pose estimator is not available.
+        """
+        with contextlib.ExitStack() as stack:
+            name, stream = self._stream(source, stack)
+            watched = _Watched(stream, isinstance(source, Live), keypoints_out, progress)
+            segmenter = Segmenter(
+                stream.fps, stream.size, stream.source, self.bundle.manifest.max_frames, pauses or Pauses()
+            )
+            signed = False
+            since = time.perf_counter()
+            for sentence in cut(watched, segmenter, whole=whole, partial=partial):
+                if not watched.found:
+                    break
+                waited = time.perf_counter() - since
+                num_beams = self.num_beams if sentence.complete else 1
+                translation = self._translate([sentence.poses], [name], num_beams)[0]
+                since = time.perf_counter()
+                arrived = sentence.arrived
+                if watched.ended and isinstance(source, Live):
+                    arrived = source.last_arrival  # its last frame may be between two ticks of the clock
+                signed = signed or sentence.complete
+                yield replace(
+                    translation,
+                    start=sentence.start,
+                    end=sentence.start + translation.end,
+                    timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
+                    complete=sentence.complete,
+                )
+            if not watched.found and not isinstance(source, Live):
+                raise InputError(f"{name}: no person found in any of the {watched.seen} frames")
+            if not signed and not isinstance(source, Live):
+                raise InputError(
+                    f"{name}: nobody signs in it, the hands are down or still in all {watched.seen} frames; "
+                    "if they are not, --cut never takes it as one sentence"
+                )
+
+    def _stream(self, source: str | Path | PoseSequence | Live, stack: contextlib.ExitStack) -> tuple[str, PoseStream]:
+        """What to call a source in messages, and its keypoints; the stack closes what is opened for them."""
+        rate = self.bundle.manifest.frame_rate
+        if isinstance(source, Live):
+            name, stream = source.name, stream_live(source, self.estimator)
+        elif isinstance(source, PoseSequence) or Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
+            name = "the pose sequence" if isinstance(source, PoseSequence) else str(source)
+            poses = source if isinstance(source, PoseSequence) else read_keypoints(Path(source))
+            stream = stream_sequence(poses.resample(rate) if rate else poses)
+        else:
+            estimator = self.estimator
+            name, stream = str(source), stream_video(stack.enter_context(Video(source, rate)), estimator)
+        stack.callback(stream.frames.close)
+        return name, stream
+
+    @property
+    def estimator(self) -> PoseEstimator:
+        """Who finds the keypoints in videos; loaded when it is first needed, since keypoint files need none.
+
+        Raises:
+            EngineError: it cannot run here.
+        """
+        if self._estimator is None:
+            self._estimator = load_estimator(
+                self._pose,
+                self.bundle.manifest.pose_estimator,
+                offline=self._offline,
+                device=self.device,
+                weights=self._pose_weights,
+            )
+        return self._estimator
+
     def read_poses(
         self, path: str | Path, *, progress: Callable[[int, int | None], None] | None = None
     ) -> PoseSequence:
@@ -164,16 +268,7 @@ class Translator:
         path = Path(path)
         if path.suffix.lower() in KEYPOINT_SUFFIXES:
             return read_keypoints(path)
-        manifest = self.bundle.manifest
-        if self._estimator is None:
-            self._estimator = load_estimator(
-                self._pose,
-                manifest.pose_estimator,
-                offline=self._offline,
-                device=self.device,
-                weights=self._pose_weights,
-            )
-        return extract_poses(path, self._estimator, frame_rate=manifest.frame_rate, progress=progress)
+        return extract_poses(path, self.estimator, frame_rate=self.bundle.manifest.frame_rate, progress=progress)
 
     def translate_poses(self, clips: Sequence[PoseSequence], *, names: Sequence[str] = ()) -> list[Translation]:
         """Translate clips together in one padded batch; each comes out as it would alone.
@@ -185,11 +280,16 @@ class Translator:
         Raises:
             InputError: there is no signer in one of them.
         """
+        return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams)
+
+    def _translate(
+        self, clips: Sequence[PoseSequence], names: Sequence[str], num_beams: int | None
+    ) -> list[Translation]:
         manifest = self.bundle.manifest
         clock = _StageClock()
 
         regions: list[dict[str, np.ndarray]] = []
-        for clip, name in zip(clips, names or ["the pose sequence"] * len(clips), strict=True):
+        for clip, name in zip(clips, names, strict=True):
             at_rate = clip.resample(manifest.frame_rate) if manifest.frame_rate else clip
             if len(at_rate) > manifest.max_frames:
                 logger.warning(
@@ -208,7 +308,7 @@ class Translator:
         for start in range(0, len(regions), together):
             encoded = self.encoder(regions[start : start + together])
             clock.lap("encoder")
-            texts += self.decoder.text(self.decoder.generate(encoded, self.num_beams))
+            texts += self.decoder.text(self.decoder.generate(encoded, num_beams))
             clock.lap("decoder")
             routing += encoded.routing_weights.tolist()  # on a GPU they are there when the text is
 
@@ -241,6 +341,47 @@ class Translator:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class _Watched:
+    """A stream's frames: counted, and kept where they are to be written.
+
+    What was read of a damaged file is not the recording, and nothing is written; what a camera saw is what it saw.
+    """
+
+    def __init__(
+        self,
+        stream: PoseStream,
+        live: bool,
+        keypoints_out: Path | None,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.seen = 0
+        self.found = False  # anybody, in any frame
+        self.ended = False
+        self._stream, self._live, self._out, self._progress = stream, live, keypoints_out, progress
+        self._kept: list[PosedFrame] = []
+
+    def __iter__(self) -> Iterator[PosedFrame]:
+        try:
+            for frame in self._stream.frames:
+                self.seen += 1
+                self.found = self.found or bool(frame.scores.any())
+                if self._out is not None:
+                    self._kept.append(frame)
+                if self._progress is not None:
+                    self._progress(self.seen, self._stream.num_frames)
+                yield frame
+        except InputError:
+            if self._live:
+                self._write()
+            raise
+        self.ended = True
+        self._write()
+
+    def _write(self) -> None:
+        if self._out is not None and self.found:
+            write_keypoints(self._out, join(self._kept, self._stream.fps, self._stream.size, self._stream.source))
 
 
 class _StageClock:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -82,14 +83,15 @@ class Video:
     ) -> None:
         self._path = Path(path)
         begin, until = check_stretch(self._path, start, end)
+        self._reading = Lock()
         self._container = _open(self._path)
         try:
-            stream = _video_stream(self._container, self._path)
+            stream = video_stream(self._container, self._path)
             frames = self._decode(stream)
             first = next(frames, None)
             if first is None:
                 raise InputError(f"{self._path}: the video has no frames")
-            fps = _frame_rate(stream)
+            fps = stated_rate(stream)
             duration = _duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
             num_frames = stream.frames or (round(duration * fps) if duration else None)
             width, height = first[0].width, first[0].height
@@ -118,13 +120,22 @@ class Video:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._container.close()
+        with self._reading:  # another thread may be in the middle of a frame
+            self._container.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frame, _ in self._frames:
-            image = frame.to_ndarray(format="rgb24")
-            turns = _quarter_turns(frame)
-            yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        for image, _ in self.timed():
+            yield image
+
+    def timed(self) -> Iterator[tuple[np.ndarray, float]]:
+        """The frames, each with its time: seconds since the first of them, on the clock if there is one."""
+        while True:
+            with self._reading:
+                entry = next(self._frames, None)
+            if entry is None:
+                return
+            frame, seconds = entry
+            yield upright(frame), seconds
 
     def _enter(
         self,
@@ -151,7 +162,7 @@ class Video:
         # frames, or what is wrong with the file.
         self._container.close()
         self._container = _open(self._path)
-        return self._decode(_video_stream(self._container, self._path))
+        return self._decode(video_stream(self._container, self._path))
 
     def _decode(self, stream: VideoStream, start: float | None = None) -> Iterator[tuple[VideoFrame, float]]:
         """Decoded frames with their time in seconds since the first one, whose own is ``start`` after a seek."""
@@ -160,7 +171,7 @@ class Video:
         num_packets = num_frames = 0
         from_the_front = start is None
         seconds = end = 0.0
-        fps = _frame_rate(stream)
+        fps = stated_rate(stream)
         try:
             for packet in self._container.demux(stream):
                 if packet.is_corrupt:
@@ -228,7 +239,12 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> VideoStream:
+def video_stream(container: av.container.InputContainer, path: Path | str) -> VideoStream:
+    """The stream that holds the pictures.
+
+    Raises:
+        InputError: there is none, or FFmpeg has no decoder for it.
+    """
     import av
 
     # Music files carry their cover as a video stream of one picture.
@@ -244,7 +260,8 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> VideoSt
     return stream
 
 
-def _frame_rate(stream: VideoStream) -> float:
+def stated_rate(stream: VideoStream) -> float:
+    """Frames a second by what the container says, or the stream."""
     return float(stream.average_rate or stream.guessed_rate or UNKNOWN_FRAME_RATE)
 
 
@@ -270,6 +287,13 @@ def _is_short(container: av.container.InputContainer, stream: VideoStream, num_p
         return False
     start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
     return end - start < duration - _DURATION_SLACK
+
+
+def upright(frame: VideoFrame) -> np.ndarray:
+    """A decoded frame as uint8 RGB (H, W, 3), turned as it is to be shown."""
+    image = frame.to_ndarray(format="rgb24")
+    turns = _quarter_turns(frame)
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
 def _quarter_turns(frame: VideoFrame) -> int:

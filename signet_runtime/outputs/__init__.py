@@ -1,1 +1,1 @@
-"""Translations as files: JSON Lines and subtitles, written whole or not at all."""
+"""Translations as text, JSON Lines and subtitles."""

@@ -55,6 +55,63 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+class GrowingFile:
+    """Results that are written as they come, to ``path``.part, which becomes ``path`` when they are finished.
+
+    Whatever ends the process, what was written until then is there, in whole lines. Devices and pipes are written to
+    as they are.
+
+    Raises:
+        OutputError: it cannot be written. What was before stays in the .part file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.resolve() if _is_replaceable(path) else path  # a link keeps pointing at what it names
+        self.part = self._path.with_name(f"{path.name}.part") if _is_replaceable(path) else self._path
+        with reporting(path):
+            self._file = self.part.open("w", encoding="utf-8", errors="backslashreplace")
+        self._name = path
+        self._used = False
+        self._written = 0  # bytes
+
+    def write(self, text: str) -> None:
+        """Add what is written as a whole."""
+        self._used = True
+        try:
+            self._file.write(text)
+            self._file.flush()
+            self._written += len(text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise self._stopped(error) from error
+
+    def finish(self) -> bool:
+        """Put the file where it belongs; False when nothing ever was, and there is none."""
+        if self._file.closed:  # after an error, which has been reported
+            return False
+        try:
+            if self.part != self._path:
+                os.fsync(self._file.fileno())  # some file systems report a full disk only now
+            self._file.close()
+            if self.part != self._path:
+                if not self._used:
+                    self.part.unlink()
+                else:
+                    self.part.replace(self._path)
+        except OSError as error:
+            raise self._stopped(error) from error
+        return self._used
+
+    def _stopped(self, error: OSError) -> SignetError:
+        kept = ""
+        if self.part != self._path:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                os.truncate(self.part, self._written)
+                kept = f"; what was done before is in {self.part.name}"
+        return _unwritable(self._name, error, kept)
+
+
 @contextlib.contextmanager
 def reporting(path: Path | str) -> Iterator[None]:
     """Turn an OSError of the block into one line about ``path``.
@@ -67,8 +124,12 @@ def reporting(path: Path | str) -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader has gone: nothing to report, and no one to report it to
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path | str, error: OSError, kept: str = "") -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"{path}: cannot be written ({reason}); free space or choose another place{kept}")
 
 
 def _is_replaceable(path: Path) -> bool:

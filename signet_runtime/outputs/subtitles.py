@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from signet_runtime.translator import Translation
 
 
-def to_srt(translations: Iterable[Translation]) -> str:
-    """SubRip; clips without text have no cue."""
-    cues = [
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{_line(cue.text)}\n"
-        for number, cue in enumerate((cue for cue in translations if _line(cue.text)), start=1)
-    ]
-    return "\n".join(cues)
+class Subtitles:
+    """A subtitle file that is written cue by cue.
 
+    Args:
+        form: "srt" (SubRip) or "vtt" (WebVTT).
+    """
 
-def to_vtt(translations: Iterable[Translation]) -> str:
-    """WebVTT; clips without text have no cue."""
-    cues = [
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{_escape(_line(cue.text))}\n"
-        for cue in translations
-        if _line(cue.text)
-    ]
-    return "\n".join(["WEBVTT\n", *cues])
+    def __init__(self, form: str) -> None:
+        self._form = form
+        self._head = "WEBVTT\n\n" if form == "vtt" else ""
+        self._numbers = count(1)
+        self._parting = ""
+
+    def cue(self, translation: Translation) -> str:
+        """What the next cue adds to the file; a translation without text has none."""
+        head, self._head = self._head, ""
+        text = _line(translation.text)
+        if not text:
+            return head
+        parting, self._parting = self._parting, "\n"
+        if self._form == "vtt":
+            times = f"{_clock(translation.start, '.')} --> {_clock(translation.end, '.')}"
+            return f"{head}{parting}{times}\n{_escape(text)}\n"
+        times = f"{_clock(translation.start, ',')} --> {_clock(translation.end, ',')}"
+        return f"{parting}{next(self._numbers)}\n{times}\n{text}\n"
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -83,7 +83,7 @@ def test_json_is_one_object_an_input(translate: Translate, clips: list[Path], te
     assert objects[0]["routing"] == {"ase": 0.75, "gsg": 0.25, "csl": 0.0}
     assert (objects[0]["start"], objects[0]["end"], objects[0]["language"]) == (0.0, 1.2, "mul")
     assert objects[0]["pose_source"] == "mediapipe"
-    assert set(objects[0]["timings"]) == {"pose", "regions", "encoder", "decoder"}
+    assert set(objects[0]["timings"]) == {"pose", "regions", "encoder", "decoder", "last_frame_to_text"}
 
 
 def test_subtitles(translate: Translate, clips: list[Path], texts: list[str]) -> None:
@@ -115,8 +115,11 @@ def test_one_frame_is_enough(translate: Translate, write_video: WriteVideo) -> N
     assert json.loads(result.stdout)["frames"] == 1
 
 
-def test_ten_minutes_are_thinned_and_say_so(translate: Translate, write_video: WriteVideo) -> None:
-    result = translate(write_video("long.mp4", frames=600 * 12, fps=12, size=(48, 32)), "--format", "json")
+def test_ten_minutes_that_are_not_to_be_cut_are_thinned_and_say_so(
+    translate: Translate, write_video: WriteVideo
+) -> None:
+    video = write_video("long.mp4", frames=600 * 12, fps=12, size=(48, 32))
+    result = translate(video, "--format", "json", "--cut", "never")
     assert result.exit_code == 0
     translation = json.loads(result.stdout)
     assert translation["frames"] == 64  # all that the tiny bundle takes
@@ -391,7 +394,7 @@ def test_a_full_device(translate: Translate, clips: list[Path]) -> None:
 
 
 def test_a_full_disk_leaves_nothing_half_written(
-    translate: Translate, clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    translate: Translate, clips: list[Path], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -402,11 +405,13 @@ def test_a_full_disk_leaves_nothing_half_written(
     result = translate(clips[0], "-o", tmp_path / "out.txt")
     assert result.exit_code == 3
     assert "out.txt: cannot be written (No space left on device)" in the_error(result)
+    assert "what was done before is in out.txt.part" in the_error(result)
     result = translate(clips[0], "--keypoints-out", tmp_path / "k.npz")
     assert result.exit_code == 3
     assert "k.npz: cannot write the keypoints (No space left on device)" in the_error(result)
-    assert sorted(tmp_path.iterdir()) == before
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "out.txt.part"])
     assert (tmp_path / "out.txt").read_text() == "from before"
+    assert (tmp_path / "out.txt.part").read_text().splitlines() == texts[:1]
 
 
 def test_an_output_that_can_never_be_written_is_known_first(
@@ -432,7 +437,10 @@ def test_an_output_that_can_never_be_written_is_known_first(
         (["a.npz", "--keypoints-out", "./a.npz"], "is an input and would be overwritten"),
         (["a.npz", "--beams", "0"], "--beams"),
         (["a.npz", "--pose", "openpose"], "--pose"),
-        ([], "Missing argument"),
+        ([], "Give INPUT, or --camera"),
+        (["a.npz", "--camera", "0"], "and not both"),
+        (["a.npz", "--pause", "0"], "--pause"),
+        (["a.npz", "--cut", "often"], "--cut"),
     ],
 )
 def test_usage_errors(translate: Translate, arguments: list[str], message: str) -> None:
@@ -468,9 +476,11 @@ t.load_estimator = lambda *a, **k: Noisy()
 
 # Where only the command around the translator matters: one that is there at once.
 QUICK = """
+import types
 class Quick:
     def __init__(self, bundle, **options): pass
-    def translate(self, path, **options): return t.Translation("text", 0.0, 1.0, "mul", {}, "mediapipe", 1, {})
+    bundle = types.SimpleNamespace(manifest=types.SimpleNamespace(max_frames=64))
+    def sentences(self, path, **options): yield t.Translation("text", 0.0, 1.0, "mul", {}, "mediapipe", 1, {})
     def __enter__(self): return self
     def __exit__(self, *exc_info): pass
 t.Translator = Quick
@@ -509,9 +519,10 @@ def test_a_name_that_is_not_unicode(tiny: TinyBundle, clips: list[Path]) -> None
     assert b"Traceback" not in done.stderr
 
 
-def test_interrupted(tiny: TinyBundle, clips: list[Path], write_video: WriteVideo, tmp_path: Path) -> None:
+def test_interrupted(
+    tiny: TinyBundle, clips: list[Path], texts: list[str], write_video: WriteVideo, tmp_path: Path
+) -> None:
     video = write_video("v.mp4")
-    before = sorted(tmp_path.iterdir())
     arguments = command("--bundle", tiny.path, "-q", clips[0], video, "-o", tmp_path / "out.txt", wait=True)
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = [process.stderr.readline() for _ in range(3)]
@@ -520,7 +531,8 @@ def test_interrupted(tiny: TinyBundle, clips: list[Path], write_video: WriteVide
         stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert (stdout, stderr) == ("", "signet-translate: interrupted\n")
-    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "out.txt").read_text().splitlines() == texts[:1]  # what was done is kept
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_reader_that_leaves(tiny: TinyBundle, clips: list[Path]) -> None:

@@ -2,36 +2,101 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from signet_runtime.outputs.files import OutputError, check_writable, whole_file
+from signet_runtime.errors import InputError
+from signet_runtime.outputs.files import GrowingFile, OutputError, check_writable, whole_file
 from signet_runtime.outputs.json_lines import error_to_json, to_json
-from signet_runtime.outputs.subtitles import to_srt, to_vtt
+from signet_runtime.outputs.results import Results
+from signet_runtime.outputs.subtitles import Subtitles
 from signet_runtime.translator import Translation
 
 
-def says(text: str, start: float = 0.0, end: float = 1.5) -> Translation:
-    return Translation(text, start, end, "en", {"ase": 1.0}, "mediapipe", 30, {"encoder": 0.1})
+def says(text: str, start: float = 0.0, end: float = 1.5, *, complete: bool = True) -> Translation:
+    return Translation(text, start, end, "en", {"ase": 1.0}, "mediapipe", 30, {"encoder": 0.1}, complete)
 
 
 def test_srt() -> None:
     cues = [says("Hello", 0, 1.5), says("", 1.5, 2), says("two\n\nlines --> here", 3661.0014, 3661.9996)]
-    assert to_srt(cues) == (
+    subtitles = Subtitles("srt")
+    assert "".join(map(subtitles.cue, cues)) == (
         "1\n00:00:00,000 --> 00:00:01,500\nHello\n\n2\n01:01:01,001 --> 01:01:02,000\ntwo lines -> here\n"
     )
-    assert to_srt([]) == ""
 
 
 def test_vtt() -> None:
-    assert to_vtt([says("a < b & c"), says("café", 1.5, 360000)]) == (
+    subtitles = Subtitles("vtt")
+    cues = [says(""), says("a < b & c"), says("café", 1.5, 360000)]
+    assert "".join(map(subtitles.cue, cues)) == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\na &lt; b &amp; c\n\n00:00:01.500 --> 100:00:00.000\ncafé\n"
     )
-    assert to_vtt([]) == "WEBVTT\n"
+
+
+@pytest.mark.parametrize(("form", "alone"), [("text", True), ("text", False), ("json", True), ("srt", True)])
+def test_results_are_written_as_they_come(form: str, alone: bool) -> None:
+    to = io.StringIO()
+    results = Results(form, to)
+    grown = []
+    for translation in (says("one"), says("tw", complete=False), says("two\nlines")):
+        results.add("a.mp4", translation)
+        grown.append(to.getvalue())
+    results.fail("b.mp4", InputError("no"), alone=alone)
+    assert grown[1] == grown[0] or form == "json"  # what is not complete is for JSON alone
+    lines = to.getvalue().split("\n")
+    if form == "text":
+        assert lines == ["one", "two lines", ""] + [""] * (not alone)
+    elif form == "json":
+        assert [json.loads(line).get("complete") for line in lines[:-1]] == [True, False, True, None]
+    else:
+        assert lines.count("1") == lines.count("2") == 1
+
+
+def test_a_growing_file_has_its_name_at_the_end(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("from before")
+    file = GrowingFile(tmp_path / "out.txt")
+    file.write("one\n")
+    assert (tmp_path / "out.txt").read_text() == "from before"
+    assert (tmp_path / "out.txt.part").read_text() == "one\n"  # also for whoever kills this process now
+    assert file.finish()
+    assert (tmp_path / "out.txt").read_text() == "one\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_growing_file_that_was_not_used_is_none(tmp_path: Path) -> None:
+    (tmp_path / "out.txt").write_text("from before")
+    assert not GrowingFile(tmp_path / "out.txt").finish()
+    assert (tmp_path / "out.txt").read_text() == "from before"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs POSIX resource limits")
+def test_a_growing_file_keeps_whole_lines_when_the_disk_is_full(tmp_path: Path) -> None:
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from signet_runtime.outputs.files import GrowingFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+file = GrowingFile(Path("out.txt"))
+file.write("one\\n")
+resource.setrlimit(resource.RLIMIT_FSIZE, (6, 6))
+try:
+    file.write("two and three\\n")
+except Exception as error:
+    print(error)
+file.finish()
+"""
+    said = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "out.txt: cannot be written (File too large)" in said.stdout
+    assert "what was done before is in out.txt.part" in said.stdout
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.txt.part", "one\n")]
 
 
 def test_json_has_every_field_in_one_readable_line() -> None:
@@ -48,6 +113,7 @@ def test_json_has_every_field_in_one_readable_line() -> None:
         "pose_source": "mediapipe",
         "frames": 30,
         "timings": {"encoder": 0.1},
+        "complete": True,
     }
     assert json.loads(error_to_json("a.mp4", "no")) == {"input": "a.mp4", "error": "no"}
 

@@ -1,0 +1,57 @@
+"""Translations as they come, in the format that was asked for, on stdout or in a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from signet_runtime.outputs.files import GrowingFile, reporting
+from signet_runtime.outputs.json_lines import error_to_json, to_json
+from signet_runtime.outputs.subtitles import Subtitles
+
+if TYPE_CHECKING:
+    from signet_runtime.errors import SignetError
+    from signet_runtime.translator import Translation
+
+FORMATS = ("text", "json", "srt", "vtt")
+
+
+class Results:
+    """Where translations go, each as soon as there is one.
+
+    Args:
+        form: one of `FORMATS`.
+        to: standard output, or a file.
+
+    Raises:
+        OutputError: what is given to it cannot be written.
+    """
+
+    def __init__(self, form: str, to: TextIO | GrowingFile) -> None:
+        self._form, self._to = form, to
+        self._subtitles = Subtitles(form) if form in ("srt", "vtt") else None
+
+    def add(self, source: str, translation: Translation) -> None:
+        """A sentence that ``source`` says. What there is of one that still goes on is for JSON only."""
+        if self._form == "json":
+            self._write(to_json(source, translation) + "\n")
+        elif not translation.complete:
+            return
+        elif self._subtitles is not None:
+            self._write(self._subtitles.cue(translation))
+        else:
+            self._write(" ".join(translation.text.split()) + "\n")
+
+    def fail(self, source: str, problem: SignetError, *, alone: bool) -> None:
+        """That ``source`` cannot be translated. An empty line keeps texts beside their inputs, unless it is alone."""
+        if self._form == "json":
+            self._write(error_to_json(source, str(problem)) + "\n")
+        elif not alone:
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        if isinstance(self._to, GrowingFile):
+            self._to.write(text)
+            return
+        with reporting("standard output"):
+            self._to.write(text)
+            self._to.flush()

@@ -1,0 +1,73 @@
+"""Keypoints as a stream, frame by frame, whatever they come from: a video, a camera, or keypoints that are there."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from signet_runtime.ahead import ahead
+from signet_runtime.frames import FrameDirectory
+from signet_runtime.live import Live, LiveFrame
+from signet_runtime.pose.estimator import PoseEstimator
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.segments import PosedFrame
+from signet_runtime.video import Video
+
+# Decoded frames that may wait for the pose estimator, and posed ones that may wait for the model: enough that a
+# sentence can be translated while the next is posed, and memory stays what it is.
+_DECODED = 4
+_POSED = 256
+
+
+class PoseStream(NamedTuple):
+    """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height)."""
+
+    frames: Generator[PosedFrame]
+    fps: float
+    size: tuple[int, int]
+    source: str
+    num_frames: int | None  # as far as is known
+
+
+def stream_video(video: Video | FrameDirectory, estimator: PoseEstimator) -> PoseStream:
+    """The keypoints of a recording. Decoding, pose and whoever reads this work side by side."""
+    decoded = ahead((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
+    frames = ahead(_posed(decoded, estimator, None), _POSED)
+    return PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
+
+
+def stream_live(live: Live, estimator: PoseEstimator) -> PoseStream:
+    """The keypoints of what a camera sees, while it sees it."""
+    frames = ahead(_posed(live, estimator, live.info.fps), _POSED)
+    return PoseStream(frames, live.info.fps, live.info.size, estimator.name, None)
+
+
+def stream_sequence(sequence: PoseSequence) -> PoseStream:
+    """The frames of a sequence."""
+    now = time.perf_counter()
+    frames = (
+        PosedFrame(i / sequence.fps, keypoints, scores, 1, now)
+        for i, (keypoints, scores) in enumerate(zip(sequence.keypoints, sequence.scores, strict=True))
+    )
+    return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence))
+
+
+def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None) -> Iterator[PosedFrame]:
+    """Frames with their keypoints; with a ``clock`` (frames a second), those before which some were dropped say so."""
+    passed: deque[tuple[float, float]] = deque()  # an estimator may look at several frames before it speaks
+
+    def images() -> Iterator[np.ndarray]:
+        for image, seconds, arrived in frames:
+            passed.append((seconds, arrived))
+            yield image
+
+    before = -1
+    for keypoints, scores in estimator.estimate(images()):
+        seconds, arrived = passed.popleft()
+        tick = before + 1 if clock is None else round(seconds * clock)
+        yield PosedFrame(seconds, keypoints, scores, tick - before, arrived)
+        before = tick
