@@ -39,6 +39,7 @@ SHORTEST = 0.3
 
 # Speeds are over this long, so that a fast camera does not see more of the estimator's trembling (s).
 _SPEED_OVER = 0.15
+_CALM_FRAMES = 3
 _WIDTHS = 50  # frames whose median is the shoulders' width
 
 _SHOULDERS = [5, 6]
@@ -106,13 +107,15 @@ class Segmenter:
         # Of the present sentence, and of the stillness before it:
         self._frames: list[PosedFrame] = []
         self._speeds: list[float] = []
+        self._since: list[float] = []  # from when on that was the speed (s)
         self._down: list[bool] = []
 
     def push(self, frame: PosedFrame) -> Sentence | None:
         """Take the next frame; give the sentence that it ends, if it ends one."""
-        speed, down = self._hands.look(frame)
+        speed, since, down = self._hands.look(frame)
         self._frames.append(frame)
         self._speeds.append(speed)
+        self._since.append(since)
         self._down.append(down)
         if self._calm_for(down_too=True) >= self._pauses.rest or self._calm_for() >= self._pauses.pause:
             sentence = self.so_far()
@@ -140,8 +143,10 @@ class Segmenter:
         first = len(self._frames)
         while first and self._speeds[first - 1] <= self._pauses.still and (self._down[first - 1] or not down_too):
             first -= 1
-        calm = self._frames[first:]
-        return calm[-1].seconds - calm[0].seconds + 1 / self._fps if calm else 0.0
+        # In fewer frames, as of a camera with one a second, hands may happen to be where they were.
+        if len(self._frames) - first < _CALM_FRAMES:
+            return 0.0
+        return self._frames[-1].seconds - self._since[first]
 
     def _sentence(self, stop: int) -> Sentence | None:
         """What is signed before frame ``stop``, with a little of the stillness around it."""
@@ -160,7 +165,7 @@ class Segmenter:
         return Sentence(self.join(kept), kept[0].seconds, self._frames[stop - 1].arrived)
 
     def _forget(self, stop: int) -> None:
-        for values in (self._frames, self._speeds, self._down):
+        for values in (self._frames, self._speeds, self._since, self._down):
             del values[:stop]
 
 
@@ -172,8 +177,8 @@ class _Hands:
         self._widths: deque[float] = deque(maxlen=_WIDTHS)
         self._recent: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
 
-    def look(self, frame: PosedFrame) -> tuple[float, bool]:
-        """The faster hand's speed in shoulder widths a second, and whether both hands are down."""
+    def look(self, frame: PosedFrame) -> tuple[float, float, bool]:
+        """The faster hand's speed in shoulder widths a second, since when (s), and whether both hands are down."""
         points, found = frame.keypoints * self._size, frame.scores > CONFIDENCE
         if found[_SHOULDERS].all():
             self._widths.append(float(np.linalg.norm(points[_SHOULDERS[0]] - points[_SHOULDERS[1]])))
@@ -181,12 +186,12 @@ class _Hands:
         self._recent.append((frame.seconds, points, found))
         while len(self._recent) > 2 and frame.seconds - self._recent[1][0] >= _SPEED_OVER - 1e-6:
             self._recent.popleft()
-        if width == 0:
-            return 0.0, True  # nobody there yet
         then, before, was_found = self._recent[0]
+        if width == 0:
+            return 0.0, then, True  # nobody there yet
         span = max(frame.seconds - then, 1e-6) * width
         speed = max(_moved(points, before, found & was_found, *arm) for arm in _ARMS) / span
-        return speed, all(self._is_down(points, found, *arm, width) for arm in _ARMS)
+        return speed, then, all(self._is_down(points, found, *arm, width) for arm in _ARMS)
 
     @staticmethod
     def _is_down(points: np.ndarray, found: np.ndarray, wrist: int, hand: list[int], width: float) -> bool:
