@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -26,24 +27,26 @@ _POSED = 256
 class PoseStream(NamedTuple):
     """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height)."""
 
-    frames: Generator[PosedFrame]
+    frames: Iterator[PosedFrame]
     fps: float
     size: tuple[int, int]
     source: str
-    num_frames: int | None  # as far as is known
+    num_frames: int | None = None  # as far as is known
 
 
-def stream_video(video: Video | FrameDirectory, estimator: PoseEstimator) -> PoseStream:
+@contextmanager
+def stream_video(video: Video | FrameDirectory, estimator: PoseEstimator) -> Iterator[PoseStream]:
     """The keypoints of a recording. Decoding, pose and whoever reads this work side by side."""
     decoded = ahead((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
-    frames = ahead(_posed(decoded, estimator, None), _POSED)
-    return PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
+    with closing(ahead(_posed(decoded, estimator, None), _POSED)) as frames:
+        yield PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
 
 
-def stream_live(live: Live, estimator: PoseEstimator) -> PoseStream:
+@contextmanager
+def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
     """The keypoints of what a camera sees, while it sees it."""
-    frames = ahead(_posed(live, estimator, live.info.fps), _POSED)
-    return PoseStream(frames, live.info.fps, live.info.size, estimator.name, None)
+    with closing(ahead(_posed(live, estimator, live.info.fps), _POSED)) as frames:
+        yield PoseStream(frames, live.info.fps, live.info.size, estimator.name)
 
 
 def stream_sequence(sequence: PoseSequence) -> PoseStream:
