@@ -1,27 +1,23 @@
 """The public code of two peers, loaded from checkouts outside the project, and what to feed it.
 
-SIGNET_UNISIGN and SIGNET_GEOSIGN name the checkouts. Neither is packaged; both call their modules ``models``,
-``datasets``, ``config`` and ``utils``, so each is imported alone and then put out of the way of the other.
+SIGNET_UNISIGN and SIGNET_GEOSIGN name the checkouts; `benchmarks.peer_code` imports them.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Tokenizer
 
+from benchmarks.peer_code import load_modules
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import REGIONS
 from signet_train.tokenizer import train_tokenizer
@@ -40,14 +36,6 @@ SENTENCES = {
     ],
     "Chinese": ["明天北方有雨", "晚上好", "太阳明天会回来，并且停留一个星期"],
 }
-
-_NAMES = {"config", "datasets", "deformable_attention_2d", "models", "stgcn_layers", "utils"}
-# Imported by the peers for video, for their RGB branch or for distributed training; pose-only inference calls none
-# of them, so where they are not installed their names are enough.
-_UNUSED = (
-    "decord", "deepspeed", "deepspeed.accelerator", "deepspeed.comm", "einops", "einops.layers",
-    "einops.layers.torch", "torchvision",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,26 +73,8 @@ class PeerCode:
 
 
 def load_peer(checkout: Path) -> PeerCode:
-    """Import a checkout's models and datasets; what else has these names is untouched, and so is the checkout."""
-    if not (checkout / "models.py").is_file():
-        raise FileNotFoundError(f"{checkout}: no models.py there; give the root of the peer's checkout")
-    absent = {name: MagicMock() for name in _UNUSED if find_spec(name.split(".")[0]) is None}
-    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] in _NAMES | set(absent)}
-    write_bytecode, path = sys.dont_write_bytecode, list(sys.path)
-    for name in before:
-        del sys.modules[name]
-    sys.modules.update(absent)
-    sys.path.insert(0, str(checkout))
-    sys.dont_write_bytecode = True
-    try:
-        # Geo-Sign's datasets.py asks for a name that its config.py no longer has, of the RGB branch.
-        vars(import_module("config")).setdefault("rgb_dirs", {})
-        return PeerCode(import_module("models"), import_module("datasets"))
-    finally:
-        sys.dont_write_bytecode, sys.path[:] = write_bytecode, path
-        for name in [name for name in sys.modules if name.split(".")[0] in _NAMES | set(absent)]:
-            del sys.modules[name]
-        sys.modules.update(before)
+    """A checkout's code; see `load_modules`."""
+    return PeerCode(*load_modules(checkout))
 
 
 @torch.no_grad()

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from signer import SIZE, perform
 from tiny_bundle import NOTICE, FakeEstimator, TinyBundle, nobody, random_poses
 
 from signet_runtime import translator as translator_module
 from signet_runtime.cli import main
 from signet_runtime.pose.files import read_keypoints, write_keypoints
+from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.translator import Translator
 
 Translate = Callable[..., Result]
@@ -107,6 +109,49 @@ def test_a_video_and_its_keypoints_say_the_same(translate: Translate, write_vide
     assert result.stdout.strip()
     assert len(read_keypoints(tmp_path / "k.npz")) == 30
     assert translate(tmp_path / "k.npz").stdout == result.stdout
+
+
+def test_a_long_recording_is_a_line_a_sentence(translate: Translate, tiny: TinyBundle, tmp_path: Path) -> None:
+    frames = list(perform([("sign", 2), ("rest", 1.5), ("sign", 1), ("rest", 1.5), ("sign", 2)], 25.0))
+    long = PoseSequence([f.keypoints for f in frames], [f.scores for f in frames], 25.0, SIZE, "mediapipe")
+    write_keypoints(tmp_path / "long.npz", long)  # longer than twice the 64 frames that the tiny bundle reads
+    said = [json.loads(line) for line in translate(tmp_path / "long.npz", "--format", "json").stdout.splitlines()]
+    assert [s["start"] for s in said] == pytest.approx([0, 3.5, 6], abs=0.3)
+    assert translate(tmp_path / "long.npz").stdout.splitlines() == [" ".join(s["text"].split()) for s in said]
+    assert translate(tmp_path / "long.npz", "--format", "srt").stdout.count(" --> ") == sum(
+        bool(s["text"]) for s in said
+    )
+    assert len(translate(tmp_path / "long.npz", "--rest", 5, "--pause", 5, "--cut", "always").stdout.splitlines()) >= 3
+    assert len(translate(tmp_path / "long.npz", "--cut", "never").stdout.splitlines()) == 1
+    short = tmp_path / "short.npz"
+    write_keypoints(short, long.take(np.arange(110)))
+    assert len(translate(short).stdout.splitlines()) == 1
+    assert len(translate(short, "--cut", "always").stdout.splitlines()) == 2
+    partial = translate(short, "--cut", "always", "--partial", 0.5, "--format", "json").stdout.splitlines()
+    assert sorted({json.loads(line)["complete"] for line in partial}) == [False, True]
+    shown = translate(short, "--cut", "always", "--partial", 0.5)
+    assert len(shown.stdout.splitlines()) == 2
+    assert any(line.startswith("… ") for line in shown.stderr.splitlines())
+
+
+def test_hands_that_never_move(translate: Translate, tmp_path: Path) -> None:
+    frames = list(perform([("rest", 6)], 25.0))
+    still = PoseSequence([f.keypoints for f in frames], [f.scores for f in frames], 25.0, SIZE, "mediapipe")
+    write_keypoints(tmp_path / "still.npz", still)
+    result = translate(tmp_path / "still.npz")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "nobody signs in it" in the_error(result)
+
+
+def test_a_camera_by_any_name(translate: Translate, write_video: WriteVideo) -> None:
+    video = write_video("v.mp4", frames=40)
+    live = translate("--camera", video, "--format", "json")
+    assert live.exit_code == 0
+    assert [json.loads(line)["input"] for line in live.stdout.splitlines()] == [str(video)]
+    assert "96x64; Ctrl-C ends it" in live.stderr
+    gone = translate("--camera", "97")
+    assert gone.exit_code == 3
+    assert "camera 97: there is no /dev/video97" in the_error(gone)
 
 
 def test_one_frame_is_enough(translate: Translate, write_video: WriteVideo) -> None:
@@ -460,6 +505,7 @@ def test_help_teaches() -> None:
 NOISY = """
 import os, sys, time
 sys.path.insert(0, {tests!r})
+from signer import SIZE, perform
 from tiny_bundle import FakeEstimator
 import signet_runtime.translator as t
 class Noisy(FakeEstimator):

@@ -21,7 +21,7 @@ from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import Gpu, TensorRTEngine, load_library
 from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder, load_engines, text_model
 from signet_runtime.errors import BundleError, EngineError, InputError
-from signet_runtime.generation import TextDecoder
+from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
 
@@ -127,10 +127,10 @@ def generate(model: object, encoded: tensorrt_model.DeviceEncoded, beams: int) -
     return [[token for token in row if token > 1] for row in tokens.tolist()]
 
 
-def onnx_decoder(bundle: Bundle) -> tuple[Encoder, TextDecoder]:
+def onnx_decoder(bundle: Bundle) -> tuple[Encoder, OptimumDecoder]:
     names = ("encoder.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx")
     sessions = [create_session(bundle.file(name), "cpu") for name in names]
-    return Encoder(sessions[0]), TextDecoder.onnx(bundle, *sessions)
+    return Encoder(sessions[0]), OptimumDecoder.onnx(bundle, *sessions)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
