@@ -20,7 +20,7 @@ lint: .venv/.installed-dev
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt --editable .
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[edge]'
 	touch $@
 
 .venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt

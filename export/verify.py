@@ -10,11 +10,12 @@ from torch import Tensor
 
 from signet_export.verification import Verification
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoded, Encoder
+from signet_runtime.engines.onnx import Encoded, Encoder, load_encoder
 from signet_runtime.engines.parity import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import TextDecoder
+from signet_runtime.generation.optimum import OptimumDecoder
+from signet_runtime.streaming import StreamingEncoder
 from signet_train.data.collate import pad_regions
 from signet_train.model.signet import Features, Signet
 
@@ -22,6 +23,7 @@ from signet_train.model.signet import Features, Signet
 # either, and every token must be the same.
 TOLERANCES = {"fp32": (1e-4, 1e-4), "fp16": (1e-2, 5e-3), "int8": (0.1, 5e-2)}
 _LENGTHS = (40, 1, 7, 25, 64, 12)  # frames; most are no multiple of the filters' tiles
+_STEP = 9  # frames at a time, for engines that read along
 _TOKENS = 32  # that are compared: a model that has not been trained never ends by itself
 
 
@@ -33,6 +35,8 @@ def verify(
 ) -> Verification:
     """Compare encoder states, routing and generated tokens with the PyTorch model's.
 
+    Where features can be computed as frames come, the states of the longest clip read so are compared too.
+
     Args:
         clips: regions per clip; by default ragged random motion.
 
@@ -41,20 +45,25 @@ def verify(
             state or token.
     """
     engine = bundle.engine("onnx")
-    encoder_session = create_session(bundle.file(engine.encoder), "cpu")
-    encoder = Encoder(encoder_session)
-    decoder = TextDecoder.onnx(
+    encoder = load_encoder(bundle, engine, "cpu")
+    decoder = OptimumDecoder.onnx(
         bundle,
-        encoder_session,
+        encoder.session,
         create_session(bundle.file(engine.decoder), "cpu"),
         create_session(bundle.file(engine.decoder_with_past), "cpu"),
     )
     clips = clips or random_clips(list(_LENGTHS), np.random.default_rng(0))
     model = model.eval()
     together, first, last = (_compare(bundle, encoder, model, c) for c in (clips, clips[:1], clips[-1:]))
-    states = np.concatenate([compared.off for compared in (together, first, last)])
-    wanted = np.concatenate([compared.wanted for compared in (together, first, last)])
-    largest, routing = float(states.max()), max(compared.routing for compared in (together, first, last))
+    compared = [together, first, last]
+    if encoder.streams:
+        along = StreamingEncoder(encoder)
+        longest = max(clips, key=lambda clip: len(clip["body"]))
+        for stop in range(_STEP, len(longest["body"]), _STEP):
+            along.update({name: region[:stop] for name, region in longest.items()})
+        compared.append(_compare(bundle, along, model, [longest]))
+    states, wanted = (np.concatenate(parts) for parts in zip(*((c.off, c.wanted) for c in compared), strict=True))
+    largest, routing = float(states.max()), max(c.routing for c in compared)
     relative = float(np.sqrt((states**2).mean() / (wanted**2).mean()))
     allowed = TOLERANCES[engine.precision]
     exact = engine.precision == "fp32"
@@ -91,7 +100,9 @@ class _Compared(NamedTuple):
 
 
 @torch.no_grad()
-def _compare(bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[str, np.ndarray]]) -> _Compared:
+def _compare(
+    bundle: Bundle, encoder: Encoder | StreamingEncoder, model: Signet, clips: list[dict[str, np.ndarray]]
+) -> _Compared:
     encoded = encoder(clips)
     padded, mask = pad_regions(clips)
     features = model.features(padded, mask)
@@ -105,7 +116,7 @@ def _compare(bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[s
     return _Compared(encoded, features, mask, off.ravel(), wanted.ravel(), routing)
 
 
-def _same_tokens(decoder: TextDecoder, model: Signet, batch: _Compared, beams: int) -> float:
+def _same_tokens(decoder: OptimumDecoder, model: Signet, batch: _Compared, beams: int) -> float:
     limit = min(decoder.max_new_tokens, _TOKENS)
     tokens = model.generate(batch.features, batch.mask, beams, limit)
     special = {model.language_model.config.pad_token_id, model.language_model.config.eos_token_id}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO, TypedDict
 import click
 
 from signet_runtime.errors import InputError, SignetError
+from signet_runtime.generation import WAYS, Way
 from signet_runtime.outputs.files import GrowingFile, OutputError, check_writable
 from signet_runtime.outputs.results import FORMATS, Results
 from signet_runtime.pose.estimator import CHOICES
@@ -115,6 +116,11 @@ With several inputs the others are still done, and the code is that of the first
     "--engine", type=click.Choice(["onnx", "trt"]), default="onnx", show_default=True,
     help="What of the bundle runs: ONNX Runtime on DEVICE, or its TensorRT engines.",
 )  # fmt: skip
+@click.option(
+    "--generation", type=click.Choice(WAYS),
+    help="What searches for the text: the two write the same, optimum is the reference, needs signet-slt[optimum] and "
+    "drives TensorRT engines.  [default: fast; with --engine trt: optimum]",
+)  # fmt: skip
 @click.option("--beams", metavar="N", type=click.IntRange(min=1), help="Width of the search.  [default: the bundle's]")
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
@@ -136,6 +142,7 @@ def main(
     partial: float | None,
     device: str,
     engine: str,
+    generation: Way | None,
     beams: int | None,
     offline: bool,
     verify: bool,
@@ -173,6 +180,7 @@ def main(
             offline=offline,
             num_beams=beams,
             engine=engine,
+            generation=generation,
         )
 
     options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}

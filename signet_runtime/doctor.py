@@ -28,6 +28,8 @@ PACKAGES = (
     "tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings",
 )  # fmt: skip
 
+_REINSTALL = "pip install --force-reinstall {}, in the version that signet-slt asks for"
+
 # (a problem, what to do about it)
 Problem = tuple[str, str]
 
@@ -77,19 +79,17 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
 
     _heading("Video and pose")
     fatal += _imports("av", "pip install --force-reinstall av")
-    problems += _opencv_import()
+    problems += _opencv_import(installed)
     for name in ("SIGNET_OFFLINE", "SIGNET_RTMPOSE"):
         _row(name, os.environ.get(name, "not set"))
     if not _pose_estimators():
-        fatal.append(("no pose estimator can run, so only keypoint files can be translated", "see above for each"))
+        there = {"mediapipe", "rtmlib"} & installed.keys()
+        fix = "see above for each" if there else "pip install 'signet-slt[edge]'"
+        fatal.append(("no pose estimator can run, so only keypoint files can be translated", fix))
 
     _heading("Text decoder")
-    for module, package in (
-        ("torch", "torch"),
-        ("sentencepiece", "sentencepiece"),
-        ("optimum.onnxruntime", "optimum-onnx"),
-    ):
-        fatal += _imports(module, f"pip install --force-reinstall {package}, in the version that signet-slt asks for")
+    fatal += _imports("sentencepiece", _REINSTALL.format("sentencepiece"))
+    problems += _reference(installed)
 
     _heading("Demonstration bundle")
     fatal += _demonstration()
@@ -153,7 +153,9 @@ def _providers() -> tuple[bool, list[Problem]]:
     return problems.get("CPUExecutionProvider", "not there") is None, advice
 
 
-def _opencv_import() -> list[Problem]:
+def _opencv_import(installed: dict[str, str]) -> list[Problem]:
+    if not {"mediapipe", "rtmlib"} & installed.keys():
+        return []  # nobody here needs it
     problem = _trouble(lambda: importlib.import_module("cv2"))
     _row("cv2", f"NO  {problem}" if problem else "ok")
     if problem is None:
@@ -169,6 +171,17 @@ def _imports(module: str, fix: str) -> list[Problem]:
     problem = _trouble(lambda: importlib.import_module(module))
     _row(module, f"NO  {problem}" if problem else "ok")
     return [(f"{module} cannot be loaded: {problem}", fix)] if problem else []
+
+
+def _reference(installed: dict[str, str]) -> list[Problem]:
+    """Print whether `--generation optimum` can run. It need not be there; but what is there must work."""
+    problems: list[Problem] = []
+    for module, package in (("torch", "torch"), ("optimum.onnxruntime", "optimum-onnx")):
+        if package in installed:
+            problems += _imports(module, _REINSTALL.format(package))
+        else:
+            _row(module, "-   signet-slt[optimum] adds it, for --generation optimum and TensorRT engines")
+    return problems
 
 
 def _pose_estimators() -> int:

@@ -23,8 +23,12 @@ _IDENTITY_MODEL = bytes.fromhex(
 )
 
 
-def create_session(model: Path, device: str) -> InferenceSession:
+def create_session(model: Path, device: str, *, prepack: bool = True) -> InferenceSession:
     """Load ``model`` on ``device`` ("cpu" or "cuda").
+
+    Args:
+        prepack: keep a copy of the weights that is arranged for speed on a CPU. Without it they are read where the
+            file is mapped, which loads in no time and takes no memory of its own.
 
     Raises:
         EngineError: ONNX Runtime is missing or cannot run on the device; the message has the reason.
@@ -35,7 +39,7 @@ def create_session(model: Path, device: str) -> InferenceSession:
     if problem:
         raise EngineError(f"device {device} is not available: {problem}")
     try:
-        return _open(str(model), provider)
+        return open_session(str(model), provider, prepack)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise BundleError(f"{model}: ONNX Runtime cannot load it ({_one_line(error)})") from error
 
@@ -59,7 +63,7 @@ def provider_problem(provider: str) -> str | None:
         with contextlib.redirect_stdout(sys.stderr):  # it prints
             onnxruntime.preload_dlls()  # finds CUDA and cuDNN where pip installs them
     try:
-        loaded = _open(_IDENTITY_MODEL, provider).get_providers()
+        loaded = open_session(_IDENTITY_MODEL, provider).get_providers()
     except Exception as error:
         return f"{provider} does not start ({_one_line(error)})"
     if provider not in loaded:
@@ -67,12 +71,14 @@ def provider_problem(provider: str) -> str | None:
     return None
 
 
-def _open(model: str | bytes, provider: str) -> InferenceSession:
+def open_session(model: str | bytes, provider: str, prepack: bool = True) -> InferenceSession:
+    """Load a file or a model's bytes, with whatever ONNX Runtime raises; `create_session` says what is wrong."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and said in one line
     options.intra_op_num_threads = _thread_count()
+    options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
     providers = [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]
     # With the fallback on, a failing provider prints to stdout and the CPU takes over silently.
     return onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)

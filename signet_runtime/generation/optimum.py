@@ -1,4 +1,4 @@
-"""Encoder states -> text: beam search over the exported mT5 decoders, driven by Optimum."""
+"""The reference: beam search over the exported mT5 decoders, driven by Optimum and transformers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from signet_runtime.engines.tensorrt_model import DeviceEncoded, LoadedEngines
 
+_MISSING = "--generation optimum cannot be loaded ({}); install signet-slt[optimum], or take --generation fast"
 
-class TextDecoder:
+
+class OptimumDecoder:
     """The two decoders of a bundle (first step, and later steps with a cache) and its tokenizer.
 
     Args:
@@ -30,7 +32,7 @@ class TextDecoder:
         try:
             from transformers import AutoConfig, AutoTokenizer, GenerationConfig
         except ImportError as error:
-            raise EngineError(f"the text decoder cannot be loaded ({error}); run signet-doctor") from error
+            raise EngineError(_MISSING.format(error)) from error
 
         try:
             config = AutoConfig.from_pretrained(bundle.path, local_files_only=True)
@@ -49,14 +51,14 @@ class TextDecoder:
     @classmethod
     def onnx(
         cls, bundle: Bundle, encoder: InferenceSession, decoder: InferenceSession, decoder_with_past: InferenceSession
-    ) -> TextDecoder:
+    ) -> OptimumDecoder:
         """On ONNX Runtime, through Optimum."""
 
         def make_model(config: Any, search: Any) -> Any:
             try:
                 from optimum.onnxruntime import ORTModelForSeq2SeqLM
             except ImportError as error:
-                raise EngineError(f"the text decoder cannot be loaded ({error}); run signet-doctor") from error
+                raise EngineError(_MISSING.format(error)) from error
             # Optimum wants an encoder session. It runs it only on text; here the states are always given.
             return ORTModelForSeq2SeqLM(
                 config=config,
@@ -69,7 +71,7 @@ class TextDecoder:
         return cls(bundle, make_model)
 
     @classmethod
-    def tensorrt(cls, bundle: Bundle, engines: LoadedEngines) -> TextDecoder:
+    def tensorrt(cls, bundle: Bundle, engines: LoadedEngines) -> OptimumDecoder:
         """On TensorRT engines."""
         from signet_runtime.engines.tensorrt_model import text_model
 
@@ -85,13 +87,7 @@ class TextDecoder:
     def generate(
         self, encoded: Encoded | DeviceEncoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
-        """Token ids for each clip of the batch, without the start, end and padding tokens.
-
-        Args:
-            encoded: what the encoder engine gave; it is not changed.
-            num_beams: 1 is greedy search; None takes the bundle's default.
-            max_new_tokens: None takes the bundle's limit.
-        """
+        """As `TextDecoder.generate`."""
         import torch
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -104,11 +100,12 @@ class TextDecoder:
             num_beams=num_beams or self._num_beams,
             max_new_tokens=max_new_tokens or self.max_new_tokens,
         )
-        config = self._model.config
-        marks = {config.decoder_start_token_id, config.eos_token_id, config.pad_token_id}
+        search = self._model.generation_config
+        ends = search.eos_token_id if isinstance(search.eos_token_id, list) else [search.eos_token_id]
+        marks = {search.decoder_start_token_id, search.pad_token_id, *ends}
         return [[token for token in row if token not in marks] for row in tokens.tolist()]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
-        """What the token ids of `generate` spell; ids that only pad mT5's vocabulary spell nothing."""
+        """As `TextDecoder.text`."""
         known = [[token for token in row if token < len(self._tokenizer)] for row in tokens]
         return [text.strip() for text in self._tokenizer.batch_decode(known, skip_special_tokens=True)]

@@ -11,20 +11,27 @@ import pytest
 from tiny_bundle import PROMPT, ROUTING, TinyBundle, random_poses
 
 from signet_runtime.bundle import Bundle
+from signet_runtime.engines import session as session_module
 from signet_runtime.engines.onnx import Encoded, Encoder
 from signet_runtime.engines.session import create_session, provider_problem
 from signet_runtime.errors import BundleError, EngineError
-from signet_runtime.generation import TextDecoder
+from signet_runtime.generation import WAYS, TextDecoder, Way, load_text_decoder
+from signet_runtime.generation.fast import FastDecoder
+from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
+from signet_runtime.translator import Translator
 
 LENGTHS = [30, 7, 1, 55]
 
 
-@pytest.fixture(scope="module")
-def engines(loaded: Bundle) -> tuple[Encoder, TextDecoder]:
-    names = ("encoder.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx")
-    sessions = [create_session(loaded.file(name), "cpu") for name in names]
-    return Encoder(sessions[0]), TextDecoder.onnx(loaded, *sessions)
+@pytest.fixture(scope="module", params=WAYS)
+def engines(loaded: Bundle, request: pytest.FixtureRequest) -> tuple[Encoder, TextDecoder]:
+    return load(loaded, request.param)
+
+
+def load(bundle: Bundle, way: Way) -> tuple[Encoder, TextDecoder]:
+    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+    return encoder, load_text_decoder(bundle, bundle.engine(), "cpu", encoder.session, way)
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +39,14 @@ def clips() -> list[dict[str, np.ndarray]]:
     return [extract_regions(random_poses(seed, frames)) for seed, frames in enumerate(LENGTHS)]
 
 
-def test_encoder_pads_and_masks(engines: tuple[Encoder, TextDecoder], clips: list[dict[str, np.ndarray]]) -> None:
-    together = engines[0](clips)
+def test_encoder_pads_and_masks(loaded: Bundle, clips: list[dict[str, np.ndarray]]) -> None:
+    encoder = Encoder(create_session(loaded.file("encoder.onnx"), "cpu"))
+    together = encoder(clips)
     assert together.hidden_states.shape[:2] == together.attention_mask.shape == (4, PROMPT + max(LENGTHS))
     assert together.attention_mask.sum(axis=1).tolist() == [PROMPT + length for length in LENGTHS]
     np.testing.assert_allclose(together.routing_weights, [ROUTING] * 4)
     for row, (clip, length) in enumerate(zip(clips, LENGTHS, strict=True)):
-        alone = engines[0]([clip])
+        alone = encoder([clip])
         assert alone.attention_mask.tolist() == [[1] * (PROMPT + length)]
         np.testing.assert_allclose(
             together.hidden_states[row, : PROMPT + length], alone.hidden_states[0], rtol=0, atol=1e-5
@@ -100,13 +108,92 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_damaged_language_model_files(bundle_copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("way", "file", "contents"),
+    [
+        ("optimum", "config.json", "{"),
+        ("optimum", "generation_config.json", "{"),
+        ("fast", "generation_config.json", "{"),
+        ("fast", "generation_config.json", "[]"),
+        ("fast", "generation_config.json", None),
+        ("fast", "tokenizer_config.json", "{"),
+        ("fast", "tokenizer_config.json", "[]"),
+        ("fast", "spiece.model", "no model"),
+        ("fast", "spiece.model", None),
+    ],
+)
+def test_damaged_language_model_files(bundle_copy: Path, way: Way, file: str, contents: str | None) -> None:
     bundle = Bundle.load(bundle_copy)
-    session = create_session(bundle.file("encoder.onnx"), "cpu")
-    (bundle_copy / "config.json").write_text("{")
-    with pytest.raises(BundleError, match="the language model's files cannot be read") as raised:
-        TextDecoder.onnx(bundle, session, session, session)
+    if contents is None:
+        (bundle_copy / file).unlink()
+    else:
+        (bundle_copy / file).write_text(contents)
+    with pytest.raises(BundleError, match=r"cannot be read|damaged") as raised:
+        load(bundle, way)
     assert "\n" not in str(raised.value)
+    assert str(bundle_copy) in str(raised.value)
+
+
+def test_sessions_that_are_no_decoders(loaded: Bundle) -> None:
+    decoder = create_session(loaded.file("decoder_model.onnx"), "cpu")
+    with pytest.raises(BundleError, match="are not a decoder and a decoder with past"):
+        FastDecoder.from_bundle(loaded, decoder, decoder)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_only_floating_point_weights_are_left_where_they_lie(
+    loaded: Bundle, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    monkeypatch.setattr(
+        session_module, "create_session", lambda path, device, prepack=True: opened.append(prepack) or path
+    )
+    monkeypatch.setattr(FastDecoder, "from_bundle", lambda *arguments: arguments)
+    monkeypatch.setattr(OptimumDecoder, "onnx", lambda *arguments: arguments)
+    engine = loaded.engine().model_copy(update={"precision": precision})
+    for way in WAYS:
+        load_text_decoder(loaded, engine, "cpu", None, way)  # type: ignore[arg-type]
+    assert opened == [precision == "int8", True, True, True]
+
+
+def test_weights_that_are_not_rearranged_compute_the_same(loaded: Bundle) -> None:
+    feed = {
+        "input_ids": np.zeros((2, 1), np.int64),
+        "encoder_hidden_states": np.random.default_rng(0).standard_normal((2, 9, 32), np.float32),
+        "encoder_attention_mask": np.ones((2, 9), np.int64),
+    }
+    path = loaded.file("decoder_model.onnx")
+    packed, mapped = (create_session(path, "cpu", prepack=prepack).run(None, feed) for prepack in (True, False))
+    for expected, found in zip(packed, mapped, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_decoder_that_fails(loaded: Bundle) -> None:
+    _, decoder = load(loaded, "fast")
+    narrow = Encoded(np.zeros((1, 5, 7), np.float32), np.ones((1, 5), np.int64), np.ones((1, 3), np.float32))
+    with pytest.raises(EngineError, match="the text decoder failed") as raised:
+        decoder.generate(narrow)
+    assert "\n" not in str(raised.value)
+
+
+def test_fast_generation_does_not_drive_tensorrt(loaded: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = loaded.engine().model_copy(update={"kind": "tensorrt"})
+    monkeypatch.setattr(Bundle, "engine", lambda self, kind="onnx", precision=None: engine)
+    with pytest.raises(EngineError, match="TensorRT engines take --generation optimum"):
+        Translator(loaded, engine="trt", generation="fast")
+
+
+def test_optimum_that_is_not_installed(tiny: TinyBundle) -> None:
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(["torch", "transformers", "optimum"]))
+from signet_runtime.cli import main
+main([{str(tiny.path / "nothing.npz")!r}, {str(Path(__file__))!r}, "--bundle", {str(tiny.path)!r}, "--generation",
+      "optimum"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1].endswith("install signet-slt[optimum], or take --generation fast")
 
 
 def test_a_provider_that_was_not_compiled_in(loaded: Bundle) -> None:

@@ -1,0 +1,160 @@
+"""Greedy and beam search over whatever gives the next token's candidates.
+
+Both are transformers' (`GenerationMixin._sample` without sampling, and `_beam_search`), to the last comparison, so that
+they write the same tokens; only what cannot change them is left out: a clip leaves the batch when its text is settled.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from signet_runtime.generation.settings import SearchSettings
+
+# What transformers adds to a score that is out of the race.
+_OUT = np.float32(-1e9)
+_NOTHING = -1  # in place of a token
+
+
+class Candidates(NamedTuple):
+    """What may come next in each of R rows, the likeliest first.
+
+    Attributes:
+        tokens: int64 (R, k).
+        log_probs: float32 (R, k).
+    """
+
+    tokens: np.ndarray
+    log_probs: np.ndarray
+
+
+class Step(Protocol):
+    """The decoder: reads one more token in each of R rows and says what may come next."""
+
+    def __call__(self, tokens: np.ndarray, rows: np.ndarray, count: int) -> Candidates:
+        """Go on by one token.
+
+        Args:
+            tokens: int64 (R,), what each row reads.
+            rows: int64 (R,), the row of the call before that each row continues; in the first call, the clip.
+            count: how many candidates to return; fewer where the vocabulary has fewer.
+        """
+
+
+def greedy_search(step: Step, clips: int, settings: SearchSettings, max_new_tokens: int) -> list[list[int]]:
+    """For each clip the tokens that are the likeliest one by one, up to and with an end token."""
+    written: list[list[int]] = [[] for _ in range(clips)]
+    active = rows = np.arange(clips)
+    tokens = np.full(clips, settings.decoder_start_token_id, np.int64)
+    for length in range(1, max_new_tokens + 1):
+        found = _allowed(step(tokens, rows, 1 + len(settings.ends)), settings, length)
+        best = found.log_probs.argmax(axis=1)
+        tokens = found.tokens[np.arange(len(best)), best]
+        for clip, token in zip(active, tokens.tolist(), strict=True):
+            written[clip].append(token)
+        rows = np.flatnonzero(~np.isin(tokens, settings.ends))
+        active, tokens = active[rows], tokens[rows]
+        if not len(active):
+            break
+    return written
+
+
+def beam_search(
+    step: Step, clips: int, settings: SearchSettings, max_new_tokens: int, num_beams: int
+) -> list[list[int]]:
+    """For each clip the text of the highest score that ``num_beams`` parallel hypotheses find.
+
+    A score is the sum of the tokens' log-probabilities divided by the text's length to the power of the length penalty.
+    """
+    ends = settings.ends
+    # So many that the beams can go on even if all of the likeliest candidates end.
+    kept = max(2, 1 + len(ends)) * num_beams
+    texts: list[list[int]] = [[] for _ in range(clips)]
+
+    active = np.arange(clips)  # the C clips that are not settled; what follows is theirs
+    running = np.full((clips, num_beams, max_new_tokens), _NOTHING, np.int64)
+    finished = running.copy()
+    # The beams are all the same at first, so only one is in the race.
+    running_scores = np.where(np.arange(num_beams) == 0, np.float32(0), _OUT)[None].repeat(clips, axis=0)
+    finished_scores = np.full((clips, num_beams), _OUT)
+    is_finished = np.zeros((clips, num_beams), bool)
+
+    tokens = np.full(clips, settings.decoder_start_token_id, np.int64)
+    rows = np.arange(clips)
+    for length in range(1, max_new_tokens + 1):
+        found = _allowed(step(tokens, rows, kept + len(ends)), settings, length)
+        rows_a_clip = len(rows) // len(active)  # one at first, which all beams continue
+
+        # The best continuations over all beams of a clip.
+        scores = found.log_probs.reshape(len(active), rows_a_clip, -1) + running_scores[:, :, None]
+        ids = np.broadcast_to(found.tokens.reshape(len(active), rows_a_clip, -1), scores.shape)
+        top = _largest(scores.reshape(len(active), -1), kept)
+        beams, scores = top // scores.shape[2], _take(scores.reshape(len(active), -1), top)
+        hypotheses = _take(running, beams)
+        hypotheses[:, :, length - 1] = _take(ids.reshape(len(active), -1), top)
+        ending = np.isin(hypotheses[:, :, length - 1], ends) | (length == max_new_tokens)
+
+        # Those that go on.
+        going = scores + _out(ending)
+        chosen = _largest(going, num_beams)
+        running, running_scores = _take(hypotheses, chosen), _take(going, chosen)
+
+        # Those that end now compete with those that ended before; only the best ``num_beams`` of them may.
+        entering = ending & (np.arange(kept) < num_beams)
+        scores = scores / np.float32(length**settings.length_penalty) + _out(~entering)
+        scores = np.concatenate([finished_scores, scores], axis=1)
+        best = _largest(scores, num_beams)
+        finished, finished_scores = _take(np.concatenate([finished, hypotheses], axis=1), best), _take(scores, best)
+        is_finished = _take(np.concatenate([is_finished, entering], axis=1), best)
+
+        settled = ~_may_improve(settings, running_scores, finished_scores, is_finished, length, max_new_tokens)
+        settled |= is_finished.all(axis=1) & (settings.early_stopping is True)
+        settled |= length == max_new_tokens
+        for clip, text in zip(active[settled], finished[settled, 0], strict=True):
+            texts[clip] = text[text != _NOTHING].tolist()
+        if settled.all():
+            break
+        first_rows = np.arange(len(active))[:, None] * rows_a_clip
+        rows = (first_rows + (_take(beams, chosen) if rows_a_clip > 1 else np.zeros_like(chosen)))[~settled].ravel()
+        tokens = running[~settled, :, length - 1].ravel()
+        active, running, running_scores = active[~settled], running[~settled], running_scores[~settled]
+        finished, finished_scores, is_finished = finished[~settled], finished_scores[~settled], is_finished[~settled]
+    return texts
+
+
+def _may_improve(
+    settings: SearchSettings,
+    running_scores: np.ndarray,
+    finished_scores: np.ndarray,
+    is_finished: np.ndarray,
+    length: int,
+    max_new_tokens: int,
+) -> np.ndarray:
+    """Whether a running hypothesis of each clip could beat the worst finished one; by transformers' heuristic."""
+    likely = max_new_tokens if settings.early_stopping == "never" and settings.length_penalty > 0 else length
+    best_possible = running_scores[:, :1] / np.float32(likely**settings.length_penalty)
+    worst = np.where(is_finished, finished_scores.min(axis=1, keepdims=True), _OUT)
+    return (best_possible > worst).any(axis=1)
+
+
+def _allowed(found: Candidates, settings: SearchSettings, length: int) -> Candidates:
+    """The candidates, end tokens being impossible while a text is too short."""
+    if length >= settings.earliest_end:
+        return found
+    forbidden = np.isin(found.tokens, settings.ends)
+    return Candidates(found.tokens, np.where(forbidden, np.float32(-np.inf), found.log_probs))
+
+
+def _largest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the largest of each row, falling; of equals the first."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+
+def _take(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Of each row the values at its indices, which may be rows themselves."""
+    return values[np.arange(len(values))[:, None], indices]
+
+
+def _out(where: np.ndarray) -> np.ndarray:
+    return np.where(where, _OUT, np.float32(0))

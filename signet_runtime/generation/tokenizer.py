@@ -1,0 +1,99 @@
+"""Token ids -> text, as transformers' `T5Tokenizer` spells them, with sentencepiece alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from signet_runtime.errors import BundleError, EngineError
+
+PIECES, CONFIG = "spiece.model", "tokenizer_config.json"
+
+_SPACE = "▁"
+_NAMED = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
+_OTHERS = ("bos_token", "sep_token", "cls_token", "mask_token")
+# transformers' `clean_up_tokenization`, in its order.
+_CLEANED = (
+    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
+    (" 've", "'ve"), (" 're", "'re"),
+)  # fmt: skip
+
+
+class Tokenizer:
+    """A SentencePiece model and what a tokenizer's configuration adds to it.
+
+    Args:
+        model: bytes of the SentencePiece model.
+        config: contents of `tokenizer_config.json`.
+    """
+
+    def __init__(self, model: bytes, config: dict[str, Any]) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self._pieces = SentencePieceProcessor(model_proto=model)
+        size = self._pieces.get_piece_size()
+        extra = [f"<extra_id_{i}>" for i in range(config.get("extra_ids", 100))]
+        additional = config.get("additional_special_tokens")
+        additional = extra if additional is None else [_content(token) for token in additional]
+        self._added = {size + len(extra) - 1 - i: token for i, token in enumerate(extra)} if additional == extra else {}
+        self._added |= {int(i): _content(token) for i, token in config.get("added_tokens_decoder", {}).items()}
+        named = [_content(config.get(name) or default) for name, default in _NAMED.items()]
+        named += [_content(config[name]) for name in _OTHERS if config.get(name)]
+        self._special = {*named, *additional}
+        self._apart = set(self._added.values()) - self._special
+        self._strips_prefix = bool(config.get("add_prefix_space", True))
+        self._cleans_up = bool(config.get("clean_up_tokenization_spaces", False))
+
+    @classmethod
+    def read(cls, directory: Path) -> Tokenizer:
+        """The tokenizer of a bundle.
+
+        Raises:
+            BundleError: its files are missing or damaged.
+            EngineError: sentencepiece is not installed.
+        """
+        try:
+            model = (directory / PIECES).read_bytes()
+            config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{directory}: the language model's files cannot be read ({reason})") from error
+        try:
+            return cls(model, config)
+        except ImportError as error:
+            raise EngineError(f"the text decoder cannot be loaded ({error}); install signet-slt again") from error
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise BundleError(f"{directory}: {PIECES} or {CONFIG} is damaged ({reason}); export again") from error
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """What the ids spell. Special tokens, and ids that only pad the vocabulary, spell nothing."""
+        size = self._pieces.get_piece_size()
+        known = [self._added.get(i) or self._pieces.id_to_piece(i) for i in tokens if i in self._added or i < size]
+        parts: list[str] = []
+        pieces: list[str] = []
+        for piece in known:
+            if piece in self._special:
+                continue
+            if piece in self._apart:
+                parts += filter(None, [self._spell(pieces)])
+                parts.append(piece)
+                pieces = []
+            else:
+                pieces.append(piece)
+        text = " ".join([*parts, self._spell(pieces)] if pieces else parts)
+        if self._cleans_up:
+            for before, after in _CLEANED:
+                text = text.replace(before, after)
+        return text.strip()
+
+    def _spell(self, pieces: list[str]) -> str:
+        if pieces and pieces[0].startswith(_SPACE) and self._strips_prefix:
+            pieces = [pieces[0][1:], *pieces[1:]]
+        return self._pieces.decode(pieces).strip()
+
+
+def _content(token: str | dict[str, Any]) -> str:
+    return token if isinstance(token, str) else token["content"]
