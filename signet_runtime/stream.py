@@ -60,7 +60,7 @@ def stream_sequence(sequence: PoseSequence) -> PoseStream:
 
 
 def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None) -> Iterator[PosedFrame]:
-    """Frames with their keypoints; with a ``clock`` (frames a second), those before which some were dropped say so."""
+    """Frames with their keypoints; of live ones, with a ``clock`` (frames a second), how many ticks each stands for."""
     passed: deque[tuple[float, float]] = deque()  # an estimator may look at several frames before it speaks
 
     def images() -> Iterator[np.ndarray]:
@@ -69,7 +69,7 @@ def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float |
             yield image
 
     before = -1
-    for keypoints, scores in estimator.estimate(images()):
+    for keypoints, scores in estimator.estimate(images(), live=clock is not None):
         seconds, arrived = passed.popleft()
         tick = before + 1 if clock is None else round(seconds * clock)
         yield PosedFrame(seconds, keypoints, scores, tick - before, arrived)

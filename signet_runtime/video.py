@@ -29,6 +29,9 @@ _DURATION_SLACK = 0.5
 # Containers round the times of their frames to milliseconds: a frame this little before a boundary is on it (s).
 INSTANT = 1e-3
 
+# A picture that is this little wider or narrower than the first is the same one, coded in other blocks of pixels.
+_SAME_ASPECT = 0.02
+
 # How far before a stretch its key frame is looked for (s): in formats without an index, MPEG program and transport
 # streams, a seek ends anywhere, and decoding starts at the next key frame, half a second or so later.
 _SEEK_LEAD = 1.0
@@ -69,6 +72,7 @@ class Video:
             Iterating raises it too when the file turns out to be cut off or damaged further on: what was
             read so far is not the whole video, and nothing should be concluded from it. (MPEG transport
             streams and live recordings do not state their length: there only damaged data is noticed.)
+            And where the picture changes its shape; where it only changes its size, it is brought to the first one's.
     """
 
     info: VideoInfo
@@ -94,7 +98,7 @@ class Video:
             fps = stated_rate(stream)
             duration = _duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
             num_frames = stream.frames or (round(duration * fps) if duration else None)
-            width, height = first[0].width, first[0].height
+            self._coded_size = width, height = first[0].width, first[0].height
             size = (height, width) if _quarter_turns(first[0]) % 2 else (width, height)
             if start is not None or end is not None:
                 frames = _cut(self._enter(stream, first, frames, begin), begin, until)
@@ -135,7 +139,17 @@ class Video:
             if entry is None:
                 return
             frame, seconds = entry
-            yield upright(frame), seconds
+            self._check_shape(frame, seconds)
+            yield upright(frame, self._coded_size), seconds
+
+    def _check_shape(self, frame: VideoFrame, seconds: float) -> None:
+        """A picture may change its size, as a call's does with the bandwidth, but not its shape."""
+        width, height = self._coded_size
+        if abs(frame.width * height / (frame.height * width) - 1) > _SAME_ASPECT:
+            raise InputError(
+                f"{self._path}: its frames change from {width} x {height} to {frame.width} x {frame.height} pixels at "
+                f"{seconds:.1f} s, which is another shape of picture; cut it there, or pad it to one size with ffmpeg"
+            )
 
     def _enter(
         self,
@@ -289,9 +303,10 @@ def _is_short(container: av.container.InputContainer, stream: VideoStream, num_p
     return end - start < duration - _DURATION_SLACK
 
 
-def upright(frame: VideoFrame) -> np.ndarray:
-    """A decoded frame as uint8 RGB (H, W, 3), turned as it is to be shown."""
-    image = frame.to_ndarray(format="rgb24")
+def upright(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A decoded frame as uint8 RGB (H, W, 3), brought to ``size`` (width, height) and turned as it is to be shown."""
+    width, height = size or (frame.width, frame.height)
+    image = frame.to_ndarray(format="rgb24", width=width, height=height)
     turns = _quarter_turns(frame)
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from signet_runtime.ahead import ahead
 from signet_runtime.errors import EngineError, InputError
 from signet_runtime.frames import FrameDirectory
 from signet_runtime.pose.rtmpose import MODES
@@ -21,6 +23,10 @@ ESTIMATORS = ("mediapipe", *(f"rtmpose-{mode}" for mode in MODES))
 CHOICES = ("auto", "mediapipe", "rtmpose", *ESTIMATORS[1:])
 
 
+# Decoded frames that may wait for the estimator.
+_DECODED = 4
+
+
 class PoseEstimator(Protocol):
     """Finds the whole-body keypoints of one signer.
 
@@ -30,12 +36,14 @@ class PoseEstimator(Protocol):
 
     name: str
 
-    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Keypoints frame by frame, in order.
 
         Args:
             frames: uint8 RGB (H, W, 3), all of one size: one recording. Whatever is tracked from frame to
                 frame starts anew at every call.
+            live: give a frame's keypoints before asking for the next frame, which is faster for a frame and slower
+                for a recording. The keypoints are the same.
 
         Yields:
             keypoints float32 (133, 2) in fractions of the frame's width and height, and scores float32
@@ -49,7 +57,13 @@ class PoseEstimator(Protocol):
 
 
 def load_estimator(
-    choice: str, trained_on: str, *, offline: bool, device: str = "cpu", weights: Path | None = None
+    choice: str,
+    trained_on: str,
+    *,
+    offline: bool,
+    device: str = "cpu",
+    weights: Path | None = None,
+    detect_every: int = 1,
 ) -> PoseEstimator:
     """The estimator that was asked for.
 
@@ -61,37 +75,39 @@ def load_estimator(
         offline: never touch the network (``SIGNET_OFFLINE=1`` does the same).
         device: where RTMPose runs; MediaPipe always runs on the CPU.
         weights: directory of RTMPose weights, instead of ``SIGNET_RTMPOSE`` and rtmlib's cache.
+        detect_every: see `RTMPoseEstimator`; MediaPipe tracks in a way of its own.
 
     Raises:
         EngineError: the choice, or with "auto" everything, cannot run here.
     """
+
+    def load(name: str) -> PoseEstimator:
+        if name not in ESTIMATORS:
+            raise EngineError(f"no pose estimator is called '{name}': choose from {', '.join(CHOICES)}")
+        if name == "mediapipe":
+            from signet_runtime.pose.mediapipe import MediaPipeEstimator
+
+            return MediaPipeEstimator()
+        from signet_runtime.pose.rtmpose import RTMPoseEstimator
+
+        mode = name.removeprefix("rtmpose-")
+        return RTMPoseEstimator(mode, offline=offline, device=device, weights=weights, detect_every=detect_every)
+
     if choice == "auto":
-        return _load_auto(trained_on, offline=offline, device=device, weights=weights)
+        return _load_auto(trained_on, load)
     if choice == "rtmpose":
         choice = trained_on if trained_on.startswith("rtmpose-") else "rtmpose-balanced"
-    return _load(choice, offline=offline, device=device, weights=weights)
+    return load(choice)
 
 
-def _load(name: str, *, offline: bool, device: str, weights: Path | None) -> PoseEstimator:
-    if name not in ESTIMATORS:
-        raise EngineError(f"no pose estimator is called '{name}': choose from {', '.join(CHOICES)}")
-    if name == "mediapipe":
-        from signet_runtime.pose.mediapipe import MediaPipeEstimator
-
-        return MediaPipeEstimator()
-    from signet_runtime.pose.rtmpose import RTMPoseEstimator
-
-    return RTMPoseEstimator(name.removeprefix("rtmpose-"), offline=offline, device=device, weights=weights)
-
-
-def _load_auto(trained_on: str, *, offline: bool, device: str, weights: Path | None) -> PoseEstimator:
+def _load_auto(trained_on: str, load: Callable[[str], PoseEstimator]) -> PoseEstimator:
     try:
-        return _load(trained_on, offline=offline, device=device, weights=weights)
+        return load(trained_on)
     except EngineError as error:
         reason = error
     other = "rtmpose-balanced" if trained_on == "mediapipe" else "mediapipe"
     try:
-        estimator = _load(other, offline=offline, device=device, weights=weights)
+        estimator = load(other)
     except EngineError as error:
         raise EngineError(f"no pose estimator can run: {trained_on}: {reason}; {other}: {error}") from error
     logger.warning(
@@ -113,6 +129,8 @@ def extract_poses(
 ) -> PoseSequence:
     """Keypoints of the signer in a recording, read once and never held as a whole.
 
+    The next frames are decoded, in another thread, while the estimator is at work.
+
     Args:
         path: the video, or a directory of its frames.
         estimator: from `load_estimator`.
@@ -129,8 +147,8 @@ def extract_poses(
         recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
     else:
         recording = Video(path, frame_rate, start=start, end=end)
-    with recording as video:
-        for points, confidence in estimator.estimate(video):
+    with recording as video, closing(ahead(video, _DECODED)) as frames:
+        for points, confidence in estimator.estimate(frames):
             keypoints.append(points)
             scores.append(confidence)
             if progress is not None:

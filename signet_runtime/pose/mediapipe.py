@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
-from signet_runtime.errors import EngineError
-from signet_runtime.pose.landmarks import to_wholebody
-from signet_runtime.pose.rtmpose import missing_library
+from signet_runtime.pose.holistic import IN_FLIGHT, Holistic, View, starting, without_native_log
+from signet_runtime.pose.postponed import postponed
+from signet_runtime.pose.segments import Segments
 from signet_runtime.pose.signer import SignerTracker
-from signet_runtime.skeleton import NUM_KEYPOINTS
 
 # Every how many frames we look whether other people are in view: often enough to notice somebody joining,
 # rarely enough to cost some 2% of the holistic graph.
@@ -31,9 +28,6 @@ output_stream: "detections"
 node { calculator: "PoseDetectionCpu" input_stream: "IMAGE:image" output_stream: "DETECTIONS:detections" }
 """
 
-# What MediaPipe's C++ writes to stderr on its first frames whatever the log level.
-_NOISE = re.compile(rb"^(INFO: Created TensorFlow|WARNING: All log messages before absl|[IW]\d{4} ).*\n?", re.MULTILINE)
-
 
 class MediaPipeEstimator:
     """`mp.solutions.holistic` in video mode, model complexity 1, with the refined face mesh.
@@ -47,71 +41,70 @@ class MediaPipeEstimator:
     frame is cut, in full height, half-way between the signer and each neighbour. A hand that reaches past
     that line is lost, and of two people one before the other holistic still takes the one it likes.
 
-    It runs on the CPU, whatever device the model runs on.
+    It runs on the CPU, whatever device the model runs on, and has a few frames in its graph at a time (see
+    `Holistic`), which changes nothing of what it finds.
+
+    Args:
+        workers: how many processes pose recordings, in segments that overlap (see `Segments`); 1 is this one, alone.
+            Each of them takes two seconds to start, once. Who the signer is, is found out in this process. Live
+            frames are posed in this process too.
+
+    Raises:
+        EngineError: MediaPipe is not there, or does not start.
     """
 
     name = "mediapipe"
 
-    def __init__(self) -> None:
-        with _without_native_log():
-            try:
-                # MediaPipe's parts read these when they are first imported.
-                os.environ.setdefault("GLOG_minloglevel", "2")
-                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-                import mediapipe
-                from google.protobuf import text_format
-                from mediapipe.framework import calculator_pb2
-                from mediapipe.python.solution_base import SolutionBase
+    def __init__(self, workers: int = 1) -> None:
+        self._holistic = Holistic()
+        self._segments = Segments(_worker, workers) if workers > 1 else None
+        with without_native_log(), starting():
+            from google.protobuf import text_format
+            from mediapipe.framework import calculator_pb2
+            from mediapipe.python.solution_base import SolutionBase
 
-                solutions = mediapipe.solutions
-            except ModuleNotFoundError as error:
-                raise EngineError(f"MediaPipe is not installed ({error}): pip install 'mediapipe==0.10.21'") from error
-            except AttributeError as error:  # 1.x has neither solutions nor models in its wheel
-                raise EngineError(
-                    "this MediaPipe has no holistic solution: pip install 'mediapipe==0.10.21'"
-                ) from error
-            except ImportError as error:
-                raise EngineError(missing_library(error)) from error
-            try:
-                self._holistic = solutions.holistic.Holistic(model_complexity=1, refine_face_landmarks=True)
-                graph = text_format.Parse(_PERSON_GRAPH, calculator_pb2.CalculatorGraphConfig())
-                self._detector = SolutionBase(graph_config=graph, outputs=["detections"])
-                # The graphs start on threads of their own; a frame through them waits until they have.
-                blank = np.zeros((64, 64, 3), np.uint8)
-                self._holistic.process(blank)
-                self._detector.process({"image": blank})
-            except (AttributeError, RuntimeError, ValueError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise EngineError(
-                    f"MediaPipe does not start ({reason}): pip install 'mediapipe==0.10.21' 'protobuf<5'"
-                ) from error
+            graph = text_format.Parse(_PERSON_GRAPH, calculator_pb2.CalculatorGraphConfig())
+            self._detector = SolutionBase(graph_config=graph, outputs=["detections"])
+            # As in `Holistic`: it starts on threads of its own.
+            self._detector.process({"image": np.zeros((64, 64, 3), np.uint8)})
 
-    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
+    def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keypoints and scores frame by frame; see `PoseEstimator.estimate`.
+
+        Raises:
+            EngineError: one of the other processes has ended.
+        """
+        with postponed(frames) as images:
+            stretches = (map(itemgetter(1), group) for _, group in groupby(self._views(images), itemgetter(0)))
+            if self._segments is not None and not live:
+                yield from self._segments.each(stretches)
+                return
+            for views in stretches:
+                yield from self._holistic.pose(views, 1 if live else IN_FLIGHT)
+
+    def close(self) -> None:
+        """Frees the graphs, and ends the processes."""
+        self._holistic.close()
+        self._detector.close()
+        if self._segments is not None:
+            self._segments.close()
+
+    def _views(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, View]]:
+        """What of every frame holistic may see, and how often that has changed: its tracking is in one view's
+        coordinates.
+        """
         signer = SignerTracker()
-        view: tuple[int, int] | None = None  # first and last column that holistic may see
-        restart = noisy = True
+        view: tuple[int, int] | None = None  # first and last column
+        changes = 0
         for index, frame in enumerate(frames):
             width = frame.shape[1]
             if index % _LOOK_EVERY == 0:
                 boxes = self._people(frame)
                 columns = _columns(boxes, signer.update(boxes), view, width)
-                restart = restart or columns != view  # holistic's tracking is in the old view's coordinates
+                changes += columns != view
                 view = columns
-            noisy = noisy or restart  # a new start makes the graph speak again, until all of it has run once
-            with _without_native_log() if noisy else nullcontext():
-                if restart:
-                    self._holistic.reset()
-                    restart = False
-                left, right = view or (0, width)
-                result = self._holistic.process(np.ascontiguousarray(frame[:, left:right]))
-            noisy = noisy and result.pose_landmarks is None
-            yield _wholebody(result, left / width, (right - left) / width)
-
-    def close(self) -> None:
-        """Frees the graphs."""
-        self._holistic.close()
-        self._detector.close()
+            left, right = view or (0, width)
+            yield changes, View(np.ascontiguousarray(frame[:, left:right]), left / width, (right - left) / width)
 
     def _people(self, frame: np.ndarray) -> np.ndarray:
         """Upper-body boxes (N, 4) in fractions of the frame."""
@@ -148,39 +141,8 @@ def _columns(boxes: np.ndarray, signer: int | None, view: tuple[int, int] | None
     return left, right
 
 
-def _wholebody(result: Any, offset: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """One holistic result in COCO-WholeBody order; x from the view's fraction to the frame's."""
-    if result.pose_landmarks is None:
-        return np.zeros((NUM_KEYPOINTS, 2), np.float32), np.zeros(NUM_KEYPOINTS, np.float32)
-
-    def points(found: Any) -> np.ndarray:
-        return np.array([(offset + scale * p.x, p.y) for p in found.landmark])
-
-    return to_wholebody(
-        points(result.pose_landmarks),
-        np.array([p.visibility for p in result.pose_landmarks.landmark]),
-        *(points(part) if part is not None else None
-          for part in (result.face_landmarks, result.left_hand_landmarks, result.right_hand_landmarks)),
-    )  # fmt: skip
-
-
-@contextmanager
-def _without_native_log() -> Iterator[None]:
-    """Takes MediaPipe's start-up chatter out of stderr; anything else written meanwhile is passed on.
-
-    The C++ code writes to the file descriptor itself, so replacing `sys.stderr` would not reach it.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as caught:
-        stderr = os.dup(2)
-        os.dup2(caught.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            caught.seek(0)
-            rest = _NOISE.sub(b"", caught.read())
-            if rest:
-                os.write(2, rest)
+def _worker() -> Callable[[Iterator[View]], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """What poses a segment in another process."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # MediaPipe's, of its own dependencies
+    return Holistic().pose

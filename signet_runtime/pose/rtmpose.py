@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from signet_runtime.ahead import ahead
 from signet_runtime.errors import EngineError
-from signet_runtime.pose.signer import SignerTracker
+from signet_runtime.pose.postponed import postponed
+from signet_runtime.pose.signer_box import SignerBox
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
 # rtmlib's model sets; "performance" is the x-size model that the paper used.
@@ -27,25 +31,29 @@ class RTMPoseEstimator:
     """rtmlib's whole-body models on ONNX Runtime, with rtmlib's own pre- and post-processing.
 
     rtmlib is fed BGR, the order of the OpenCV frames it was written for and of the published keypoint
-    archives made with it. Everybody in view is detected in every frame, and only the signer (see
-    `SignerTracker`) is posed; frames without the signer score 0. Scores are SimCC peaks, which overshoot 1
-    a little, clipped to [0, 1].
+    archives made with it. Only the signer (see `SignerTracker`) is posed; frames without the signer score 0. Scores
+    are SimCC peaks, which overshoot 1 a little, clipped to [0, 1].
 
     Args:
         mode: one of `MODES`.
         offline: use only weights that are here; otherwise rtmlib may download what is missing.
         device: "cpu", "cuda" or "cuda:1".
         weights: directory of the weights, see `find_weights`.
+        detect_every: look for people in every so many frames, and pose the signer in the same box until then (see
+            `SignerBox`). 1, every frame, is what the published archives were made with.
 
     Raises:
         EngineError: rtmlib or OpenCV cannot be loaded, the weights are missing, cannot be downloaded or are
             no such models, or ONNX Runtime does not run them on ``device``.
     """
 
-    def __init__(self, mode: str, *, offline: bool, device: str = "cpu", weights: Path | None = None) -> None:
+    def __init__(
+        self, mode: str, *, offline: bool, device: str = "cpu", weights: Path | None = None, detect_every: int = 1
+    ) -> None:
         rtmlib = _import_rtmlib()
         _check_device(device)
         self.name = f"rtmpose-{mode}"
+        self._detect_every = detect_every
         files = find_weights(mode, weights)
         for part, path in files.items():
             if path is None:
@@ -64,41 +72,89 @@ class RTMPoseEstimator:
             self._detector.model_input_size = (height, width)  # rtmlib's order differs between the two
         self._batch = 1 if isinstance(batch, int) else _BATCH
 
-    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
-        signer = SignerTracker()
-        images = iter(frames)
-        while batch := [self._crop(image, signer) for image in islice(images, self._batch)]:
-            found = self._keypoints([crop for crop, _ in batch if crop is not None])
-            for crop, size in batch:
-                if crop is None:
-                    yield np.zeros((NUM_KEYPOINTS, 2), np.float32), np.zeros(NUM_KEYPOINTS, np.float32)
-                else:
-                    keypoints, scores = next(found)
-                    yield (keypoints / size).astype(np.float32), np.clip(scores, 0, 1).astype(np.float32)
+        box = SignerBox(self._detect_every)
+        with postponed(frames) as readable:
+            images = (np.ascontiguousarray(frame[..., ::-1]) for frame in readable)  # BGR
+            if self._detect_every > 1:
+                yield from self._held(images, box, 1 if live else self._batch)
+                return
+            crops: Iterator[_Crop] = (self._crop(image, self._detect(image, box)) for image in images)
+            if not live:
+                crops = ahead(crops, self._batch)  # people are looked for in the next frames while some are posed
+            while some := list(islice(crops, 1 if live else self._batch)):
+                yield from self._keypoints(some)
 
     def close(self) -> None:
         """Drops the sessions."""
         del self._detector, self._pose
 
-    def _crop(self, image: np.ndarray, signer: SignerTracker) -> tuple[tuple[Any, ...] | None, np.ndarray]:
-        """The signer's crop as rtmlib prepares it (image, centre, scale), or None; and the frame's size."""
-        size = np.array([image.shape[1], image.shape[0]], np.float64)
-        bgr = np.ascontiguousarray(image[..., ::-1])
-        boxes = np.asarray(self._detector(bgr)).reshape(-1, 4)
-        chosen = signer.update(boxes / np.tile(size, 2))
-        return (None if chosen is None else self._pose.preprocess(bgr, boxes[chosen])), size
+    def _held(
+        self, images: Iterator[np.ndarray], box: SignerBox, batch: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keypoints in a box that serves for several frames, for as long as they fit it."""
+        waiting: deque[np.ndarray] = deque()
+        together = batch
+        while waiting or (waiting := deque(islice(images, 1))):
+            detected = box.serves == 0
+            if detected:
+                self._detect(waiting[0], box)
+            some = min(together, box.serves)
+            waiting.extend(islice(images, max(0, some - len(waiting))))
+            crops = [self._crop(image, box.corners) for image in islice(waiting, some)]
+            for crop, (keypoints, scores) in zip(crops, self._keypoints(crops), strict=True):
+                if not box.fits(keypoints * crop.size, scores, crop.region, crop.size):
+                    together = 1  # the others' poses are lost: no more at once until one has fitted
+                    break
+                waiting.popleft()
+                yield keypoints, scores
+            else:
+                together = together if detected else min(2 * together, batch)
 
-    def _keypoints(self, crops: list[tuple[Any, ...]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keypoints in pixels (133, 2) and scores (133,) of every crop."""
-        if not crops:
-            return
-        images = np.stack([image.transpose(2, 0, 1) for image, _, _ in crops]).astype(np.float32)
-        session = self._pose.session
-        outputs = session.run([out.name for out in session.get_outputs()], {session.get_inputs()[0].name: images})
-        for i, (_, centre, scale) in enumerate(crops):
-            keypoints, scores = self._pose.postprocess([out[i : i + 1] for out in outputs], centre, scale)
-            yield keypoints[0], scores[0]
+    def _detect(self, image: np.ndarray, box: SignerBox) -> np.ndarray | None:
+        found = np.asarray(self._detector(image)).reshape(-1, 4)
+        return box.update(found, (image.shape[1], image.shape[0]))
+
+    def _crop(self, image: np.ndarray, corners: np.ndarray | None) -> _Crop:
+        size = np.array([image.shape[1], image.shape[0]], np.float64)
+        if corners is None:
+            return _Crop(size)
+        pixels, centre, scale = self._pose.preprocess(image, corners)
+        return _Crop(size, pixels.transpose(2, 0, 1).astype(np.float32), centre, scale)
+
+    def _keypoints(self, crops: list[_Crop]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Keypoints in fractions of the frame (133, 2) and scores (133,) of every crop; zeros for an empty one."""
+        images = [crop.pixels for crop in crops if crop.pixels is not None]
+        outputs: list[np.ndarray] = []
+        if images:
+            session = self._pose.session
+            names = [out.name for out in session.get_outputs()]
+            outputs = session.run(names, {session.get_inputs()[0].name: np.stack(images)})
+        of_image = zip(*(np.split(out, len(images)) for out in outputs), strict=True)
+        for crop in crops:
+            if crop.pixels is None:
+                yield np.zeros((NUM_KEYPOINTS, 2), np.float32), np.zeros(NUM_KEYPOINTS, np.float32)
+            else:
+                keypoints, scores = self._pose.postprocess(list(next(of_image)), crop.centre, crop.scale)
+                yield (keypoints[0] / crop.size).astype(np.float32), np.clip(scores[0], 0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Crop:
+    """The signer as rtmlib's preprocessing cuts them out of a frame of ``size``, or nothing where there is none."""
+
+    size: np.ndarray
+    pixels: np.ndarray | None = None  # float32 (3, H, W)
+    centre: np.ndarray | None = None
+    scale: np.ndarray | None = None
+
+    @property
+    def region(self) -> np.ndarray | None:
+        """What the pose model sees: left, top, right, bottom in pixels of the frame."""
+        if self.centre is None or self.scale is None:
+            return None
+        return np.concatenate([self.centre - self.scale / 2, self.centre + self.scale / 2])
 
 
 def find_weights(mode: str, weights: Path | None = None) -> dict[str, Path | None]:

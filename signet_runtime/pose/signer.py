@@ -46,7 +46,7 @@ class SignerTracker:
             return None
         if self._signer is None:
             return largest_most_central(boxes)
-        overlap = np.array([_iou(self._signer, box) for box in boxes])
+        overlap = np.array([iou(self._signer, box) for box in boxes])
         if overlap.max() >= _SAME_PERSON_IOU:
             # Somebody known to be a bystander may have walked to where the signer was last seen.
             nearest = int(overlap.argmax())
@@ -56,13 +56,13 @@ class SignerTracker:
         return strangers[largest_most_central(boxes[strangers])] if strangers else None
 
     def _is_bystander(self, box: np.ndarray) -> bool:
-        return any(_iou(box, known) >= _SAME_PERSON_IOU for known, _ in self._bystanders)
+        return any(iou(box, known) >= _SAME_PERSON_IOU for known, _ in self._bystanders)
 
     def _remember(self, others: np.ndarray) -> None:
         unseen = [
             (known, age + 1)
             for known, age in self._bystanders
-            if age < _MEMORY and all(_iou(known, box) < _SAME_PERSON_IOU for box in others)
+            if age < _MEMORY and all(iou(known, box) < _SAME_PERSON_IOU for box in others)
         ]
         self._bystanders = [(box, 0) for box in others] + unseen
 
@@ -105,7 +105,8 @@ def _box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes: left, top, right, bottom."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     inter = float(np.prod(np.clip(high - low, 0, None)))
     union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inter

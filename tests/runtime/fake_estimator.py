@@ -24,7 +24,7 @@ class FakeEstimator:
         self._seconds = seconds
         self._broken = False
 
-    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         time.sleep(self._seconds)
         for frame in frames:
             brightness = round(float(frame.mean()) / 40) * 40

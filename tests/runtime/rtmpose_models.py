@@ -1,9 +1,12 @@
-"""Small ONNX models with the inputs and outputs of rtmlib's YOLOX and RTMPose, that see painted people.
+"""ONNX models with the inputs and outputs of rtmlib's YOLOX and RTMPose, that see painted people, or are large.
 
 A person is a rectangle of one strong colour (green, blue or red-violet are told apart by the detector), with
 a white and a red marker inside. The detector answers with the rectangle; the pose model with the white marker
 for the body, feet and face (joints 0-90) and with the red one for the hands (91-132). Both read BGR, as
 rtmlib's models do: with red and blue exchanged neither finds what it should.
+
+A trunk of random weights makes a model as large, and as sensitive to what it is given, as one would have it: the
+detector's boxes then waver a little with it, and the pose model's answers are all its own.
 """
 
 from __future__ import annotations
@@ -65,7 +68,30 @@ class _Graph:
         onnx.save(model, path)
 
 
-def write_detector(path: Path, size: int = 416) -> None:
+# Convolutions, and their channels, at every halving of the image from the second to the fifth: with weights and
+# multiplications (10^6, 10^9) as in YOLOX-m at 640 x 640 (25, 37) and in rtmlib's "performance" pose model, an RTMW-l
+# at 288 x 384 (58, 9); and light ones.
+YOLOX_M = ((96, 5), (192, 5), (384, 5), (768, 2))
+RTMW_L = ((128, 2), (256, 2), (512, 2), (1024, 5))
+LIGHT = ((8, 1), (16, 1), (32, 1), (64, 1))
+
+
+def _trunk(g: _Graph, image: str, stages: tuple[tuple[int, int], ...], rng: np.random.Generator) -> str:
+    """Features (N, channels, H / 32, W / 32) of random convolutions that keep the scale of what they are given."""
+    pixels, before = g("Div", image, g.constant(np.float32(64))), 3
+
+    def convolve(pixels: str, before: int, channels: int, stride: int) -> str:
+        weights = rng.standard_normal((channels, before, 3, 3), np.float32) * np.float32(np.sqrt(2 / (9 * before)))
+        return g("Relu", g("Conv", pixels, g.constant(weights), pads=[1, 1, 1, 1], strides=[stride, stride]))
+
+    for channels, count in ((stages[0][0] // 2, 0), *stages):
+        pixels, before = convolve(pixels, before, channels, 2), channels
+        for _ in range(count):
+            pixels = convolve(pixels, channels, channels, 1)
+    return pixels
+
+
+def write_detector(path: Path, size: int = 416, stages: tuple[tuple[int, int], ...] | None = None) -> None:
     """YOLOX with its NMS inside: image (1, 3, S, S) -> boxes and scores (1, people, 5)."""
     g = _Graph()
     blue, green, red = (g.channel("input", i) for i in range(3))
@@ -81,7 +107,12 @@ def write_detector(path: Path, size: int = 416) -> None:
                 edges.append(g("Add", edge, g.constant(np.float32(last))))
         score = g("Mul", g("ReduceMax", mask, axes=[2, 3], keepdims=0), g.constant(np.float32(0.9)))
         rows.append(g("Unsqueeze", g("Concat", *edges, score, axis=1), g.constant(np.int64([1]))))
-    g.save(path, [1, 3, size, size], {"dets": (g("Concat", *rows, axis=1), [1, 2, 5])})
+    boxes = g("Concat", *rows, axis=1)
+    if stages is not None:
+        features = _trunk(g, "input", stages, np.random.default_rng(0))
+        wavering = g("Tanh", g("ReduceMean", features, axes=[1, 2, 3], keepdims=0))  # (1,), up to a pixel
+        boxes = g("Add", boxes, g("Mul", wavering, g.constant(np.float32([[[1, 1, 1, 1, 0]]]))))
+    g.save(path, [1, 3, size, size], {"dets": (boxes, [1, 2, 5])})
 
 
 def write_pose(path: Path, size: tuple[int, int] = (192, 256), batch: str | int = "batch") -> None:
@@ -110,3 +141,23 @@ def write_pose(path: Path, size: tuple[int, int] = (192, 256), batch: str | int 
             parts.append(g("Tile", fine, g.constant(np.int64([1, joints, 1]))))
         outputs[name] = (g("Concat", *parts, axis=1), [batch, 133, 2 * length])
     g.save(path, [batch, 3, size[1], size[0]], outputs)
+
+
+def write_random_pose(path: Path, size: tuple[int, int] = (288, 384), stages: tuple[tuple[int, int], ...] = LIGHT):
+    """RTMPose with random weights: crops (batch, 3, H, W) -> SimCC of x (batch, 133, 2 W) and of y (batch, 133, 2 H).
+
+    As in a trained one every answer is a hill several bins wide.
+    """
+    rng = np.random.default_rng(1)
+    g = _Graph()
+    features = _trunk(g, "input", stages, rng)
+    maps = rng.standard_normal((133, stages[-1][0], 1, 1), np.float32) / np.float32(np.sqrt(stages[-1][0]))
+    joints = g("Reshape", g("Conv", features, g.constant(maps)), g.constant(np.int64([0, 133, -1])))
+    cells = size[0] // 32 * (size[1] // 32)
+    outputs = {}
+    for name, length in (("simcc_x", 2 * size[0]), ("simcc_y", 2 * size[1])):
+        hill = np.exp(-0.5 * (np.arange(-24, 25) / 8) ** 2)
+        weights = rng.standard_normal((cells, length + 48))
+        smooth = np.stack([np.convolve(row, hill, "valid") for row in weights]) / (4 * np.sqrt(cells))
+        outputs[name] = (g("MatMul", joints, g.constant(np.float32(smooth))), ["batch", 133, length])
+    g.save(path, ["batch", 3, size[1], size[0]], outputs)

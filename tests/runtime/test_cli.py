@@ -509,7 +509,7 @@ from signer import SIZE, perform
 from tiny_bundle import FakeEstimator
 import signet_runtime.translator as t
 class Noisy(FakeEstimator):
-    def estimate(self, frames):
+    def estimate(self, frames, live=False):
         print("noise from Python")
         os.write(1, b"noise from C\\n")
         for number, pose in enumerate(super().estimate(frames)):

@@ -43,7 +43,7 @@ def test_a_damaged_demonstration(bundle_copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["torch"], ["av"], ["numpy"], ["pydantic", "cv2"]]
+    "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["sentencepiece"], ["av"], ["numpy"], ["pydantic", "cv2"]]
 )
 def test_a_report_whatever_is_missing(missing: list[str]) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from signet_runtime.doctor import main; main()"
@@ -54,6 +54,47 @@ def test_a_report_whatever_is_missing(missing: list[str]) -> None:
     assert "fix: " in done.stdout
     assert any(name in done.stdout.split("To fix")[1] for name in [*missing, "pose estimator", "ONNX Runtime"])
     assert "cannot translate a video here" in done.stdout
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    """As if they had not been installed."""
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in packages else real(name))
+    for package in packages:
+        monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def whole(tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "demo_bundle_path", lambda: tiny.path)
+
+
+@pytest.mark.usefixtures("whole")
+def test_an_edge_install_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "torch", "transformers", "optimum", "optimum-onnx")
+    result = CliRunner().invoke(doctor.main)
+    assert result.exit_code == 0, result.output
+    assert "To fix" not in result.stdout
+    rows = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("  ")}
+    assert "signet-slt[optimum]" in rows["torch"]
+    assert rows["translates"].endswith("ok")
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_reference_that_is_there_and_broken_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # type: ignore[arg-type]
+    result = CliRunner().invoke(doctor.main)
+    assert result.exit_code == 0, result.output  # translating does not need it
+    assert "torch cannot be loaded" in result.stdout.split("To fix")[1]
+
+
+@pytest.mark.usefixtures("whole")
+def test_an_install_without_pose_estimators(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "mediapipe", "rtmlib", "cv2")
+    result = CliRunner().invoke(doctor.main)
+    assert result.exit_code == 5
+    assert "only keypoint files can be translated\n    fix: pip install 'signet-slt[edge]'" in result.stdout
+    assert "OpenCV" not in result.stdout  # nobody needs it
 
 
 def test_two_onnxruntimes() -> None:
@@ -77,7 +118,7 @@ def test_opencv_without_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    ((problem, fix),) = doctor._opencv_import()
+    ((problem, fix),) = doctor._opencv_import({"mediapipe": "0.10.21"})
     assert "libGL.so.1" in problem
     assert "apt-get install libgl1" in fix
 

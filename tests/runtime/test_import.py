@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tiny_bundle import TinyBundle, random_poses
 
-HEAVY = ["torch", "cv2", "av", "mediapipe", "rtmlib", "onnxruntime", "optimum", "transformers", "jax"]
+from signet_runtime import write_keypoints
+
+HEAVY = ["torch", "cv2", "av", "mediapipe", "rtmlib", "onnxruntime", "optimum", "transformers", "jax", "scipy"]
 OTHERS = ["signet_train", "signet_export"]  # packages that stand on the runtime
 
 
@@ -31,6 +35,18 @@ def test_no_module_loads_anything_heavy() -> None:
         "assert 'signet_runtime.translator' in sys.modules and 'signet_runtime.pose.sequence' in sys.modules"
     )
     assert loaded_after(everything) == set()
+
+
+def test_text_of_keypoints_needs_onnx_runtime_alone(tiny: TinyBundle, tmp_path: Path) -> None:
+    write_keypoints(tmp_path / "clip.npz", random_poses(0))
+
+    def translating(*options: str) -> set[str]:
+        arguments = [str(tmp_path / "clip.npz"), "--bundle", str(tiny.path), *options]
+        run = f"from signet_runtime.cli import main\ntry:\n    main({arguments})\nexcept SystemExit as done:\n"
+        return loaded_after(run + "    assert not done.code, done.code")
+
+    assert translating() == {"onnxruntime"}
+    assert {"torch", "transformers", "optimum"} <= translating("--generation", "optimum")
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -9,11 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
+import mediapipe
 import numpy as np
 import pytest
 
 from signet_runtime.pose.files import read_keypoints
-from signet_runtime.pose.mediapipe import MediaPipeEstimator, _columns, _wholebody
+from signet_runtime.pose.holistic import Landmarks, _wholebody
+from signet_runtime.pose.mediapipe import MediaPipeEstimator, _columns
 from signet_runtime.skeleton import REGIONS
 from signet_runtime.video import Video
 
@@ -68,6 +70,48 @@ def test_scores_say_found_or_missing_for_hands_and_face(alone):
         assert np.isin(joints, (0, 1)).all() and (joints == joints[:, :1]).all()
 
 
+def test_frames_in_the_graph_at_once_change_nothing(estimator, recording, alone):
+    # The solution as MediaPipe publishes it, one frame after another.
+    with mediapipe.solutions.holistic.Holistic(model_complexity=1, refine_face_landmarks=True) as solution:
+        for frame, (keypoints, scores) in zip(recording, alone, strict=True):
+            found = solution.process(frame)
+            landmarks = Landmarks(*(getattr(found, f"{part}_landmarks") for part in Landmarks._fields))
+            expected, confidence = _wholebody(landmarks, 0, 1)
+            np.testing.assert_array_equal(keypoints, expected)
+            np.testing.assert_array_equal(scores, confidence)
+
+
+def test_live_each_frame_is_answered_before_the_next_is_asked_for(estimator, recording, alone):
+    asked = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal asked
+        for frame in recording[:15]:
+            asked += 1
+            yield frame
+
+    for n, (keypoints, scores) in enumerate(estimator.estimate(frames(), live=True), 1):
+        assert asked == n
+        np.testing.assert_array_equal(keypoints, alone[n - 1][0])
+        np.testing.assert_array_equal(scores, alone[n - 1][1])
+    assert n == 15
+
+
+def test_leaving_a_recording_in_the_middle_leaves_nothing_for_the_next(estimator, recording, alone):
+    assert len(list(islice(estimator.estimate(recording[::-1]), 13))) == 13
+    for (again, _), (first, _) in zip(estimator.estimate(recording[:8]), alone, strict=False):
+        np.testing.assert_array_equal(again, first)
+
+
+def test_a_graph_that_fails_raises_and_does_not_wait_for_ever(recording):
+    estimator = MediaPipeEstimator()
+    results = estimator.estimate(recording)
+    next(results)
+    estimator._holistic.send(np.zeros((4, 0, 3), np.uint8))
+    with pytest.raises(RuntimeError):
+        list(results)
+
+
 def test_every_call_starts_anew(estimator, recording, alone):
     for (again, _), (first, _) in zip(estimator.estimate(recording[:5]), alone, strict=False):
         np.testing.assert_array_equal(again, first)
@@ -96,7 +140,9 @@ def test_the_largest_person_is_followed_where_holistic_would_take_another(estima
         image[283:, 720:] = cv2.resize(other, (480, 567))
         frames.append(image)
     estimator._holistic.reset()
-    by_itself = [_wholebody(estimator._holistic.process(frame), 0, 1) for frame in frames][-1]
+    for frame in frames:
+        estimator._holistic.send(frame)
+    by_itself = [_wholebody(estimator._holistic.receive(), 0, 1) for _ in frames][-1]
     assert by_itself[0][NOSE, 0] > 0.7, "the case no longer shows what it is for"
     for keypoints, scores in estimator.estimate(frames):
         assert scores[NOSE] > 0.5 and keypoints[NOSE, 0] < 0.5

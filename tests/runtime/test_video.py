@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 
+from signet_runtime.ahead import ahead
 from signet_runtime.errors import InputError
 from signet_runtime.frames import FrameDirectory
 from signet_runtime.video import Video
@@ -110,6 +111,68 @@ def test_variable_frame_rate_keeps_its_timing(tmp_path):
     for tick, time in enumerate(shown):
         assert abs(time - 100 * tick) == min(abs(t - 100 * tick) for t in times)
     assert len(read(path)[1]) == len(times)
+
+
+def test_every_frame_comes_with_its_time(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 50, rate=50, encoder=FILM)
+    for rate, stretch, every in ((None, {}, 1 / 50), (20, {}, 1 / 20), (10, {"start": 0.5}, 1 / 10)):
+        with Video(path, rate, **stretch) as video:
+            timed = list(video.timed())
+        assert [seconds for _, seconds in timed] == pytest.approx([n * every for n in range(len(timed))])
+    frames = write_frames(tmp_path / "frames", [f"{n}.png" for n in range(5)])
+    with FrameDirectory(frames, 25) as directory:
+        assert [(number_of(image), seconds) for image, seconds in directory.timed()] == [(n, n / 25) for n in range(5)]
+
+
+def test_times_of_a_variable_frame_rate_are_the_files(tmp_path):
+    times = [0, 40, 80, 500, 520, 1000]
+    with Video(write_video(tmp_path / "a.mkv", len(times), times_ms=times)) as video:
+        assert [round(1000 * seconds) for _, seconds in video.timed()] == times
+
+
+def changing_size(directory: Path, *sizes: tuple[int, int]) -> Path:
+    """Five frames of every size in one elementary stream, as a recorded call has them."""
+    path = directory / "call.h264"
+    path.write_bytes(
+        b"".join(write_video(directory / f"part{n}.h264", 5, size=s).read_bytes() for n, s in enumerate(sizes))
+    )
+    return path
+
+
+def test_a_picture_that_changes_its_size_is_brought_to_the_first_ones(tmp_path):
+    video, frames = read(changing_size(tmp_path, (128, 96), (64, 48), (256, 192)))
+    assert video.info.size == (128, 96)
+    assert {frame.shape for frame in frames} == {(96, 128, 3)}
+    assert [number_of(frame) for frame in frames] == [*range(5)] * 3
+
+
+def test_a_picture_that_changes_its_shape_is_one_line(tmp_path):
+    path = changing_size(tmp_path, (128, 96), (96, 128))
+    with Video(path) as video, pytest.raises(InputError, match=r"from 128 x 96 to 96 x 128 pixels at 0\.") as error:
+        list(video)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_frames_between_the_ticks_are_not_converted(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", 120, rate=120)
+    converted: list[int] = []
+    with Video(path, 10) as video:
+        convert = av.VideoFrame.to_ndarray
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "signet_runtime.video.upright", lambda *args: converted.append(1) or convert(args[0], format="rgb24")
+            )
+            assert len(list(video)) == 10
+    assert len(converted) == 10
+
+
+def test_a_video_may_be_closed_while_another_thread_decodes_it(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 60, size=(640, 480))
+    for taken in range(1, 9):
+        with Video(path) as video:
+            images = ahead(video, 40)
+            assert [number_of(next(images)) for _ in range(taken)] == list(range(taken))
+        del images  # FFmpeg would have ended the process by now
 
 
 def test_one_frame(tmp_path):

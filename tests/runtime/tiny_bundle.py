@@ -85,7 +85,7 @@ class FakeEstimator:
         self.motion = random_poses(4, frames=500)
         self.closed = False
 
-    def estimate(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """One pose for every frame."""
         motion = itertools.cycle(zip(self.motion.keypoints, self.motion.scores, strict=True))
         for _, pose in zip(frames, motion, strict=False):

@@ -1,0 +1,45 @@
+"""Commands of a part that is not installed say so, and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "missing"),
+    [
+        ("signet_train", ["--help"], "jiwer"),
+        ("signet_train", ["parameters"], "torch"),
+        ("signet_export", ["build", "--out", "nowhere/bundle"], "torch"),
+    ],
+)
+def test_what_is_missing_is_named(module: str, arguments: list[str], missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['command', *{arguments}]; "
+        f"from {module}.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    command = module.replace("_", "-")
+    assert done.stderr == f"{command}: error: {missing} is not installed; pip install 'signet-slt[train]'\n"
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("module", ["signet_train", "signet_export"])
+def test_commands_run(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_a_module_of_ours_that_is_missing_is_a_fault() -> None:
+    from signet_runtime.extras import run_command
+
+    def broken() -> None:
+        import signet_runtime.nonsense  # type: ignore[import-not-found]  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        run_command("signet-train", "train", lambda: broken)

@@ -1,0 +1,81 @@
+"""What the model is given of keypoints: by each profile what it says, and by `causal` nothing of what comes later."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.regions import CONFIDENCE, PROFILES, extract_regions
+from signet_runtime.skeleton import REGIONS
+
+
+@st.composite
+def recordings(draw: st.DrawFn) -> PoseSequence:
+    """Somebody of whom more or less is found, now and then nothing, moving or as still as a picture."""
+    frames, rng = draw(st.integers(1, 12)), np.random.default_rng(draw(st.integers(0, 10**6)))
+    keypoints = rng.normal(0.5, 0.2, (frames, 133, 2))
+    if draw(st.booleans()):
+        keypoints[:] = keypoints[:1, :1]
+    scores = rng.uniform(0, draw(st.sampled_from([0.2, 0.32, 1.0])), (frames, 133))
+    scores[rng.random(frames) < draw(st.sampled_from([0, 0.5]))] = 0
+    return PoseSequence(keypoints, scores, 25.0, (640, 480), "test")
+
+
+def by_the_book(clip: PoseSequence, frame: int, seen: int) -> dict[str, np.ndarray]:
+    """One frame on the box about the confident body joints of the first ``seen`` frames, joint by joint."""
+    body = REGIONS["body"].joints
+    points = [
+        clip.keypoints[t, j].astype(np.float64) for t in range(seen) for j in body if clip.scores[t, j] > CONFIDENCE
+    ]
+    low, high = np.min(points or [[0, 0]], axis=0), np.max(points or [[0, 0]], axis=0)
+    side = max(high - low) if len(points) >= 4 else 0.0
+    found = {}
+    for name, region in REGIONS.items():
+        found[name] = np.zeros((len(region.joints), 3), np.float32)
+        for i, joint in enumerate(region.joints):
+            if clip.scores[frame, joint] <= CONFIDENCE or side == 0:
+                continue
+            xy = clip.keypoints[frame, joint].astype(np.float64)
+            if region.root is None:
+                xy = ((xy - (low + high - side) / 2) / side - 0.5) * 2
+            else:
+                xy = (xy - clip.keypoints[frame, region.joints[region.root]]) / side
+            found[name][i] = [*np.clip(xy, -1, 1), clip.scores[frame, joint]]
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(recordings(), st.sampled_from(PROFILES))
+def test_regions_are_what_their_profile_says(clip: PoseSequence, profile: str) -> None:
+    found = extract_regions(clip, profile)
+    for frame in range(len(clip)):
+        expected = by_the_book(clip, frame, len(clip) if profile == "unisign" else frame + 1)
+        for name, region in found.items():
+            np.testing.assert_array_equal(region[frame], expected[name], err_msg=f"{name} of frame {frame}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(recordings(), st.data())
+def test_in_the_causal_profile_nothing_depends_on_later_frames(clip: PoseSequence, data: st.DataObject) -> None:
+    until = data.draw(st.integers(1, len(clip)))
+    whole, part = (extract_regions(c, "causal") for c in (clip, clip.take(np.arange(until))))
+    for name, region in part.items():
+        np.testing.assert_array_equal(region, whole[name][:until])
+
+
+def test_both_profiles_agree_on_the_last_frame() -> None:
+    rng = np.random.default_rng(3)
+    clip = PoseSequence(rng.random((9, 133, 2)), rng.uniform(0.4, 1, (9, 133)), 25.0, (640, 480), "test")
+    unisign, causal = (extract_regions(clip, profile) for profile in PROFILES)
+    for name in REGIONS:
+        np.testing.assert_array_equal(unisign[name][-1], causal[name][-1])
+        assert not np.array_equal(unisign[name][0], causal[name][0])
+
+
+def test_there_is_no_profile_by_another_name() -> None:
+    clip = PoseSequence(np.zeros((1, 133, 2)), np.zeros((1, 133)), 25.0, (640, 480), "test")
+    with pytest.raises(ValueError, match="no profile 'uni' among unisign, causal"):
+        extract_regions(clip, "uni")
