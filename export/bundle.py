@@ -18,10 +18,11 @@ from signet_export.decoder import (
     export_decoders,
     share_weights,
 )
-from signet_export.encoder import export_encoder
+from signet_export.encoder import export_encoder, export_split_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.precision import to_half
 from signet_export.quantize import quantize
+from signet_export.split import reach
 from signet_export.tensorrt import Target, build_engines
 from signet_export.verification import FILE, Verification
 from signet_export.verify import verify
@@ -36,11 +37,11 @@ from signet_runtime.bundle import (
     new_bundle,
     write_manifest,
 )
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, EngineError
 from signet_train.checkpoint import Checkpoint
 from signet_train.model.signet import Signet
 
-ENCODER = "encoder.onnx"
+ENCODER, FEATURES = "encoder.onnx", "features.onnx"
 _MADE_WITH = ("signet-slt", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
 
 
@@ -57,6 +58,9 @@ def export_bundle(
 ) -> Verification:
     """Export, check against PyTorch, and only then let the bundle appear at ``path``.
 
+    Of a checkpoint with the causal profile the encoder becomes two graphs, the first of which can be run while somebody
+    signs. Nothing is routed before the end, so every expert is computed whole, and ``topk`` is ``dense``.
+
     Args:
         top_k: how many experts the graph keeps per clip; None takes the checkpoint's.
         routing: how the graph is made, see `FusedEncoder`; ``pinned`` says that ``checkpoint`` is one that `pin` made,
@@ -68,7 +72,7 @@ def export_bundle(
     Raises:
         BundleError: parity fails, ``top_k`` does not fit the experts, ``path`` is taken, or disk or memory are too
             small.
-        EngineError: TensorRT cannot build an engine.
+        EngineError: TensorRT cannot build an engine, or is asked for one of two graphs.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
     k = top_k or (model.fusion.router.top_k if model.fusion is not None else 1)
@@ -76,6 +80,16 @@ def export_bundle(
         raise BundleError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
     if model.fusion is not None:
         model.fusion.router.top_k = k
+    profile = checkpoint.experts[0].profile
+    streams = profile == "causal"
+    if streams and target is not None:
+        raise EngineError(
+            "--engine trt: with the causal profile the encoder is two graphs, which TensorRT engines are not made of; "
+            "export it with --engine onnx"
+        )
+    if streams and routing == "topk":
+        routing = "dense"
+        report("causal profile: experts are computed while somebody signs, before any is chosen, so routing is dense")
     card = config.card
     manifest = Manifest(
         name=card.name,
@@ -85,7 +99,7 @@ def export_bundle(
             Expert(name=e.name, sign_languages=list(e.sign_languages), corpus=e.corpus) for e in checkpoint.experts
         ],
         routing=Routing(mode=routing, k=k),
-        profile=checkpoint.experts[0].profile,
+        profile=profile,
         pose_estimator=card.pose_estimator,
         frame_rate=config.data.frame_rate,
         max_frames=config.data.max_frames,
@@ -97,6 +111,8 @@ def export_bundle(
                 encoder=ENCODER,
                 decoder=DECODER,
                 decoder_with_past=DECODER_WITH_PAST,
+                features=FEATURES if streams else None,
+                reach=reach(config.model.backbone) if streams else None,
             )
         ],
         created_with={package: version(package) for package in _MADE_WITH},
@@ -105,10 +121,10 @@ def export_bundle(
         _check_room(draft, model, precision, target)
         encoder = FusedEncoder(model, "topk" if routing == "topk" else "dense")
         if precision == "fp32":
-            export_encoder(encoder, draft / ENCODER)
+            _export_encoder(encoder, streams, draft)
             export_decoders(model.language_model, checkpoint.tokenizer, draft)
         else:
-            _export_converted(checkpoint, encoder, precision, draft)
+            _export_converted(checkpoint, encoder, streams, precision, draft)
         verification = verify(Bundle(draft, write_manifest(draft, manifest)), model)
         (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
         if target is not None:
@@ -136,8 +152,17 @@ def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report:
     return engine.model_copy(update={"build": engine.build.model_copy(update={"executed": True})})
 
 
+def _export_encoder(encoder: FusedEncoder, streams: bool, directory: Path) -> list[Path]:
+    """Its graphs, one or two."""
+    if streams:
+        export_split_encoder(encoder, directory / FEATURES, directory / ENCODER)
+        return [directory / FEATURES, directory / ENCODER]
+    export_encoder(encoder, directory / ENCODER)
+    return [directory / ENCODER]
+
+
 def _export_converted(
-    checkpoint: Checkpoint, encoder: FusedEncoder, precision: Literal["fp16", "int8"], draft: Path
+    checkpoint: Checkpoint, encoder: FusedEncoder, streams: bool, precision: Literal["fp16", "int8"], draft: Path
 ) -> None:
     """The graphs in fp32 beside the draft, and what is made of them in it."""
 
@@ -152,12 +177,13 @@ def _export_converted(
         exported, converted = Path(scratch, "fp32"), Path(scratch, precision)
         exported.mkdir()
         converted.mkdir()
-        export_encoder(encoder, exported / ENCODER)
-        convert(exported / ENCODER, draft)
+        graphs = _export_encoder(encoder, streams, exported)
+        for graph in graphs:
+            convert(graph, draft)
         export_decoders(checkpoint.model.language_model, checkpoint.tokenizer, exported)
         share_weights([convert(exported / name, converted) for name in (DECODER, DECODER_WITH_PAST)], draft)
         for file in exported.iterdir():
-            if file.name not in (ENCODER, DECODER, DECODER_WITH_PAST, DECODER_DATA):
+            if file not in graphs and file.name not in (DECODER, DECODER_WITH_PAST, DECODER_DATA):
                 file.rename(draft / file.name)
 
 

@@ -86,6 +86,9 @@ def build(
     encoder states within 1e-4 and the same tokens with 1 and 4 beams (fp16 and int8: within 1% and 10%); the bundle's
     verification.json tells how far they were apart. If they differ by more, nothing is written.
 
+    A checkpoint that was trained with data.profile = "causal" has the experts in a graph of their own, which
+    signet-translate runs while somebody signs; every expert then computes everything.
+
     \b
     Routing:
       topk    an expert that a clip is not sent to computes only what the router reads

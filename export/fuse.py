@@ -272,31 +272,36 @@ class FusedEncoder(nn.Module):
         with torch.no_grad():
             self.register_buffer("prompt", language_model.get_input_embeddings()(model.prompt).clone())
         self.absolute_positions = model.config.language_model.absolute_positions
+        self.num_experts, self.embedding = len(experts), experts[0].config.embedding
+        self.hand_width = experts[0].config.temporal_channels[-1]
 
     def forward(
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Regions (B, T, J, 3) and mask (B, T) int64 -> states (B, P+T, E), their mask, routing weights (B, N)."""
         fused, weights = self.fuse(body, left_hand, right_hand, face, attention_mask)
-        fused = fused[:, : body.shape[1]]
+        return *self.read(fused[:, : body.shape[1]], attention_mask), weights
+
+    def read(self, fused: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Z_fused (B, T, E) through the mT5 encoder, after the prompt, and the mask of both."""
         if self.absolute_positions:
             fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
         prompt = self.prompt.expand(fused.shape[0], -1, -1)
         mask = torch.cat([torch.ones_like(prompt[:, :, 0], dtype=torch.int64), attention_mask], dim=1)
         read = torch.cat([prompt.to(fused), fused], dim=1)
-        return self.encoder(inputs_embeds=read, attention_mask=mask).last_hidden_state, mask, weights
+        return self.encoder(inputs_embeds=read, attention_mask=mask).last_hidden_state, mask
 
     def fuse(
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Z_fused (B, T, E), T rounded up to whole tiles, and routing weights (B, N)."""
-        real = _in_tiles(attention_mask.to(body.dtype)[:, :, None, None])  # (4, T/4, B, 1, 1)
-        mask = real
-        both = torch.cat([_in_tiles(left_hand), _in_tiles(right_hand)], dim=2)
-        body, face = _in_tiles(body), _in_tiles(face)
+        mask = in_tiles(attention_mask.to(body.dtype)[:, :, None, None])  # (4, T/4, B, 1, 1)
+        both = torch.cat([in_tiles(left_hand), in_tiles(right_hand)], dim=2)
+        body, face = in_tiles(body), in_tiles(face)
         seen = [hands(both, body, mask) for hands in self.hands]
         left, right = torch.cat([features for features, _ in seen]).chunk(2, dim=1)  # (N, B, T, C) each
-        weights = self._route(left, right, real)
+        tile, tiles, b = mask.shape[:3]
+        weights = self.route(left, right, mask.permute(2, 1, 0, 3, 4).reshape(b, tiles * tile))
         adapted = []
         for i, (remainder, (features, lifted)) in enumerate(zip(self.remainders, seen, strict=True)):
             pair = torch.cat(features.chunk(2, dim=1), dim=3)
@@ -307,17 +312,16 @@ class FusedEncoder(nn.Module):
             )
         return (weights.t()[:, :, None, None] * torch.cat(adapted)).sum(dim=0), weights
 
-    def _route(self, left: Tensor, right: Tensor, real: Tensor) -> Tensor:
-        tile, tiles, b = real.shape[:3]
-        mask = real.permute(2, 1, 0, 3, 4).reshape(b, tiles * tile)
+    def route(self, left: Tensor, right: Tensor, mask: Tensor) -> Tensor:
+        """The hands' features (N, B, T, C) each and mask (B, T) -> routing weights (B, N)."""
         if self.aggregation is None or self.router is None:
             return torch.ones_like(mask[:, :1])
-        n = left.shape[0]
+        n, b = left.shape[0], mask.shape[0]
         prior = hand_prior(left.flatten(0, 1), right.flatten(0, 1), mask.repeat(n, 1)).view(n, b, -1)
         return top_k_weights(self.router(self.aggregation(prior.transpose(0, 1))), self.top_k)
 
 
-def _in_tiles(x: Tensor) -> Tensor:
+def in_tiles(x: Tensor) -> Tensor:
     """(B, T, J, C) with zeros after its end to whole tiles -> (4, T/4, B, J, C)."""
     b, t, j, c = x.shape
     tiles = (t + TILE - 1) // TILE

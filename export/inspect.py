@@ -23,7 +23,8 @@ def describe(bundle: Bundle) -> str:
         build = engine.build
         bound = f", {build.target}, library {build.version}" if build else ""
         checked = "" if build is None or build.executed else ", built and not executed"
-        lines.append(f"engine       {engine.kind} {engine.precision}{bound}{checked}")
+        apart = f", reads along, {engine.reach} frames behind" if engine.features else ""
+        lines.append(f"engine       {engine.kind} {engine.precision}{bound}{checked}{apart}")
     if FILE in manifest.files:
         found = Verification.model_validate_json(bundle.file(FILE).read_text())
         same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())

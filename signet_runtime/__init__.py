@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from signet_runtime.bundle import Bundle
     from signet_runtime.errors import BundleError, EngineError, InputError, SignetError
+    from signet_runtime.live import Live
     from signet_runtime.pose.files import read_keypoints, write_keypoints
     from signet_runtime.pose.sequence import PoseSequence
+    from signet_runtime.segments import Pauses, PosedFrame
+    from signet_runtime.stream import PoseStream
     from signet_runtime.translator import Translation, Translator
 
 _HOMES = {
@@ -23,7 +26,11 @@ _HOMES = {
     "BundleError": "errors",
     "EngineError": "errors",
     "InputError": "errors",
+    "Live": "live",
+    "Pauses": "segments",
     "PoseSequence": "pose.sequence",
+    "PoseStream": "stream",
+    "PosedFrame": "segments",
     "SignetError": "errors",
     "Translation": "translator",
     "Translator": "translator",
@@ -36,7 +43,11 @@ __all__ = [
     "BundleError",
     "EngineError",
     "InputError",
+    "Live",
+    "Pauses",
     "PoseSequence",
+    "PoseStream",
+    "PosedFrame",
     "SignetError",
     "Translation",
     "Translator",

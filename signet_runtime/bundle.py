@@ -88,20 +88,38 @@ class EngineBuild(_Part):
 
 
 class Engine(_Part):
-    """One way to run the model. The last three are names of files in the bundle."""
+    """One way to run the model.
+
+    Attributes:
+        encoder, decoder, decoder_with_past: names of files in the bundle.
+        features: of another, the experts, where ``encoder`` is what comes after them; None: it is both.
+        reach: how many frames before and after it a frame's features depend on.
+    """
 
     kind: Literal["onnx", "tensorrt", "tensorrt-rtx"]
     precision: Literal["fp32", "fp16", "bf16", "int8"]
     encoder: str
     decoder: str
     decoder_with_past: str
+    features: str | None = None
+    reach: Annotated[int, Field(ge=1)] | None = None
     build: EngineBuild | None = None  # of TensorRT engines; ONNX runs anywhere
 
     @model_validator(mode="after")
     def _is_bound_or_portable(self) -> Engine:
         if (self.kind == "onnx") != (self.build is None):
             raise ValueError(f"an engine of kind {self.kind} must {'not ' if self.build else ''}say how it was built")
+        if (self.features is None) != (self.reach is None):
+            raise ValueError("features and their reach go together")
+        if self.features is not None and self.kind != "onnx":
+            raise ValueError(f"an engine of kind {self.kind} has no features apart")
         return self
+
+    @property
+    def files(self) -> list[str]:
+        """Names of its files."""
+        apart = [] if self.features is None else [self.features]
+        return [*apart, self.encoder, self.decoder, self.decoder_with_past]
 
 
 class FileRecord(_Part):
@@ -175,7 +193,7 @@ class Bundle:
             )
         bundle = cls(directory, _read_manifest(directory))
         for engine in bundle.manifest.engines:
-            for name in (engine.encoder, engine.decoder, engine.decoder_with_past):
+            for name in engine.files:
                 bundle.file(name)
         stamp = bundle._check_sizes()
         if verify or not was_verified(stamp):

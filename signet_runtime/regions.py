@@ -2,7 +2,8 @@
 
 The profile `unisign` is the normalisation that published pose-encoder checkpoints were trained with; it
 satisfies the paper's Eq. 11 and its confidence filter (A.2). The box spans the whole clip, so nothing is
-final before the last frame.
+final before the last frame. In the profile `causal` it spans the frames up to the one that is normalised:
+a frame is final when it is there, and a model that is trained so can read along.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import numpy as np
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import REGIONS
 
-PROFILES = ("unisign",)
+PROFILES = ("unisign", "causal")
 
 CONFIDENCE = 0.3  # A.2: joints at or below are zeroed
-_MIN_BODY_JOINTS = 4  # fewer confident body joints in the whole clip: there is no scale to speak of
+_MIN_BODY_JOINTS = 4  # fewer confident body joints in the box: there is no scale to speak of
 
 
 def sample_frames(num_frames: int, max_frames: int) -> np.ndarray:
@@ -25,33 +26,50 @@ def sample_frames(num_frames: int, max_frames: int) -> np.ndarray:
     return np.round(np.linspace(0, num_frames - 1, max_frames)).astype(np.int64)
 
 
-def extract_regions(sequence: PoseSequence) -> dict[str, np.ndarray]:
-    """Model inputs by the `unisign` profile.
+def extract_regions(sequence: PoseSequence, profile: str = "unisign") -> dict[str, np.ndarray]:
+    """Model inputs by one of `PROFILES`.
 
     Returns:
         float32 arrays in the order body (T, 9, 3), left_hand (T, 21, 3), right_hand (T, 21, 3),
         face (T, 18, 3); the channels are x and y in [-1, 1] and the confidence. Joints with confidence
-        <= 0.3 are (0, 0, 0). A clip with fewer than 4 confident body joints is all zeros.
+        <= 0.3 are (0, 0, 0). A clip with fewer than 4 confident body joints is all zeros; in `causal` every
+        frame is that has seen so few.
+
+    Raises:
+        ValueError: there is no such profile.
     """
+    if profile not in PROFILES:
+        raise ValueError(f"no profile {profile!r} among {', '.join(PROFILES)}")
     # In fp64, as the published code computes: differences of a small signer's joints have few digits to lose.
     motion = np.concatenate([sequence.keypoints, sequence.scores[..., None]], axis=-1, dtype=np.float64)
-    body = motion[:, REGIONS["body"].joints]
-    confident = body[body[..., 2] > CONFIDENCE][:, :2]
-    scale, corner = 0.0, np.zeros(2)
-    if len(confident) >= _MIN_BODY_JOINTS:
-        low, high = confident.min(axis=0), confident.max(axis=0)
-        scale = float((high - low).max())
-        corner = (low + high - scale) / 2
+    scale, corner = _boxes(motion[:, REGIONS["body"].joints])
+    if profile == "unisign":
+        scale, corner = scale[-1:], corner[-1:]  # the box that has seen everything, for every frame
     return {name: _normalise(motion[:, region.joints], region.root, scale, corner) for name, region in REGIONS.items()}
 
 
-def _normalise(part: np.ndarray, root: int | None, scale: float, corner: np.ndarray) -> np.ndarray:
-    if scale == 0:
-        return np.zeros(part.shape, np.float32)
+def _boxes(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of body joints (T, 9, 3), the box about those seen up to every frame: longer side (T,) and corner (T, 2).
+
+    The side is 0 where there is no box.
+    """
+    confident = body[..., 2] > CONFIDENCE
+    seen = np.cumsum(confident.sum(axis=1)) >= _MIN_BODY_JOINTS
+    low = np.where(confident[..., None], body[..., :2], np.inf).min(axis=1)
+    high = np.where(confident[..., None], body[..., :2], -np.inf).max(axis=1)
+    low = np.where(seen[:, None], np.minimum.accumulate(low), 0)
+    high = np.where(seen[:, None], np.maximum.accumulate(high), 0)
+    side = (high - low).max(axis=1)
+    return side, (low + high - side[:, None]) / 2
+
+
+def _normalise(part: np.ndarray, root: int | None, scale: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """A part (T, J, 3) on boxes (T or 1 of them)."""
+    side = np.where(scale > 0, scale, 1)[:, None, None]
     if root is None:
-        xy = ((part[..., :2] - corner) / scale - 0.5) * 2  # the box becomes [-1, 1] squared
+        xy = ((part[..., :2] - corner[:, None]) / side - 0.5) * 2  # the box becomes [-1, 1] squared
     else:
-        xy = (part[..., :2] - part[:, root : root + 1, :2]) / scale  # Eq. 11, on the body's scale
+        xy = (part[..., :2] - part[:, root : root + 1, :2]) / side  # Eq. 11, on the body's scale
     normalised = np.concatenate([np.clip(xy, -1, 1), part[..., 2:]], axis=-1)
-    normalised[part[..., 2] <= CONFIDENCE] = 0
+    normalised[(part[..., 2] <= CONFIDENCE) | (scale == 0)[:, None]] = 0
     return normalised.astype(np.float32)

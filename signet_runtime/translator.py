@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoder
-from signet_runtime.engines.session import create_session
-from signet_runtime.errors import InputError
-from signet_runtime.generation import TextDecoder
+from signet_runtime.engines.onnx import Encoder, load_encoder
+from signet_runtime.errors import EngineError, InputError
+from signet_runtime.generation import TextDecoder, Way, load_text_decoder
 from signet_runtime.live import Live
 from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
@@ -24,6 +23,7 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
 from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut, join
 from signet_runtime.stream import PoseStream, stream_live, stream_sequence, stream_video
+from signet_runtime.streaming import StreamingEncoder, read_along
 from signet_runtime.video import Video
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class Translator:
         offline: bool = False,
         num_beams: int | None = None,
         engine: str = "onnx",
+        generation: Way | None = None,
     ) -> None:
         self.bundle = bundle
         self.device = device
@@ -82,18 +83,18 @@ class Translator:
         chosen = bundle.engine(engine)
         self._engines: LoadedEngines | None = None
         self.encoder: Encoder | TensorRTEncoder
+        self.decoder: TextDecoder
         if chosen.kind == "onnx":
-            sessions = [
-                create_session(bundle.file(name), device)
-                for name in (chosen.encoder, chosen.decoder, chosen.decoder_with_past)
-            ]
-            self.encoder = Encoder(sessions[0])
-            self.decoder = TextDecoder.onnx(bundle, *sessions)
+            self.encoder = load_encoder(bundle, chosen, device)
+            self.decoder = load_text_decoder(bundle, chosen, device, self.encoder.session, generation or "fast")
+        elif generation == "fast":
+            raise EngineError("fast generation runs on ONNX Runtime; TensorRT engines take --generation optimum")
         else:
-            from signet_runtime.engines.tensorrt_model import load_engines  # imports torch
+            from signet_runtime.engines.tensorrt_model import load_engines
+            from signet_runtime.generation.optimum import OptimumDecoder
 
-            self._engines = load_engines(bundle, chosen)
-            self.encoder, self.decoder = self._engines.encoder, TextDecoder.tensorrt(bundle, self._engines)
+            self._engines = load_engines(bundle, chosen)  # imports torch
+            self.encoder, self.decoder = self._engines.encoder, OptimumDecoder.tensorrt(bundle, self._engines)
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 
@@ -109,6 +110,7 @@ class Translator:
         verify: bool = False,
         num_beams: int | None = None,
         engine: str = "onnx",
+        generation: Way | None = None,
     ) -> Translator:
         """Load a bundle.
 
@@ -122,6 +124,8 @@ class Translator:
             verify: check all of the bundle's contents even if that was done before.
             num_beams: None takes the bundle's default.
             engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
+            generation: what searches for the text: "fast", or "optimum", the reference, which needs
+                signet-slt[optimum]; None is "fast" but for TensorRT engines, which "optimum" alone drives.
 
         Raises:
             BundleError: the bundle is missing, damaged or unknown.
@@ -135,6 +139,7 @@ class Translator:
             offline=offline,
             num_beams=num_beams,
             engine=engine,
+            generation=generation,
         )
 
     def translate(
@@ -167,7 +172,7 @@ class Translator:
 
     def sentences(
         self,
-        source: str | Path | PoseSequence | Live,
+        source: str | Path | PoseSequence | PoseStream | Live,
         *,
         pauses: Pauses | None = None,
         whole: int | None = 0,
@@ -177,10 +182,12 @@ class Translator:
     ) -> Generator[Translation]:
         """Translate what is signed sentence by sentence, each as soon as it has ended.
 
-        Decoding, pose estimation and translation work side by side, and memory does not grow with the length.
+        Decoding, pose estimation and translation work side by side, and memory does not grow with the length. With a
+        bundle whose features are apart, a sentence is read along while it is signed.
 
         Args:
-            source: a video file, a keypoint file, keypoints, or a `Live` source.
+            source: a video file, a keypoint file, keypoints, a `Live` source, or a `PoseStream` of keypoints that
+                somebody else finds, on the bundle's clock.
             pauses: what ends a sentence, see `signet_runtime.segments`.
             whole: a source of up to so many frames is one sentence and not cut; None: any source.
             partial: every so many seconds of a sentence also translate, greedily, what there is of it.
@@ -192,23 +199,28 @@ class Translator:
 
         Raises:
             InputError: the source cannot be read, or breaks off (after what was signed until then), or nobody signs in
-                it, which is no error in a `Live` source; or the keypoints cannot be written.
+                it, which is no error in what is live; or the keypoints cannot be written.
             EngineError: the pose estimator is not available.
         """
         with contextlib.ExitStack() as stack:
             name, stream = self._stream(source, stack)
-            watched = _Watched(stream, isinstance(source, Live), keypoints_out, progress)
-            segmenter = Segmenter(
-                stream.fps, stream.size, stream.source, self.bundle.manifest.max_frames, pauses or Pauses()
-            )
+            live = isinstance(source, Live | PoseStream)
+            watched = _Watched(stream, live, keypoints_out, progress)
+            longest = self.bundle.manifest.max_frames
+            segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
+            frames: Iterable[PosedFrame] = watched
+            encoder: Encoder | TensorRTEncoder | StreamingEncoder = self.encoder
+            if isinstance(encoder, Encoder) and encoder.streams:
+                encoder = reader = StreamingEncoder(encoder)
+                frames = read_along(watched, reader, self._regions, segmenter, whole, longest)
             signed = False
             since = time.perf_counter()
-            for sentence in cut(watched, segmenter, whole=whole, partial=partial):
+            for sentence in cut(frames, segmenter, whole=whole, partial=partial):
                 if not watched.found:
                     break
                 waited = time.perf_counter() - since
                 num_beams = self.num_beams if sentence.complete else 1
-                translation = self._translate([sentence.poses], [name], num_beams)[0]
+                translation = self._translate([sentence.poses], [name], num_beams, encoder)[0]
                 since = time.perf_counter()
                 arrived = sentence.arrived
                 if watched.ended and isinstance(source, Live):
@@ -221,28 +233,30 @@ class Translator:
                     timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
                     complete=sentence.complete,
                 )
-            if not watched.found and not isinstance(source, Live):
+            if not watched.found and not live:
                 raise InputError(f"{name}: no person found in any of the {watched.seen} frames")
-            if not signed and not isinstance(source, Live):
+            if not signed and not live:
                 raise InputError(
                     f"{name}: nobody signs in it, the hands are down or still in all {watched.seen} frames; "
                     "if they are not, --cut never takes it as one sentence"
                 )
 
-    def _stream(self, source: str | Path | PoseSequence | Live, stack: contextlib.ExitStack) -> tuple[str, PoseStream]:
+    def _stream(
+        self, source: str | Path | PoseSequence | PoseStream | Live, stack: contextlib.ExitStack
+    ) -> tuple[str, PoseStream]:
         """What to call a source in messages, and its keypoints; the stack closes what is opened for them."""
         rate = self.bundle.manifest.frame_rate
+        if isinstance(source, PoseStream):
+            return "the keypoints", source
         if isinstance(source, Live):
-            name, stream = source.name, stream_live(source, self.estimator)
-        elif isinstance(source, PoseSequence) or Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
+            return source.name, stack.enter_context(stream_live(source, self.estimator))
+        if isinstance(source, PoseSequence) or Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
             name = "the pose sequence" if isinstance(source, PoseSequence) else str(source)
             poses = source if isinstance(source, PoseSequence) else read_keypoints(Path(source))
-            stream = stream_sequence(poses.resample(rate) if rate else poses)
-        else:
-            estimator = self.estimator
-            name, stream = str(source), stream_video(stack.enter_context(Video(source, rate)), estimator)
-        stack.callback(stream.frames.close)
-        return name, stream
+            return name, stream_sequence(poses.resample(rate) if rate else poses)
+        estimator = self.estimator
+        video = stack.enter_context(Video(source, rate))
+        return str(source), stack.enter_context(stream_video(video, estimator))
 
     @property
     def estimator(self) -> PoseEstimator:
@@ -280,10 +294,20 @@ class Translator:
         Raises:
             InputError: there is no signer in one of them.
         """
-        return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams)
+        return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
+
+    def _regions(self, clip: PoseSequence) -> dict[str, np.ndarray]:
+        """What the model reads of a clip."""
+        manifest = self.bundle.manifest
+        at_rate = clip.resample(manifest.frame_rate) if manifest.frame_rate else clip
+        return extract_regions(at_rate.take(sample_frames(len(at_rate), manifest.max_frames)), manifest.profile)
 
     def _translate(
-        self, clips: Sequence[PoseSequence], names: Sequence[str], num_beams: int | None
+        self,
+        clips: Sequence[PoseSequence],
+        names: Sequence[str],
+        num_beams: int | None,
+        encoder: Encoder | TensorRTEncoder | StreamingEncoder,
     ) -> list[Translation]:
         manifest = self.bundle.manifest
         clock = _StageClock()
@@ -296,7 +320,7 @@ class Translator:
                     "%s: %d frames thinned to the %d the model reads; cut the clip into sentences for a better text",
                     name, len(at_rate), manifest.max_frames,
                 )  # fmt: skip
-            clip_regions = extract_regions(at_rate.take(sample_frames(len(at_rate), manifest.max_frames)))
+            clip_regions = self._regions(at_rate)
             if not clip_regions["body"].any():
                 raise InputError(f"{name}: no signer found; the upper body must be in view")
             regions.append(clip_regions)
@@ -304,9 +328,9 @@ class Translator:
 
         texts: list[str] = []
         routing: list[list[float]] = []
-        together = self.encoder.max_clips or len(regions)
+        together = encoder.max_clips or len(regions)
         for start in range(0, len(regions), together):
-            encoded = self.encoder(regions[start : start + together])
+            encoded = encoder(regions[start : start + together])
             clock.lap("encoder")
             texts += self.decoder.text(self.decoder.generate(encoded, num_beams))
             clock.lap("decoder")

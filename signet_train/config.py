@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from signet_runtime.errors import BundleError
+from signet_runtime.regions import PROFILES
 
 
 class _Strict(BaseModel):
@@ -75,6 +76,9 @@ class DataConfig(_Strict):
     sign_languages: tuple[str, ...] = ()  # rows of these alone; empty: all
     # The model's clock, in frames a second. None takes every recording as it is.
     frame_rate: float | None = None
+    # Of normalisation; its experts' in Stages II and III. Experts that are published are unisign; causal can be read
+    # along while somebody signs.
+    profile: Literal[PROFILES] = "unisign"  # type: ignore[valid-type]
     max_frames: int = 256  # of a longer clip: a random sorted subset in training, an even one otherwise
     max_target_tokens: int = 50
     noise: float = 0.01  # sigma on x and y of confident joints, in normalised units (Appendix B)

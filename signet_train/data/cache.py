@@ -59,6 +59,7 @@ def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequ
         "experts": digest(experts),
         "rows": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
         "frame_rate": data.frame_rate,
+        "profile": data.profile,
         "max_frames": data.max_frames,
         "noise": data.noise,
         "frame_drop": data.frame_drop,

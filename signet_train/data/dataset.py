@@ -83,7 +83,7 @@ class PoseDataset(Dataset[Sample]):
         data = self.config.data
         if rng is None:
             sequence = sequence.resample(data.frame_rate or sequence.fps)
-            return extract_regions(sequence.take(sample_frames(len(sequence), data.max_frames)))
+            return extract_regions(sequence.take(sample_frames(len(sequence), data.max_frames)), data.profile)
         if data.frame_rate is not None and data.frame_rate < sequence.fps:
             # A clip begins anywhere between two ticks of the model's clock.
             late = rng.integers(min(len(sequence), int(np.ceil(sequence.fps / data.frame_rate))))
@@ -94,7 +94,7 @@ class PoseDataset(Dataset[Sample]):
             sequence = drop_frames(sequence, data.frame_drop, rng)
         if len(sequence) > data.max_frames:
             sequence = sequence.take(np.sort(rng.choice(len(sequence), data.max_frames, replace=False)))
-        regions = extract_regions(sequence)
+        regions = extract_regions(sequence, data.profile)
         return add_noise(regions, data.noise, rng) if data.noise else regions
 
 

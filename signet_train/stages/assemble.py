@@ -51,6 +51,7 @@ def new_expert(config: TrainConfig, rows: Sequence[Located], name: str) -> Check
         corpus=" + ".join(path.stem for path in config.data.manifests),
         seen=tuple(sorted(corpora(rows))),
         source="signet-train pretrain",
+        profile=config.data.profile,
         backbone=config.model.backbone,
     )
     return Checkpoint(model, [card], tokenizer, config)
@@ -73,7 +74,7 @@ def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
         raise BundleError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
-    cards = load_experts(model, config.experts)
+    cards = load_experts(model, config.experts, config.data.profile)
     source = config.start_from or language_model_by_rule(config, cards, {r.row.sign_language for r in rows})
     if not config.allow_leak:
         refuse_leak([*cards, *load_cards(source)], corpora(rows))
@@ -84,19 +85,25 @@ def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
     return Checkpoint(model, cards, tokenizer, config)
 
 
-def load_experts(model: Signet, paths: Sequence[Path]) -> list[ExpertCard]:
+def load_experts(model: Signet, paths: Sequence[Path], profile: str) -> list[ExpertCard]:
     """Fill the model's experts from Stage I checkpoints, and give their cards.
 
+    Args:
+        profile: of normalisation, that the run prepares its data by.
+
     Raises:
-        BundleError: another backbone size than the model's, or another normalisation than the other experts'.
+        BundleError: another backbone size than the model's, or another profile.
     """
     cards: list[ExpertCard] = []
     for expert, path in zip(model.experts, paths, strict=True):
         card, weights = load_expert(path)
         if card.backbone != model.config.backbone:
             raise BundleError(f"{path}: another backbone than model.backbone states: {card.backbone}")
-        if cards and card.profile != cards[0].profile:
-            raise BundleError(f"{path}: normalisation profile {card.profile}, others have {cards[0].profile}")
+        if card.profile != profile:
+            raise BundleError(
+                f"{path}: its data had the normalisation profile {card.profile}, and data.profile states {profile}: "
+                "experts of one model share it, so set data.profile or take other experts"
+            )
         expert.load_state_dict(weights)
         cards.append(card)
     return cards
