@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypedDict
 
 import click
 
+from signet_runtime.console import Bar, own_stderr, own_stdout
 from signet_runtime.errors import InputError, SignetError
 from signet_runtime.generation import WAYS, Way
 from signet_runtime.outputs.files import GrowingFile, OutputError, check_writable
@@ -22,8 +20,6 @@ from signet_runtime.pose.estimator import CHOICES
 from signet_runtime.segments import Pauses
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from signet_runtime.translator import Translation, Translator
 
 INTERRUPTED = 130
@@ -185,7 +181,7 @@ def main(
 
     options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}
     try:
-        with _own_stdout() as stdout, _own_stderr(quiet), _destination(output, keypoints_out, stdout) as to:
+        with own_stdout() as stdout, own_stderr(quiet), _destination(output, keypoints_out, stdout) as to:
             results = Results(form, to)
             if camera is not None:
                 code = _translate_live(camera, load, results, options, quiet)
@@ -245,7 +241,7 @@ def _translate_all(
                     raise InputError(f"{path}: {problems[path]}")
                 whole = {"auto": 2 * translator.bundle.manifest.max_frames, "always": 0, "never": None}[cut]
                 with (
-                    _Bar(path, quiet) as bar,
+                    Bar(path, quiet) as bar,
                     contextlib.closing(
                         translator.sentences(path, whole=whole, progress=bar.update, **options)
                     ) as sentences,
@@ -324,96 +320,6 @@ def _name_problem(path: Path) -> str | None:
 
 def _complain(error: SignetError) -> None:
     click.echo(f"signet-translate: error: {' '.join(str(error).split())}", err=True)
-
-
-class _Bar:
-    """How far an input is, on a terminal."""
-
-    def __init__(self, path: Path, quiet: bool) -> None:
-        self._name = path.name
-        self._bar: Progress | None = None
-        self._shown = not quiet and sys.stderr.isatty()
-
-    def __enter__(self) -> _Bar:
-        if self._shown:
-            from rich.console import Console
-            from rich.markup import escape
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(escape(self._name), total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, done: int, total: int | None) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
-
-    @contextlib.contextmanager
-    def hidden(self) -> Iterator[None]:
-        """While something else is written to the terminal."""
-        if self._bar is not None:
-            self._bar.stop()
-        yield
-        if self._bar is not None:
-            self._bar.start()
-
-
-@contextlib.contextmanager
-def _own_stdout() -> Iterator[TextIO]:
-    """The real standard output for results; whatever else is printed, from C too, goes to standard error."""
-    if sys.stdout is None:
-        raise OutputError("standard output is closed; give -o FILE")
-    try:
-        descriptor = sys.stdout.fileno()
-    except OSError:  # replaced by an object in memory: nothing written from C can reach it
-        in_memory = sys.stdout
-        with contextlib.redirect_stdout(sys.stderr):
-            yield in_memory
-        return
-    sys.stdout.flush()
-    saved = os.dup(descriptor)
-    # A file name that is not valid Unicode must not end the run; in JSON this is even its escape.
-    results = open(os.dup(saved), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-    os.dup2(2, descriptor)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield results
-    finally:
-        with contextlib.suppress(OSError):  # every write was flushed and reported
-            results.close()
-        os.dup2(saved, descriptor)
-        os.close(saved)
-
-
-@contextlib.contextmanager
-def _own_stderr(quiet: bool) -> Iterator[None]:
-    """Our warnings as single lines on standard error, and of other libraries only what matters."""
-    # Everything is on this machine; the hub libraries must not even ask. Read when they are imported.
-    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
-        os.environ.setdefault(name, value)
-    logger = logging.getLogger("signet_runtime")
-    handler = _OneLine(logging.ERROR if quiet else logging.WARNING)
-    propagate, logger.propagate = logger.propagate, False  # other libraries put handlers on the root
-    logger.addHandler(handler)
-    try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:
-                warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
-class _OneLine(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"signet-translate: {record.levelname.lower()}: {record.getMessage()}", err=True)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from signet_runtime.ahead import ahead
+from signet_runtime.errors import InputError
 from signet_runtime.frames import FrameDirectory
 from signet_runtime.live import Live, LiveFrame
 from signet_runtime.pose.estimator import PoseEstimator
+from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.segments import PosedFrame
+from signet_runtime.segments import PosedFrame, join
 from signet_runtime.video import Video
 
 # Decoded frames that may wait for the pose estimator, and posed ones that may wait for the model: enough that a
@@ -74,3 +77,54 @@ def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float |
         tick = before + 1 if clock is None else round(seconds * clock)
         yield PosedFrame(seconds, keypoints, scores, tick - before, arrived)
         before = tick
+
+
+class Watched:
+    """A stream's frames: counted, and kept where they are to be written.
+
+    What was read of a damaged file is not the recording, and nothing is written; what a camera saw is what it saw.
+
+    Args:
+        live: whether it is a camera's.
+        keypoints_out: where to write them when the stream has ended, as .npz; they are held till then.
+        progress: called with the number of frames done and of all, None if unknown.
+
+    Attributes:
+        seen: frames so far.
+        found: whether anybody was in any of them.
+        ended: whether the last one was given.
+    """
+
+    def __init__(
+        self,
+        stream: PoseStream,
+        live: bool,
+        keypoints_out: Path | None,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.seen = 0
+        self.found = False
+        self.ended = False
+        self._stream, self._live, self._out, self._progress = stream, live, keypoints_out, progress
+        self._kept: list[PosedFrame] = []
+
+    def __iter__(self) -> Iterator[PosedFrame]:
+        try:
+            for frame in self._stream.frames:
+                self.seen += 1
+                self.found = self.found or bool(frame.scores.any())
+                if self._out is not None:
+                    self._kept.append(frame)
+                if self._progress is not None:
+                    self._progress(self.seen, self._stream.num_frames)
+                yield frame
+        except InputError:
+            if self._live:
+                self._write()
+            raise
+        self.ended = True
+        self._write()
+
+    def _write(self) -> None:
+        if self._out is not None and self.found:
+            write_keypoints(self._out, join(self._kept, self._stream.fps, self._stream.size, self._stream.source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_est
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
-from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut, join
-from signet_runtime.stream import PoseStream, stream_live, stream_sequence, stream_video
+from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut
+from signet_runtime.stream import PoseStream, Watched, stream_live, stream_sequence, stream_video
 from signet_runtime.streaming import StreamingEncoder, read_along
 from signet_runtime.video import Video
 
@@ -205,7 +205,7 @@ class Translator:
         with contextlib.ExitStack() as stack:
             name, stream = self._stream(source, stack)
             live = isinstance(source, Live | PoseStream)
-            watched = _Watched(stream, live, keypoints_out, progress)
+            watched = Watched(stream, live, keypoints_out, progress)
             longest = self.bundle.manifest.max_frames
             segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
             frames: Iterable[PosedFrame] = watched
@@ -365,47 +365,6 @@ class Translator:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-class _Watched:
-    """A stream's frames: counted, and kept where they are to be written.
-
-    What was read of a damaged file is not the recording, and nothing is written; what a camera saw is what it saw.
-    """
-
-    def __init__(
-        self,
-        stream: PoseStream,
-        live: bool,
-        keypoints_out: Path | None,
-        progress: Callable[[int, int | None], None] | None,
-    ) -> None:
-        self.seen = 0
-        self.found = False  # anybody, in any frame
-        self.ended = False
-        self._stream, self._live, self._out, self._progress = stream, live, keypoints_out, progress
-        self._kept: list[PosedFrame] = []
-
-    def __iter__(self) -> Iterator[PosedFrame]:
-        try:
-            for frame in self._stream.frames:
-                self.seen += 1
-                self.found = self.found or bool(frame.scores.any())
-                if self._out is not None:
-                    self._kept.append(frame)
-                if self._progress is not None:
-                    self._progress(self.seen, self._stream.num_frames)
-                yield frame
-        except InputError:
-            if self._live:
-                self._write()
-            raise
-        self.ended = True
-        self._write()
-
-    def _write(self) -> None:
-        if self._out is not None and self.found:
-            write_keypoints(self._out, join(self._kept, self._stream.fps, self._stream.size, self._stream.source))
 
 
 class _StageClock:
