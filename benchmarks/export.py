@@ -10,13 +10,10 @@ is left out: the encoder does not read it.
 
 from __future__ import annotations
 
-import platform
-import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -25,6 +22,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from benchmarks.report import header
 from signet_export.encoder import INPUTS, OPSET, OUTPUTS, export_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.quantize import quantize
@@ -32,7 +30,6 @@ from signet_export.routing import pin
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import Checkpoint, ExpertCard
 from signet_train.config import DataConfig, FusionConfig, LanguageModelConfig, ModelConfig, TrainConfig
-from signet_train.data.workers import available_cpus
 from signet_train.model.signet import Signet
 from signet_train.tokenizer import train_tokenizer
 
@@ -94,18 +91,6 @@ def session(path: Path) -> Callable[[dict[str, np.ndarray]], object]:
     options.log_severity_level = 3
     loaded = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda feed: loaded.run(None, feed)
-
-
-def header() -> str:
-    """The machine, the versions and the commit that figures are of."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime"))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    sets = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if f" {name}" in flags]
-    model = next(
-        (line.split(":")[1].strip() for line in flags.splitlines() if "model name" in line), platform.machine()
-    )
-    return f"{model}, {available_cpus()} cores, {', '.join(sets)}; {packages}; commit {commit.strip() or 'unknown'}"
 
 
 @click.command()

@@ -74,6 +74,10 @@ With several inputs the others are still done, and the code is that of the first
     "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
 )
 @click.option(
+    "--detect-every", metavar="N", type=click.IntRange(min=1), default=1, show_default=True,
+    help="RTMPose looks for people in every N-th frame and holds the signer's box between; sooner where it is lost.",
+)  # fmt: skip
+@click.option(
     "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True,
     help="text: one line a sentence, in order, an empty one where an input failed. json: one object a line. "
     "srt, vtt: subtitles of one input.",
@@ -115,7 +119,7 @@ With several inputs the others are still done, and the code is that of the first
 @click.option(
     "--generation", type=click.Choice(WAYS),
     help="What searches for the text: the two write the same, optimum is the reference, needs signet-slt[optimum] and "
-    "drives TensorRT engines.  [default: fast; with --engine trt: optimum]",
+    "drives TensorRT engines.  [default: fast; on a GPU optimum]",
 )  # fmt: skip
 @click.option("--beams", metavar="N", type=click.IntRange(min=1), help="Width of the search.  [default: the bundle's]")
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
@@ -128,6 +132,7 @@ def main(
     bundle: Path | None,
     pose: str,
     pose_weights: Path | None,
+    detect_every: int,
     form: str,
     output: Path | None,
     keypoints_out: Path | None,
@@ -177,6 +182,7 @@ def main(
             num_beams=beams,
             engine=engine,
             generation=generation,
+            detect_every=detect_every,
         )
 
     options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}

@@ -74,11 +74,13 @@ class Translator:
         num_beams: int | None = None,
         engine: str = "onnx",
         generation: Way | None = None,
+        detect_every: int = 1,
     ) -> None:
         self.bundle = bundle
         self.device = device
         self.num_beams = num_beams
         self._pose, self._pose_weights, self._offline = pose, pose_weights, offline
+        self._detect_every = detect_every
         self._estimator: PoseEstimator | None = None
         chosen = bundle.engine(engine)
         self._engines: LoadedEngines | None = None
@@ -86,7 +88,9 @@ class Translator:
         self.decoder: TextDecoder
         if chosen.kind == "onnx":
             self.encoder = load_encoder(bundle, chosen, device)
-            self.decoder = load_text_decoder(bundle, chosen, device, self.encoder.session, generation or "fast")
+            # On a GPU the two have not been compared yet, so there the reference stays.
+            way = generation or ("fast" if device == "cpu" else "optimum")
+            self.decoder = load_text_decoder(bundle, chosen, device, self.encoder.session, way)
         elif generation == "fast":
             raise EngineError("fast generation runs on ONNX Runtime; TensorRT engines take --generation optimum")
         else:
@@ -111,6 +115,7 @@ class Translator:
         num_beams: int | None = None,
         engine: str = "onnx",
         generation: Way | None = None,
+        detect_every: int = 1,
     ) -> Translator:
         """Load a bundle.
 
@@ -125,7 +130,8 @@ class Translator:
             num_beams: None takes the bundle's default.
             engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
             generation: what searches for the text: "fast", or "optimum", the reference, which needs
-                signet-slt[optimum]; None is "fast" but for TensorRT engines, which "optimum" alone drives.
+                signet-slt[optimum] and alone drives TensorRT engines; None is "fast" on a CPU, "optimum" on a GPU.
+            detect_every: RTMPose looks for people in every so many frames.
 
         Raises:
             BundleError: the bundle is missing, damaged or unknown.
@@ -140,6 +146,7 @@ class Translator:
             num_beams=num_beams,
             engine=engine,
             generation=generation,
+            detect_every=detect_every,
         )
 
     def translate(
@@ -272,6 +279,7 @@ class Translator:
                 offline=self._offline,
                 device=self.device,
                 weights=self._pose_weights,
+                detect_every=self._detect_every,
             )
         return self._estimator
 

@@ -206,15 +206,17 @@ def test_options_reach_the_translator(
 
     monkeypatch.setattr(translator_module, "load_estimator", load)
     video = write_video("v.mp4")
-    assert translate(video, "--pose", "rtmpose", "--pose-weights", "there", "--offline").exit_code == 0
+    assert (
+        translate(video, "--pose", "rtmpose", "--pose-weights", "there", "--detect-every", 4, "--offline").exit_code
+        == 0
+    )
     assert translate(video).exit_code == 0
     monkeypatch.setenv("SIGNET_OFFLINE", "1")
     assert translate(video).exit_code == 0
-    assert asked == [
-        (("rtmpose", "mediapipe"), {"offline": True, "device": "cpu", "weights": Path("there")}),
-        (("auto", "mediapipe"), {"offline": False, "device": "cpu", "weights": None}),
-        (("auto", "mediapipe"), {"offline": True, "device": "cpu", "weights": None}),
-    ]
+    assert [names for names, _ in asked] == [("rtmpose", "mediapipe"), ("auto", "mediapipe"), ("auto", "mediapipe")]
+    chosen = {"offline": True, "device": "cpu", "weights": Path("there"), "detect_every": 4}
+    default = {"offline": False, "device": "cpu", "weights": None, "detect_every": 1}
+    assert [options for _, options in asked] == [chosen, default, {**default, "offline": True}]
 
 
 # --- Bad input ---

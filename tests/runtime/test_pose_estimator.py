@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import functools
+import math
 import subprocess
 import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -13,7 +20,8 @@ import pytest
 from rtmpose_models import paint, write_detector, write_pose
 
 from signet_runtime.errors import EngineError, InputError
-from signet_runtime.pose.estimator import extract_poses, load_estimator
+from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.video import Video
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +140,103 @@ def test_one_frame_with_a_person_is_enough(weights, tmp_path):
     )
     estimator = load_estimator("rtmpose", "mediapipe", offline=True, weights=weights)
     assert len(extract_poses(path, estimator)) == 1
+
+
+@pytest.fixture(scope="module")
+def loaded_once(weights) -> Callable[..., PoseEstimator]:
+    return functools.cache(functools.partial(load_estimator, trained_on="mediapipe", offline=True, weights=weights))
+
+
+WAYS = [("rtmpose-lightweight", {}), ("rtmpose-lightweight", {"detect_every": 8}), ("mediapipe", {})]
+
+
+def moving(t: int) -> np.ndarray:
+    return paint((480, 360), {"green": ((150, 50, 310, 310), (190 + t % 40, 110), (250, 250))})
+
+
+@pytest.mark.parametrize("choice", ["rtmpose-lightweight", "mediapipe"])
+@pytest.mark.parametrize("rate", [1, 120])
+def test_slow_and_fast_videos_keep_their_time(loaded_once, tmp_path, shared_data, choice, rate):
+    if choice == "mediapipe":
+        with Video(shared_data / "wlasl_01214.mp4") as video:
+            images = list(islice(video, 12))
+    else:
+        images = [moving(t) for t in range(30)]
+    path = write_video(tmp_path / "a.mp4", images, rate=rate)
+    estimator = loaded_once(choice)
+    every, at_rate = extract_poses(path, estimator), extract_poses(path, estimator, frame_rate=6.25)
+    assert (len(every), every.fps) == (len(images), rate)
+    if rate == 1:
+        assert (len(at_rate), at_rate.fps) == (len(images), 1)
+    else:
+        assert (len(at_rate), at_rate.fps) == (math.ceil(len(images) / 120 * 6.25), 6.25)
+    assert (every.scores > 0.3).any(axis=1).all()
+
+
+@pytest.mark.parametrize(("choice", "options"), WAYS)
+def test_frames_are_let_go_whatever_the_length_of_the_recording(loaded_once, choice, options):
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def frames() -> Iterator[np.ndarray]:
+        nonlocal most
+        for t in range(60):
+            frame = moving(t)
+            alive.append(weakref.ref(frame))
+            yield frame
+            del frame
+            most = max(most, sum(reference() is not None for reference in alive))
+
+    estimator = loaded_once(choice, **options)
+    assert len(list(estimator.estimate(frames()))) == 60
+    assert most <= 10
+
+
+@pytest.mark.parametrize(("choice", "options"), WAYS)
+@pytest.mark.parametrize("live", [False, True])
+def test_a_recording_that_breaks_off_is_posed_up_to_there(loaded_once, choice, options, live):
+    def frames() -> Iterator[np.ndarray]:
+        for t in range(13):
+            yield moving(t)
+        raise InputError("unplugged")
+
+    estimator = loaded_once(choice, **options)
+    found = []
+    with pytest.raises(InputError, match="unplugged"):
+        for result in estimator.estimate(frames(), live=live):
+            found.append(result)
+    assert len(found) == 13
+
+
+def test_decoding_goes_on_while_poses_are_found(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", [moving(t) for t in range(12)])
+    decoding: set[str] = set()
+    convert = av.VideoFrame.to_ndarray
+    ahead_of_pose = []
+
+    class Slow:
+        name = "mediapipe"
+
+        def estimate(self, frames, *, live=False):
+            for n, _ in enumerate(frames, 1):
+                time.sleep(0.02)
+                ahead_of_pose.append(len(converted) - n)
+                yield np.zeros((133, 2), np.float32), np.ones(133, np.float32)
+
+        def close(self):
+            pass
+
+    converted: list[int] = []
+
+    def noted(frame, size=None):
+        decoding.add(threading.current_thread().name)
+        converted.append(1)
+        return convert(frame, format="rgb24")
+
+    monkeypatch.setattr("signet_runtime.video.upright", noted)
+    assert len(extract_poses(path, Slow())) == 12
+    assert threading.current_thread().name not in decoding
+    assert 1 <= max(ahead_of_pose) <= 6  # the next frames wait when they are wanted, and not all of them
 
 
 def test_importing_loads_no_heavy_package():

@@ -1,0 +1,136 @@
+"""How fast videos become keypoints, stage by stage, and against decoding everything and posing frame by frame.
+
+    python -m benchmarks.pose_speed VIDEO... [--pose-weights DIR] [--detect-every N]
+
+MediaPipe's own solution and rtmlib's are what others call, one frame after the other (rtmlib from 16 threads, as the
+published extraction scripts do). The clock is the one that the demonstration model reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from benchmarks.alternatives import FrameByFrameHolistic, RtmlibInThreads
+from benchmarks.report import Ratio, Report, Timing
+from benchmarks.timing import Way, in_turns
+from signet_runtime.bundle import Bundle
+from signet_runtime.errors import SignetError
+from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.video import Video
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Naive = Callable[[Sequence[np.ndarray]], Iterator[tuple[np.ndarray, np.ndarray]]]
+
+
+class PerSecond:
+    """Frames a second, the median over rounds, with the least and the most."""
+
+    def __init__(self, frames: int, timing: Timing) -> None:
+        self.frames, self.timing = frames, timing
+
+    def __str__(self) -> str:
+        if not self.timing.seconds:
+            return str(self.timing)
+        low, high = (self.frames / seconds for seconds in (max(self.timing.seconds), min(self.timing.seconds)))
+        return f"{self.frames / self.timing.median:,.1f} ({low:,.1f}–{high:,.1f})"
+
+    def as_json(self) -> object:
+        return {"frames": self.frames, "seconds": self.timing.as_json()}
+
+
+def decoded(path: Path, frame_rate: float | None = None) -> list[np.ndarray]:
+    """All frames of a video at once, as the ways that this project is compared with hold them."""
+    with Video(path, frame_rate) as video:
+        return list(video)
+
+
+def stages(path: Path, estimator: PoseEstimator, naive: Naive, clock: float | None) -> list[tuple[int, Way]]:
+    """Ways of reading one video, each with the number of frames it poses, or decodes.
+
+    Args:
+        naive: poses frames that have been decoded.
+        clock: the model's frame rate.
+    """
+    every, ticks = decoded(path), decoded(path, clock)
+
+    def one_after_the_other() -> None:
+        for _ in naive(decoded(path)):
+            pass
+
+    def without_overlap() -> None:
+        with Video(path) as video:
+            for _ in estimator.estimate(video, live=True):
+                pass
+
+    def pose_alone() -> None:
+        for _ in estimator.estimate(every):
+            pass
+
+    return [
+        (len(every), Way("decoding alone, every frame", lambda: decoded(path))),
+        (len(every), Way("pose alone, every frame", pose_alone)),
+        (len(every), Way("others: all decoded, then posed one by one", one_after_the_other)),
+        (len(every), Way("ours, one frame after the other (live)", without_overlap)),
+        (len(every), Way("ours, every frame", lambda: extract_poses(path, estimator))),
+        (len(ticks), Way("ours, on the model's clock", lambda: extract_poses(path, estimator, frame_rate=clock))),
+    ]
+
+
+def measure(
+    report: Report, path: Path, estimator: PoseEstimator, naive: Naive, clock: float | None, *, rounds: int,
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    """A table for one video and one estimator."""
+    import torch
+
+    ways = stages(path, estimator, naive, clock)
+    in_turns([way for _, way in ways], rounds, torch.device("cpu"), tell)
+    others = next(way for _, way in ways if way.name.startswith("others")).timing
+    table = report.table(
+        f"{estimator.name}:{path.name}", f"{path.name} through {estimator.name}",
+        "way", "frames", "ms", "frames/s", "times as fast as the others",
+    )  # fmt: skip
+    table.rows += [
+        [way.name, frames, way.timing, PerSecond(frames, way.timing), Ratio(others, way.timing)] for frames, way in ways
+    ]
+    table.notes.append(f"Median of {rounds} rounds in turns, least and most in brackets; ratios within each round.")
+
+
+@click.command(help=__doc__.splitlines()[0] if __doc__ else None)
+@click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="RTMPose's: measure it as well.")
+@click.option("--detect-every", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--rounds", metavar="N", type=click.IntRange(min=1), default=3, show_default=True)
+def main(videos: tuple[Path, ...], pose_weights: Path | None, detect_every: int, rounds: int) -> None:
+    """Prints a table a video and estimator."""
+    report = Report("python -m benchmarks.pose_speed " + " ".join(path.name for path in videos))
+    try:
+        clock = Bundle.load(None).manifest.frame_rate
+        pairs: list[tuple[PoseEstimator, Naive]] = [
+            (load_estimator("mediapipe", "mediapipe", offline=True), FrameByFrameHolistic())
+        ]
+        if pose_weights is not None:
+            rtmpose = load_estimator(
+                "rtmpose-balanced", "mediapipe", offline=True, weights=pose_weights, detect_every=detect_every
+            )
+            pairs.append((rtmpose, RtmlibInThreads(pose_weights, "cpu")))
+        for path in videos:
+            for estimator, naive in pairs:
+                measure(
+                    report, path, estimator, naive, clock, rounds=rounds,
+                    tell=lambda line: click.echo(line, err=True),
+                )  # fmt: skip
+    except SignetError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(report.markdown())
+
+
+if __name__ == "__main__":
+    main()

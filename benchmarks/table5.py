@@ -1,0 +1,364 @@
+"""The paper's Table 5 on this machine: parameters, and the latency of a training batch of 8.
+
+What is timed is Stage III (experts frozen, dropout and Gumbel routing on): forward to the loss with the graph that
+backward needs, and forward with backward; no optimiser. Clips are of full length and regions random, which cost what
+real ones do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from benchmarks.peers import WIDTH, Peer, build_peers
+from benchmarks.report import Ratio, Report, Table, Timing, instructions
+from benchmarks.timing import Way, in_turns
+from benchmarks.training import TOKENS, random_batch
+from signet_export.fuse import FusedEncoder
+from signet_runtime.skeleton import REGIONS
+from signet_train.config import BackboneConfig, FusionConfig, LanguageModelConfig, ModelConfig
+from signet_train.data.collate import Batch
+from signet_train.losses import token_loss
+from signet_train.model.signet import Signet, build_language_model
+from signet_train.stages.objectives import Translation, set_trainable
+
+BATCH = 8  # Table 5's
+EXPERTS = 3
+LABEL_SMOOTHING = 0.2  # Table 14, and both peers'
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of Table 5: "total / trainable" as printed there, and ms on an RTX 3090."""
+
+    method: str
+    video_encoder: str
+    language_model: str
+    full_model: str
+    latency: int | None
+
+
+TABLE_5 = (
+    Published("Sign2GPT", "34.9M / 12.8M", "1736.7M / 3.8M", "1771.6M / 16.7M", None),
+    Published("C²RL", "11.7M / 11.7M", "680M / 680M", "691.7M / 691.7M", None),
+    Published("Uni-Sign", "9.7M / 9.7M", "582.4M / 582.4M", "592.1M / 592.1M", 416),
+    Published("Geo-Sign", "6.7M / 6.7M", "582.4M / 582.4M", "589.1M / 589.1M", 2550),
+    Published("SIGNET", "17.4M / 1.5M", "582.4M / 582.4M", "599.8M / 583.9M", 320),
+)
+_UNISIGN_MS = 416
+
+COMPARABLE = (
+    "The paper's column is of an RTX 3090 and of clips and targets whose length and precision it does not state: its "
+    "milliseconds cannot be compared with those of this machine. What can be compared is each column's ratio to its "
+    "own Uni-Sign, and rows of one run with each other: same batch, frames, target length and precision."
+)
+
+
+def paper_size(small: bool = False) -> ModelConfig:
+    """Three experts, mT5-base; ``small``: a model of seconds, as wide as the peers hard-wire."""
+    if not small:
+        return ModelConfig(fusion=FusionConfig())
+    backbone = BackboneConfig(input_channels=8, spatial_channels=(8, 16), temporal_channels=(16, 16))
+    language_model = LanguageModelConfig(vocab_size=512, d_model=WIDTH, d_ff=64, num_layers=1, num_heads=2)
+    return ModelConfig(backbone=backbone, fusion=FusionConfig(), language_model=language_model)
+
+
+def count(module: nn.Module | None) -> int:
+    """Parameters."""
+    return sum(p.numel() for p in module.parameters()) if module is not None else 0
+
+
+def parameters(report: Report, checkouts: dict[str, Path]) -> None:
+    """Counts of the real modules, of SIGNET and of the peers given, beside the paper's."""
+    table = report.table(
+        "parameters", "Parameters, total / trainable", "method", "source", "video encoder", "language model",
+        "full model",
+    )  # fmt: skip
+    with torch.device("meta"):  # nothing is allocated
+        model = Signet(paper_size(), EXPERTS)
+    experts, fusion, language_model = count(model.experts), count(model.fusion), count(model.language_model)
+    published = {row.method: row for row in TABLE_5}
+
+    def add(method: str, source: str, encoder: int, trained: int) -> None:
+        pairs = ((encoder, trained), (language_model, language_model))
+        full = tuple(map(sum, zip(*pairs, strict=True)))
+        table.rows.append([method, source, *(f"{total:,} / {trainable:,}" for total, trainable in (*pairs, full))])
+
+    def add_published(method: str) -> None:
+        row = published[method]
+        table.rows.append([method, "the paper", row.video_encoder, row.language_model, row.full_model])
+
+    for method in ("Sign2GPT", "C²RL"):
+        add_published(method)
+    small = build_language_model(paper_size(small=True).language_model)  # the peers' encoders do not depend on its size
+    with build_peers(checkouts, small, table.notes) as peers:
+        for method in ("Uni-Sign", "Geo-Sign"):
+            add_published(method)
+            for peer in peers:
+                if peer.name.startswith(method):
+                    encoder = peer.encoder_parameters()
+                    add(peer.name, "counted in its public code", encoder, encoder)
+    add_published("SIGNET")
+    add("SIGNET", "counted here", experts + fusion, fusion)
+    table.notes += [
+        f"One backbone has {count(model.experts[0]):,} parameters, which the paper rounds to 5.3M before it adds "
+        "three; the router's hidden width (1728) is fitted to the table's 1.5M, the paper does not state it.",
+    ]
+
+
+class FusedTranslation(nn.Module):
+    """`Translation`'s loss with the encoder as it is exported: folded, and routed as in inference. Forward only."""
+
+    def __init__(self, model: Signet, stacked: bool):
+        super().__init__()
+        training = model.training
+        self.encoder = FusedEncoder(model.eval(), "dense", stacked=stacked)
+        model.train(training)
+        self.encoder.hands.requires_grad_(False)
+        self.encoder.remainders.requires_grad_(False)
+        self.language_model = model.language_model
+
+    def forward(self, batch: Batch) -> Tensor:
+        regions = (batch.regions[name] for name in REGIONS)
+        states, mask, _ = self.encoder(*regions, batch.mask.long())
+        logits = self.language_model(
+            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
+            attention_mask=mask,
+            decoder_input_ids=self.language_model.prepare_decoder_input_ids_from_labels(batch.labels),
+        ).logits
+        return token_loss(logits, batch.labels, LABEL_SMOOTHING)
+
+
+@dataclass
+class Row:
+    """A row of the latency table, at one precision.
+
+    Attributes:
+        paper: the row of Table 5 that it stands beside.
+        loss: of a batch, its forward pass.
+        trains: whether backward is a training step of it.
+        modules: whose weights it reads.
+    """
+
+    name: str
+    paper: str | None
+    loss: Callable[[Batch], Callable[[], Tensor]]
+    trains: bool
+    modules: tuple[nn.Module, ...]
+
+    def owned(self) -> int:
+        """Bytes of weights."""
+        weights = {p.data_ptr(): p.numel() * p.element_size() for m in self.modules for p in m.parameters()}
+        return sum(weights.values())
+
+
+def rows(model: Signet, peers: Sequence[Peer], fused: Sequence[FusedTranslation]) -> list[Row]:
+    """SIGNET's and the peers', all around one language model."""
+    objective = Translation(model, LABEL_SMOOTHING)
+    language_model, fusion = model.language_model, model.fusion
+    assert fusion is not None
+
+    def cached(batch: Batch) -> Callable[[], Tensor]:
+        with torch.no_grad():
+            given = batch._replace(features=model.features(batch.regions, batch.mask))
+        return lambda: objective(given)
+
+    def of_peer(peer: Peer) -> Callable[[Batch], Callable[[], Tensor]]:
+        def prepare(batch: Batch) -> Callable[[], Tensor]:
+            inputs = peer.inputs(batch, TOKENS, batch.regions["body"].dtype)
+            return lambda: peer.run(inputs)
+
+        return prepare
+
+    found = [Row("SIGNET, eager", "SIGNET", partial(partial, objective), True, (model,))]
+    for each in fused:
+        name = "SIGNET, fused and stacked" if each.encoder.hands[0].hand.projection.n > 1 else "SIGNET, fused"
+        found.append(Row(name, None, partial(partial, each), False, (each,)))
+    found.append(Row("SIGNET, cached features", None, cached, True, (fusion, language_model)))
+    found += [Row(peer.name, peer.paper, of_peer(peer), True, (peer.model,)) for peer in peers]
+    return found
+
+
+@dataclass
+class _Measured:
+    row: Row
+    forward: Way
+    both: Way | None
+
+
+def latency(
+    report: Report, checkouts: dict[str, Path], device: torch.device, *, frames: int, sweep: Sequence[int], rounds: int,
+    backward_rounds: int, small: bool, tell: Tell,
+) -> None:  # fmt: skip
+    """The latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
+
+    Args:
+        rounds: of forward; ``backward_rounds`` of forward with backward.
+    """
+    torch.manual_seed(0)
+    tell("building the models")
+    config = paper_size(small)
+    model = Signet(config, EXPERTS)
+    set_trainable(model, "finetune", train_experts=False)
+    model.to(device).train()
+    # One launch for all experts pays on a GPU; on a CPU it costs, and is shown where there is time.
+    forms = (False,) if device.type == "cpu" and not sweep else (False, True)
+    fused = [FusedTranslation(model, stacked).to(device).train() for stacked in forms]
+    table = report.table(
+        "latency", f"Latency of a training batch of {BATCH}, not cached", "method", "precision", "forward, ms",
+        "of Uni-Sign's", "of SIGNET eager", "forward + backward, ms", "memory, forward", "and backward",
+        "paper, RTX 3090: ms", "paper: of Uni-Sign's",
+    )  # fmt: skip
+    swept = report.table(
+        "sweep", "Forward, ms, by frames a clip", "method", "precision", *(f"{n} frames" for n in sweep)
+    )
+    table.notes += [
+        f"{frames} frames a clip, {TOKENS} target tokens, {'a small model' if small else 'mT5-base'}, random weights; "
+        f"median of {rounds} rounds in turns ({backward_rounds} with backward), least and most in brackets.",
+        COMPARABLE,
+    ]
+    with build_peers(checkouts, model.language_model, table.notes) as peers:
+        for peer in peers:
+            peer.model.to(device).train()
+        for precision, dtype in _precisions(device, table.notes).items():
+            for module in (model, *fused, *(peer.model for peer in peers)):
+                module.to(dtype)
+            found = rows(model, peers, fused)
+            batch = _batch(config, frames, device, dtype)
+            measured = [_prepare(row, batch) for row in found]
+            _add(table, measured, precision, {"unisign", "geosign"} - set(checkouts))
+            in_turns([m.forward for m in measured], rounds, device, _said(tell, precision, frames, "forward"))
+            both = [m.both for m in measured if m.both is not None]
+            in_turns(both, backward_rounds, device, _said(tell, precision, frames, "forward and backward"))
+            _sweep(swept, found, sweep, config, device, dtype, precision, rounds, tell)
+        table.notes.append(_apart(model, fused[0], config, device))
+    if not sweep:
+        report.tables.remove(swept)
+        table.notes.append("Left out by --quick: experts stacked, and 64, 128 and 256 frames side by side.")
+    _notes(table, device, peers)
+
+
+def _batch(config: ModelConfig, frames: int, device: torch.device, dtype: torch.dtype) -> Batch:
+    batch = random_batch(BATCH, frames, config.language_model.vocab_size, device)
+    return batch._replace(regions={name: region.to(dtype) for name, region in batch.regions.items()})
+
+
+def _prepare(row: Row, batch: Batch) -> _Measured:
+    run = row.loss(batch)
+
+    def step() -> None:
+        run().backward()
+
+    def forget() -> None:
+        for module in row.modules:
+            module.zero_grad(set_to_none=True)
+
+    both = Way(row.name, step, row.owned(), forget) if row.trains else None
+    return _Measured(row, Way(row.name, run, row.owned()), both)
+
+
+def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: set[str]) -> None:
+    """The rows of one precision; a peer that was not given has the paper's figure alone."""
+    published = {row.method: row for row in TABLE_5}
+    eager = measured[0].forward.timing
+    unisign = next((m.forward.timing for m in measured if m.row.paper == "Uni-Sign"), None)
+
+    def ratio(timing: Timing, other: Timing | None) -> object:
+        return Ratio(timing, other) if other is not None else ""
+
+    def of_paper(method: str | None) -> list[object]:
+        latency = published[method].latency if method is not None else None
+        return [f"{latency}", f"{latency / _UNISIGN_MS:.2f}"] if latency is not None else ["", ""]
+
+    for m in measured:
+        timing = m.forward.timing
+        backward: list[object] = (
+            [m.both.timing, m.forward.memory, m.both.memory] if m.both is not None else ["–", m.forward.memory, "–"]
+        )
+        table.rows.append(
+            [m.row.name, precision, timing, ratio(timing, unisign), Ratio(timing, eager), *backward,
+             *of_paper(m.row.paper)]
+        )  # fmt: skip
+    if precision == "fp32":  # once
+        named = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
+        for name in sorted(absent, reverse=True):
+            blank = [f"not measured: give --peer {name}=PATH", "", "", "", "", ""]
+            table.rows.append([named[name], "", *blank, *of_paper(named[name])])
+        for method in ("Sign2GPT", "C²RL"):
+            table.rows.append([method, "", "not measured", "", "", "", "", "", "–", ""])
+
+
+def _sweep(
+    table: Table, found: Sequence[Row], sweep: Sequence[int], config: ModelConfig, device: torch.device,
+    dtype: torch.dtype, precision: str, rounds: int, tell: Tell,
+) -> None:  # fmt: skip
+    timings = [[Timing() for _ in sweep] for _ in found]
+    table.rows += [[row.name, precision, *cells] for row, cells in zip(found, timings, strict=True)]
+    for position, frames in enumerate(sweep):
+        batch = _batch(config, frames, device, dtype)
+        ways = [
+            Way(row.name, row.loss(batch), timing=cells[position]) for row, cells in zip(found, timings, strict=True)
+        ]
+        in_turns(ways, rounds, device, _said(tell, precision, frames, "forward"))
+
+
+def _said(tell: Tell, precision: str, frames: int, what: str) -> Tell:
+    return lambda line: tell(f"{what}, {frames} frames, {precision}: {line}")
+
+
+def _precisions(device: torch.device, notes: list[str]) -> dict[str, torch.dtype]:
+    """What the device computes natively; why bf16 is not among it goes into the notes."""
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            notes.append("bf16: weights and activations of every row, as the peers train.")
+            return {"fp32": torch.float32, "bf16": torch.bfloat16}
+        notes.append("bf16 was not measured: this GPU does not compute it.")
+    elif not {"avx512_bf16", "amx_bf16"} & set(instructions()):
+        notes.append("bf16 was not measured: this CPU has neither avx512_bf16 nor amx_bf16 and would emulate it.")
+    else:
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return {"fp32": torch.float32}
+
+
+@torch.no_grad()
+def _apart(model: Signet, fused: FusedTranslation, config: ModelConfig, device: torch.device) -> str:
+    """How far the fused encoder's states are from the eager ones, both in inference."""
+    dtype = next(model.parameters()).dtype
+    batch = _batch(config, 16, device, dtype)
+    eager = model.eval()(batch.regions, batch.mask).hidden_states
+    states, _, _ = fused.eval().encoder(*(batch.regions[name] for name in REGIONS), batch.mask.long())
+    model.train()
+    fused.train()
+    largest = ((states - eager).abs().max() / eager.abs().max()).item()
+    return (
+        "Fused is an inference form, so it has no backward: graph convolutions, BatchNorm and adapters folded, experts "
+        f"routed by their top k. Its encoder states are the eager ones within {largest:.0e} of the largest."
+    )
+
+
+def _notes(table: Table, device: torch.device, peers: Sequence[Peer]) -> None:
+    table.notes.append(
+        "Cached: the three experts' features were computed before, as signet-train cache does. Stage III cannot tell."
+    )
+    where = "GPU memory" if device.type == "cuda" else "resident memory"
+    table.notes.append(f"Memory: the row's own weights, and the most {where} that a run adds; no optimiser's state.")
+    if device.type == "cuda":
+        tf32 = torch.backends.cudnn.allow_tf32
+        table.notes.append(f"fp32 here: products in fp32, cuDNN's convolutions in {'TF32' if tf32 else 'fp32'}.")
+    if peers:
+        table.notes.append(
+            "The peers read a prompt of 7 tokens before the frames and tokenise the targets in their forward pass; "
+            "SIGNET, as in the paper, reads no prompt."
+        )
+    if any(peer.rgb for peer in peers):
+        table.notes.append("RGB + pose: of a tenth of the frames both hands, 112 x 112 pixels, as its loader samples.")
+    if any(peer.paper == "Geo-Sign" for peer in peers):
+        table.notes.append("Geo-Sign with `--hyp_text_cmp pooled`: its comparison by `token` fails as published.")
