@@ -70,10 +70,17 @@ class Plan:
     epilog="\b\nParts:\n" + "\n".join(f"  {name:11} {what}" for name, what in PARTS.items()),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option("--quick", is_flag=True, help="Fewer rounds, shorter clips, nothing that takes a minute to prepare.")
+@click.option(
+    "--quick", is_flag=True, help="In under ten minutes on 2 cores: fewer rounds, shorter clips, no torch.compile."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
-    "--only", "parts", metavar="PART", multiple=True, type=click.Choice(list(PARTS)), help="Repeat for several."
+    "--only",
+    "parts",
+    metavar="PART",
+    multiple=True,
+    type=click.Choice(list(PARTS)),
+    help="One of the parts below; repeat for several.  [default: all]",
 )
 @click.option(
     "--peer", "peers", metavar="NAME=PATH", multiple=True,
@@ -94,7 +101,7 @@ class Plan:
     "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write all rounds there."
 )
 @click.option(
-    "--markdown", "markdown_file", metavar="FILE", type=click.Path(path_type=Path), help="Write the tables there."
+    "--markdown", "markdown_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write the tables there."
 )
 @click.option(
     "--plot", "plot_file", metavar="FILE.png", type=click.Path(path_type=Path), help="Also draw medians there."

@@ -201,7 +201,7 @@ def latency(
     """The latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
 
     Args:
-        rounds: of forward; ``backward_rounds`` of forward with backward.
+        rounds: of forward; ``backward_rounds`` of forward with backward, and of the sweep.
     """
     torch.manual_seed(0)
     tell("building the models")
@@ -220,6 +220,7 @@ def latency(
     swept = report.table(
         "sweep", "Forward, ms, by frames a clip", "method", "precision", *(f"{n} frames" for n in sweep)
     )
+    swept.notes.append(f"Median of {backward_rounds} rounds in turns; all else as above.")
     table.notes += [
         f"{frames} frames a clip, {TOKENS} target tokens, {'a small model' if small else 'mT5-base'}, random weights; "
         f"median of {rounds} rounds in turns ({backward_rounds} with backward), least and most in brackets.",
@@ -238,7 +239,7 @@ def latency(
             in_turns([m.forward for m in measured], rounds, device, _said(tell, precision, frames, "forward"))
             both = [m.both for m in measured if m.both is not None]
             in_turns(both, backward_rounds, device, _said(tell, precision, frames, "forward and backward"))
-            _sweep(swept, found, sweep, config, device, dtype, precision, rounds, tell)
+            _sweep(swept, found, sweep, config, device, dtype, precision, backward_rounds, tell)
         table.notes.append(_apart(model, fused[0], config, device))
     if not sweep:
         report.tables.remove(swept)

@@ -73,6 +73,9 @@ def videos(
             naive["RTMPose"] = RtmlibInThreads(pose_weights, device)
         whole(report, paths, translators, naive, rounds, tell)
         last_frame(report, paths[:1] if quick else paths, translators["MediaPipe"], rounds, tell)
+        if quick:
+            left_out = "further videos at real speed, and the estimators' frames a second"
+            report.tables[-1].notes.append(f"Left out by --quick: {left_out} (`python -m benchmarks.pose_speed`).")
         for path, name in product(() if quick else paths, translators):
             estimator, clock = translators[name].estimator, translators[name].bundle.manifest.frame_rate
             pose_speed.measure(report, path, estimator, naive[name], clock, rounds=rounds, tell=tell)

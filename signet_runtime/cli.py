@@ -162,6 +162,8 @@ def main(
             raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
         if keypoints_out.suffix != ".npz":
             raise click.UsageError("--keypoints-out must end in .npz.")
+    if pose == "mediapipe" and detect_every > 1:
+        raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
     for written in filter(None, (output, keypoints_out)):
         if written.resolve() in [path.resolve() for path in inputs]:
             raise click.UsageError(f"{written} is an input and would be overwritten.")

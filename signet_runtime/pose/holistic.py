@@ -25,7 +25,7 @@ IN_FLIGHT = 3
 # What the solution itself takes the time between two frames for (us).
 _TICK = 33333
 
-# How long to wait for a result before looking whether the graph has failed (s).
+# How long to wait for a result before looking whether there will be one (s).
 _WATCH = 1.0
 
 # What MediaPipe's C++ writes to stderr on its first frames whatever the log level.
@@ -135,14 +135,15 @@ class Holistic:
         if self._received == self._sent:
             raise ValueError("every frame that was sent has been received")
         self._received += _TICK
-        while min(time for part, time in self._settled.items() if part != "pose") < self._received:
-            self._note(*self._next())
+        try:
+            while min(time for part, time in self._settled.items() if part != "pose") < self._received:
+                self._note(*self._outputs.get(timeout=_WATCH))
+        except Empty:
+            self._finish()
         # Hands and face come after the body, so it is here too, or there is none: then, until the graph has seen its
         # first body, it does not even say so.
         if self._settled["pose"] < self._received:
-            self._solution._graph.wait_until_idle()
-            while not self._outputs.empty():
-                self._note(*self._outputs.get())
+            self._finish()
         found = (self._packets.pop((name, self._received), None) for name in Landmarks._fields)
         return Landmarks(*(None if packet is None else self._proto(packet) for packet in found))
 
@@ -150,13 +151,11 @@ class Holistic:
         """Frees the graph."""
         self._solution.close()
 
-    def _next(self) -> tuple[str, Any]:
-        while True:
-            try:
-                return self._outputs.get(timeout=_WATCH)
-            except Empty:
-                if self._solution._graph.has_error():
-                    self._solution._graph.wait_until_idle()  # raises what happened
+    def _finish(self) -> None:
+        """Everything that the graph will ever say about what it was given; raises why it cannot."""
+        self._solution._graph.wait_until_idle()
+        while not self._outputs.empty():
+            self._note(*self._outputs.get())
 
     def _note(self, stream: str, packet: Any) -> None:
         part, time = stream.removesuffix("_landmarks"), packet.timestamp.value

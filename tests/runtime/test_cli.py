@@ -487,6 +487,7 @@ def test_an_output_that_can_never_be_written_is_known_first(
         ([], "Give INPUT, or --camera"),
         (["a.npz", "--camera", "0"], "and not both"),
         (["a.npz", "--pause", "0"], "--pause"),
+        (["a.mp4", "--pose", "mediapipe", "--detect-every", "2"], "is RTMPose's"),
         (["a.npz", "--cut", "often"], "--cut"),
     ],
 )
