@@ -70,9 +70,7 @@ class Plan:
     epilog="\b\nParts:\n" + "\n".join(f"  {name:11} {what}" for name, what in PARTS.items()),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.option(
-    "--quick", is_flag=True, help="In under ten minutes on 2 cores: fewer rounds, shorter clips, no torch.compile."
-)
+@click.option("--quick", is_flag=True, help="Under ten minutes on 2 cores: fewer rounds, shorter clips, no compiling.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--only",

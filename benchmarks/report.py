@@ -6,6 +6,7 @@ A table may be printed at any time, so that an interrupted run shows what it has
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -141,12 +142,14 @@ class Report:
         command: that makes it again.
         device: "cpu" or "cuda".
         notes: what holds for all tables.
+        load: of the machine before the run, processes that wanted a CPU; what else runs makes figures worthless.
     """
 
     command: str
     device: str = "cpu"
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    load: float = field(default_factory=lambda: os.getloadavg()[0])
 
     def table(self, name: str, title: str, *columns: str) -> Table:
         """A new table, at the end."""
@@ -154,8 +157,8 @@ class Report:
         return self.tables[-1]
 
     def machine_line(self) -> str:
-        """`machine` in one line."""
-        return "; ".join(machine(self.device).values())
+        """`machine` in one line, and its load."""
+        return "; ".join([*machine(self.device).values(), f"load average before the run {self.load:.1f}"])
 
     def markdown(self) -> str:
         parts = [f"`{self.command}`", self.machine_line(), *self.notes]
@@ -164,7 +167,7 @@ class Report:
     def json(self) -> str:
         content = {
             "command": self.command,
-            "machine": machine(self.device),
+            "machine": {**machine(self.device), "load": self.load},
             "notes": self.notes,
             "tables": {table.name: table.as_json() for table in self.tables},
         }

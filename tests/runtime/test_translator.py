@@ -125,7 +125,8 @@ def test_a_video(
             video, keypoints_out=tmp_path / "v.npz", progress=lambda done, total: seen.append((done, total))
         )
         again = translator.translate(video)
-    assert asked == [("auto", "mediapipe", {"offline": True, "device": "cpu", "weights": Path("weights")})]
+    options = {"offline": True, "device": "cpu", "weights": Path("weights"), "detect_every": 1}
+    assert asked == [("auto", "mediapipe", options)]
     assert estimator.closed
     assert translation.frames == 20  # sampled at the bundle's 25 frames a second
     assert translation.end == pytest.approx(0.8)
