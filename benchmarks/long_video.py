@@ -12,7 +12,6 @@ interrupted by Ctrl-C, to see what is kept.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -30,6 +29,15 @@ from signet_train.data.drawing import draw_frames
 from signet_train.data.fingerspelling import CAMERA_FPS, Pace, join_word, load_landmarks, words
 
 ALPHABET = "psr"
+# A process that is started counts its peak from that of whoever started it, so somebody small does.
+_LAUNCHER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:])
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss, file=sys.stderr)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
 _REST = 2.0  # seconds between words
 _MOVE = 0.3  # of them until the hand has come to rest
 
@@ -81,16 +89,17 @@ def translate(video: Path, *options: str, interrupt_after: float | None = None) 
     """What signet-translate says about a video, in how many seconds, with how many MB, and its exit code."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "signet_runtime.cli", "-q", str(video), "--cut", "always", "--format", "json"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
-        if interrupt_after is not None:
+    if interrupt_after is not None:
+        with subprocess.Popen([*command, *options]) as process:
             time.sleep(interrupt_after)
             process.send_signal(signal.SIGINT)
-        assert process.stdout is not None
-        lines = process.stdout.read().splitlines()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    return [json.loads(line) for line in lines], time.perf_counter() - begun, peak, process.returncode
+        return [], time.perf_counter() - begun, 0.0, process.returncode
+    done = subprocess.run(
+        [sys.executable, "-c", _LAUNCHER, *command, *options], capture_output=True, text=True, check=False
+    )
+    peak = int(done.stderr.split()[-1]) / (1e6 if sys.platform == "darwin" else 1e3)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return found, time.perf_counter() - begun, peak, done.returncode
 
 
 @click.command()
