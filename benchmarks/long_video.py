@@ -139,12 +139,12 @@ def main(minutes: float) -> None:
         last = found[-1]
         click.echo(f"Its last sentence: {last['start']:.2f} to {last['end']:.2f} s, {last['text']!r}.")
         kept = Path(directory, "kept.json")
-        _, _, _, code = translate(long, "-o", str(kept), interrupt_after=min(30.0, took / 2))
+        after = min(30.0, took / 2)
+        _, _, _, code = translate(long, "-o", str(kept), interrupt_after=after)
         lines = kept.read_text().splitlines() if kept.is_file() else []
         same = [json.loads(line)["text"] for line in lines] == [s["text"] for s in found[: len(lines)]]
-        click.echo(
-            f"Ctrl-C half-way: exit code {code}, {len(lines)} sentences kept, {'the same' if same else 'others'}."
-        )
+        kind = "the same" if same else "others"
+        click.echo(f"Ctrl-C after {after:.0f} s: exit code {code}, {len(lines)} sentences kept, {kind}.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import logging
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +15,16 @@ from signet_runtime.engines.onnx import Encoded, Encoder, load_encoder
 from signet_runtime.engines.parity import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
+from signet_runtime.generation.fast import FastDecoder
 from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.streaming import StreamingEncoder
 from signet_train.data.collate import pad_regions
 from signet_train.model.signet import Features, Signet
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+logger = logging.getLogger("signet_export")
 
 # Of encoder states relative to their size (RMS), and of routing weights. In fp32 no state may be further off than that
 # either, and every token must be the same.
@@ -33,7 +40,7 @@ def verify(
     clips: list[dict[str, np.ndarray]] | None = None,
     beams: tuple[int, ...] = (1, 4),
 ) -> Verification:
-    """Compare encoder states, routing and generated tokens with the PyTorch model's.
+    """Compare encoder states, routing and the tokens that either way of generating writes with the PyTorch model's.
 
     Where features can be computed as frames come, the states of the longest clip read so are compared too.
 
@@ -46,12 +53,8 @@ def verify(
     """
     engine = bundle.engine("onnx")
     encoder = load_encoder(bundle, engine, "cpu")
-    decoder = OptimumDecoder.onnx(
-        bundle,
-        encoder.session,
-        create_session(bundle.file(engine.decoder), "cpu"),
-        create_session(bundle.file(engine.decoder_with_past), "cpu"),
-    )
+    sessions = (create_session(bundle.file(name), "cpu") for name in (engine.decoder, engine.decoder_with_past))
+    decoders = _decoders(bundle, encoder, *sessions)
     clips = clips or random_clips(list(_LENGTHS), np.random.default_rng(0))
     model = model.eval()
     together, first, last = (_compare(bundle, encoder, model, c) for c in (clips, clips[:1], clips[-1:]))
@@ -72,7 +75,7 @@ def verify(
             f"{bundle.path}: the encoder differs from the model by {largest:.1e} (RMS {relative:.1%}, routing "
             f"{routing:.1e}), allowed is {allowed[0]:.0e} (routing {allowed[1]:.0e}) in {engine.precision}"
         )
-    same = {n: _same_tokens(decoder, model, together, n) for n in beams}
+    same = {n: _same_tokens(decoders, model, together, n) for n in beams}
     if exact and min(same.values()) < 1:
         worst = min(same, key=lambda n: same[n])
         raise BundleError(f"{bundle.path}: the decoder writes other tokens than the model with {worst} beams")
@@ -116,10 +119,23 @@ def _compare(
     return _Compared(encoded, features, mask, off.ravel(), wanted.ravel(), routing)
 
 
-def _same_tokens(decoder: OptimumDecoder, model: Signet, batch: _Compared, beams: int) -> float:
-    limit = min(decoder.max_new_tokens, _TOKENS)
+def _decoders(
+    bundle: Bundle, encoder: Encoder, decoder: InferenceSession, decoder_with_past: InferenceSession
+) -> list[FastDecoder | OptimumDecoder]:
+    """Every way of generating that the bundle has."""
+    optimum = OptimumDecoder.onnx(bundle, encoder.session, decoder, decoder_with_past)
+    try:
+        return [optimum, FastDecoder.from_bundle(bundle, decoder, decoder_with_past)]
+    except BundleError as error:
+        logger.warning("it needs --generation optimum: %s", error)
+        return [optimum]
+
+
+def _same_tokens(decoders: list[FastDecoder | OptimumDecoder], model: Signet, batch: _Compared, beams: int) -> float:
+    """The share of clips with the model's tokens, by the decoder that has fewer of them."""
+    limit = min(decoders[0].max_new_tokens, _TOKENS)
     tokens = model.generate(batch.features, batch.mask, beams, limit)
     special = {model.language_model.config.pad_token_id, model.language_model.config.eos_token_id}
     wanted = [[t for t in row if t not in special] for row in tokens.tolist()]
-    found = decoder.generate(batch.encoded, beams, limit)
-    return float(np.mean([a == b for a, b in zip(found, wanted, strict=True)]))
+    written = (decoder.generate(batch.encoded, beams, limit) for decoder in decoders)
+    return min(float(np.mean([a == b for a, b in zip(found, wanted, strict=True)])) for found in written)

@@ -273,7 +273,7 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
     """
     if path.exists():
         if not overwrite:
-            raise BundleError(f"{path}: exists already; choose another name or ask to overwrite it")
+            raise BundleError(f"{path}: exists already; choose another name, or overwrite it with --force")
         # Overwriting removes a whole directory: never one that is something else.
         if not (path / MANIFEST_NAME).is_file() and (not path.is_dir() or any(path.iterdir())):
             raise BundleError(f"{path}: is not a bundle and will not be overwritten; choose another name")

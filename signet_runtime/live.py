@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.video import VideoInfo, stated_rate, upright, video_stream
+from signet_runtime.video import VideoInfo, reason, stated_rate, upright, video_stream
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -248,7 +248,7 @@ def _open(source: Source, name: str) -> InputContainer:
         # Only sockets heed the timeout; the reader waits for the rest with one of its own.
         container = av.open(source.location, format=source.device, options=options, timeout=STALL)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{name}: cannot be opened ({_reason(error)})") from error
+        raise InputError(f"{name}: cannot be opened ({reason(error)})") from error
     if container.format.name == "tty":  # FFmpeg draws any text as a terminal
         container.close()
         raise InputError(f"{name}: text, not a video")
@@ -268,8 +268,4 @@ def _frames(container: InputContainer, stream: VideoStream, name: str) -> Iterat
                     yield frame
     except (av.FFmpegError, OSError) as error:
         hint = "" if seen else "; an .mp4 cannot be piped, Matroska and MPEG-TS can"
-        raise InputError(f"{name}: broke off after {seen} frames ({_reason(error)}){hint}") from error
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise InputError(f"{name}: broke off after {seen} frames ({reason(error)}){hint}") from error

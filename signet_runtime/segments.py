@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from signet_runtime.errors import SignetError
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.postponed import postponed
 from signet_runtime.regions import CONFIDENCE
 from signet_runtime.skeleton import REGIONS
 
@@ -228,7 +228,7 @@ def cut(
         partial: also give what there is of a sentence, every so many seconds of it.
 
     Raises:
-        SignetError: of the stream, after the sentence that it broke off.
+        Exception: of the stream, after the sentence that it broke off.
     """
     frames = iter(frames)
     held = list(islice(frames, None if whole is None else whole + 1))
@@ -237,25 +237,16 @@ def cut(
             yield Sentence(segmenter.join(held), held[0].seconds, held[-1].arrived)
         return
     shown: float | None = None
-    broken: SignetError | None = None
-    rest = chain(held, frames)
-    while True:
-        try:
-            frame = next(rest, None)
-        except SignetError as error:
-            frame, broken = None, error
-        if frame is None:
-            break
-        sentence = segmenter.push(frame)
-        if sentence is not None:
-            shown = None
+    with postponed(chain(held, frames)) as readable:
+        for frame in readable:
+            sentence = segmenter.push(frame)
+            if sentence is not None:
+                shown = None
+                yield sentence
+            elif partial is not None and (so_far := segmenter.so_far()) is not None:
+                shown = so_far.start if shown is None else shown
+                if frame.seconds - shown >= partial:
+                    shown = frame.seconds
+                    yield so_far._replace(complete=False)
+        if (sentence := segmenter.so_far()) is not None:
             yield sentence
-        elif partial is not None and (so_far := segmenter.so_far()) is not None:
-            shown = so_far.start if shown is None else shown
-            if frame.seconds - shown >= partial:
-                shown = frame.seconds
-                yield so_far._replace(complete=False)
-    if (sentence := segmenter.so_far()) is not None:
-        yield sentence
-    if broken is not None:
-        raise broken

@@ -73,6 +73,7 @@ class Video:
             read so far is not the whole video, and nothing should be concluded from it. (MPEG transport
             streams and live recordings do not state their length: there only damaged data is noticed.)
             And where the picture changes its shape; where it only changes its size, it is brought to the first one's.
+        ValueError: by iterating, after the block in which it was open.
     """
 
     info: VideoInfo
@@ -87,7 +88,7 @@ class Video:
     ) -> None:
         self._path = Path(path)
         begin, until = check_stretch(self._path, start, end)
-        self._reading = Lock()
+        self._reading, self._closed = Lock(), False
         self._container = _open(self._path)
         try:
             stream = video_stream(self._container, self._path)
@@ -125,6 +126,7 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._reading:  # another thread may be in the middle of a frame
+            self._closed = True
             self._container.close()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -135,6 +137,8 @@ class Video:
         """The frames, each with its time: seconds since the first of them, on the clock if there is one."""
         while True:
             with self._reading:
+                if self._closed:  # FFmpeg would end the process
+                    raise ValueError(f"{self._path}: its video is closed, no more frames can be read")
                 entry = next(self._frames, None)
             if entry is None:
                 return
@@ -242,14 +246,15 @@ def _open(path: Path) -> av.container.InputContainer:
         # An explicit protocol, or FFmpeg would take what stands before a colon in a name for one.
         container = av.open("file:" + str(path.absolute()), mode="r")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a video, or a damaged one ({_reason(error)})") from error
+        raise InputError(f"{path}: not a video, or a damaged one ({reason(error)})") from error
     if container.format.name == "tty":  # FFmpeg draws any text file as a terminal
         container.close()
         raise InputError(f"{path}: a text file, not a video")
     return container
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What FFmpeg says is wrong, in a line."""
     return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
 
 

@@ -9,8 +9,8 @@ from operator import itemgetter
 import numpy as np
 
 from signet_runtime.pose.holistic import IN_FLIGHT, Holistic, View, starting, without_native_log
-from signet_runtime.pose.postponed import postponed
 from signet_runtime.pose.signer import SignerTracker
+from signet_runtime.postponed import postponed
 
 # Every how many frames we look whether other people are in view: often enough to notice somebody joining,
 # rarely enough to cost some 2% of the holistic graph.

@@ -16,8 +16,8 @@ import numpy as np
 
 from signet_runtime.ahead import ahead
 from signet_runtime.errors import EngineError
-from signet_runtime.pose.postponed import postponed
 from signet_runtime.pose.signer_box import SignerBox
+from signet_runtime.postponed import postponed
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
 # rtmlib's model sets; "performance" is the x-size model that the paper used.

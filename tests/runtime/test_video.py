@@ -175,6 +175,16 @@ def test_a_video_may_be_closed_while_another_thread_decodes_it(tmp_path):
         del images  # FFmpeg would have ended the process by now
 
 
+def test_a_closed_video_gives_no_more_frames(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 60)
+    for taken in range(1, 20):
+        with Video(path) as video:
+            images = iter(video)
+            assert [number_of(next(images)) for _ in range(taken)] == list(range(taken))
+        with pytest.raises(ValueError, match="closed"):
+            next(images)
+
+
 def test_one_frame(tmp_path):
     for rate in (None, 10):
         video, frames = read(write_video(tmp_path / "a.mp4", 1), rate)

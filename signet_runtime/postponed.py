@@ -1,4 +1,4 @@
-"""A recording that breaks off is posed up to there."""
+"""A recording that breaks off is used up to there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ T = TypeVar("T")
 def postponed(items: Iterable[T]) -> Iterator[Iterator[T]]:
     """The items up to where they cannot be read any further; what was raised there is raised when the block ends.
 
-    So an estimator that has several frames in hand still gives the keypoints of all of them.
+    So an estimator that has several frames in hand still gives the keypoints of all of them, and a sentence that was
+    begun is still translated.
     """
     problems: list[Exception] = []
 
