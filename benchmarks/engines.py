@@ -80,8 +80,8 @@ def paper_size(directory: Path, small: bool, device: torch.device, tell: Tell) -
     config = made.config.model_copy(update={"model": model_config, "card": card})
     model = Signet(config.model, len(made.experts), build_language_model(language_model)).eval()
     model.experts.load_state_dict(made.model.experts.state_dict())
-    assert model.fusion is not None and made.model.fusion is not None
-    model.fusion.load_state_dict(made.model.fusion.state_dict())
+    assert model.routed is not None and made.model.routed is not None
+    model.routed.load_state_dict(made.model.routed.state_dict())
     letters = "".join(map(chr, range(0x4E00, 0x4E00 + vocabulary - 8)))  # as many pieces as the model has rows
     checkpoint = Checkpoint(model, made.experts, train_tokenizer([letters], vocabulary), config)
     target = None
@@ -123,12 +123,12 @@ def loaded_engines(subject: Subject, device: torch.device, compiled: bool) -> It
     with tempfile.TemporaryDirectory() as directory:
         graphs = {K: subject.bundle.file(subject.bundle.engine("onnx").encoder)}
         model = subject.checkpoint.model.eval()
-        assert model.fusion is not None and model.fusion.router.top_k == subject.bundle.manifest.routing.k == K
+        assert model.routed is not None and model.routed.router.top_k == subject.bundle.manifest.routing.k == K
         for k in (k for k in TOP_K if k != K):
             graphs[k] = Path(directory, f"encoder-{k}.onnx")
-            model.fusion.router.top_k = k
+            model.routed.router.top_k = k
             export_encoder(FusedEncoder(model, "topk"), graphs[k])
-        model.fusion.router.top_k = K
+        model.routed.router.top_k = K
         found = _torch_engines(model, regions, device, compiled)
         for where in dict.fromkeys(("cpu", device.type)):
             if provider_problem(PROVIDERS[where]) is None:
@@ -160,7 +160,7 @@ def _torch_engines(model: Signet, regions: Regions, device: torch.device, compil
             )
         return [[token for token in row if token > 1] for row in written.tolist()]  # no padding, no end
 
-    encoder = [model.experts, model.fusion, model.language_model.get_encoder().block]
+    encoder = [model.experts, model.routed, model.language_model.get_encoder().block]
     encoder_bytes = sum(_bytes(module) for module in encoder)
     decoder_bytes = _bytes(model) - encoder_bytes
     found = [Engine("PyTorch, eager", {K: encode}, {"transformers": generate}, encoder_bytes, decoder_bytes)]

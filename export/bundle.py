@@ -75,11 +75,14 @@ def export_bundle(
         EngineError: TensorRT cannot build an engine, or is asked for one of two graphs.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
-    k = top_k or (model.fusion.router.top_k if model.fusion is not None else 1)
+    fusion = model.config.fusion
+    if fusion is not None and (fusion.gating != "router" or fusion.router_reads != "hands" or not fusion.adapter_rank):
+        raise BundleError("model.fusion: an ablation, with other gating, router_reads or no adapters, is not exported")
+    k = top_k or (model.routed.router.top_k if model.routed is not None else 1)
     if not 1 <= k <= len(checkpoint.experts):
         raise BundleError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
-    if model.fusion is not None:
-        model.fusion.router.top_k = k
+    if model.routed is not None:
+        model.routed.router.top_k = k
     profile = checkpoint.experts[0].profile
     streams = profile == "causal"
     if streams and target is not None:

@@ -253,7 +253,7 @@ class FusedEncoder(nn.Module):
     def __init__(self, model: Signet, routing: Routing = "topk", stacked: bool = False):
         super().__init__()
         experts: list[Backbone] = list(model.experts)  # type: ignore[arg-type]
-        fusion = model.fusion
+        fusion = model.routed
         adapters: list[Adapter] = list(fusion.adapters) if fusion is not None else []  # type: ignore[arg-type]
         self.skips = routing == "topk" and fusion is not None and fusion.router.top_k < len(experts)
         size = len(experts) if stacked and not self.skips else 1

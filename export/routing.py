@@ -38,24 +38,24 @@ def pin(checkpoint: Checkpoint, kept: Sequence[int]) -> Checkpoint:
         BundleError: no such experts, or a checkpoint without a router.
     """
     model = checkpoint.model
-    if model.fusion is None:
+    if model.routed is None:
         raise BundleError("pinned routing: this checkpoint has one expert and no router")
     if not kept or sorted(set(kept)) != list(kept) or not 0 <= kept[0] <= kept[-1] < len(checkpoint.experts):
         raise BundleError(f"pinned routing: no experts {list(kept)} among {len(checkpoint.experts)}")
     fusion = model.config.fusion
     assert fusion is not None
-    k = min(model.fusion.router.top_k, len(kept))
+    k = min(model.routed.router.top_k, len(kept))
     config = model.config.model_copy(update={"fusion": fusion.model_copy(update={"top_k": k})})
     pinned = Signet(ModelConfig.model_validate(config), len(kept), model.language_model).eval()
-    assert pinned.fusion is not None
+    assert pinned.routed is not None
     for i, position in enumerate(kept):
         pinned.experts[i].load_state_dict(model.experts[position].state_dict())
-        pinned.fusion.adapters[i].load_state_dict(model.fusion.adapters[position].state_dict())
-    pinned.fusion.aggregation.load_state_dict(model.fusion.aggregation.state_dict())
-    router: dict[str, Tensor] = model.fusion.router.state_dict()
+        pinned.routed.adapters[i].load_state_dict(model.routed.adapters[position].state_dict())
+    pinned.routed.aggregation.load_state_dict(model.routed.aggregation.state_dict())
+    router: dict[str, Tensor] = model.routed.router.state_dict()
     for last in ("mlp.2.weight", "mlp.2.bias"):
         router[last] = router[last][list(kept)]
-    pinned.fusion.router.load_state_dict(router)
+    pinned.routed.router.load_state_dict(router)
     experts = [checkpoint.experts[i] for i in kept]
     whole = checkpoint.config.model_copy(update={"model": config})
     return Checkpoint(pinned, experts, checkpoint.tokenizer, whole)
@@ -123,12 +123,12 @@ def calibrate(checkpoint: Checkpoint, manifest: Path, split: str, top_k: int | N
         BundleError: a checkpoint without a router, or ``top_k`` does not fit it.
     """
     model = checkpoint.model
-    if model.fusion is None or len(checkpoint.experts) < 2:
+    if model.routed is None or len(checkpoint.experts) < 2:
         raise BundleError("--routing pinned: this checkpoint has one expert, and nothing to choose from")
-    k = top_k or model.fusion.router.top_k
+    k = top_k or model.routed.router.top_k
     if not 1 <= k < len(checkpoint.experts):
         raise BundleError(f"--routing pinned: k is {k} of {len(checkpoint.experts)} experts; --top-k must be lower")
-    model.fusion.router.top_k = k
+    model.routed.router.top_k = k
     dataset = samples(checkpoint, manifest, split)
     kept, sets = preferred(_routing_weights(checkpoint, dataset))
     accelerator = make_accelerator("no", "cpu")
@@ -164,8 +164,8 @@ def as_bundled(checkpoint: Checkpoint, bundle: Bundle) -> Checkpoint:
         raise BundleError(f"{bundle.path}: made of another checkpoint: its experts are {', '.join(names)}")
     if len(names) < len(present):
         checkpoint = pin(checkpoint, [present.index(name) for name in names])
-    if checkpoint.model.fusion is not None:
-        checkpoint.model.fusion.router.top_k = bundle.manifest.routing.k
+    if checkpoint.model.routed is not None:
+        checkpoint.model.routed.router.top_k = bundle.manifest.routing.k
     bundled = load_tokenizer(bundle.path).get_vocab()
     whole = checkpoint.tokenizer.get_vocab()
     if bundled == whole:

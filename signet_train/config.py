@@ -33,8 +33,13 @@ class BackboneConfig(_Strict):
 class FusionConfig(_Strict):
     """Adapters, hand-prior aggregation and router (Sec. 3.4-3.6, Appendix B)."""
 
-    adapter_rank: int = 16
+    adapter_rank: int = 16  # 0: no adapters (Table 8)
     adapter_dropout: float = 0.1
+    # What the paper compares its router with: all experts in equal parts, or side by side (Tables 8 and 10). A model
+    # without a router is for comparison, and is not exported.
+    gating: Literal["router", "average", "concatenate"] = "router"
+    # What the router knows of a clip: the hands, as the paper has it, or more of the body too (Table 7).
+    router_reads: Literal["hands", "hands+body", "hands+body+face"] = "hands"
     query_hidden: int = 512
     # The paper does not state the width; 1728 brings the trainable part to its 1.5M (Table 5).
     router_hidden: int = 1728

@@ -20,13 +20,13 @@ def parameter_table() -> str:
     """Counts of the paper-size model with three experts; nothing is allocated."""
     with torch.device("meta"):
         model = Signet(ModelConfig(fusion=FusionConfig()), num_experts=3)
-    experts, fusion, language_model = _count(model.experts), _count(model.fusion), _count(model.language_model)
+    experts, fusion, language_model = _count(model.experts), _count(model.routed), _count(model.language_model)
     ours = {
         "video encoder": (experts + fusion, fusion),
         "language model": (language_model, language_model),
         "full model": (experts + fusion + language_model, fusion + language_model),
     }
-    assert model.fusion is not None
+    assert model.routed is not None
     lines = [f"{'':16}{'total':>13}{'trainable':>13}   Table 5 (total / trainable)"]
     for part, (total, trainable) in ours.items():
         paper_total, paper_trainable = _TABLE_5[part]
@@ -34,8 +34,8 @@ def parameter_table() -> str:
     lines += [
         "",
         f"one backbone {_count(model.experts[0]):,} (Table 12: 5.3M); three are {experts:,}",
-        f"fusion: adapters {_count(model.fusion.adapters):,}, "
-        f"aggregation {_count(model.fusion.aggregation):,}, router {_count(model.fusion.router):,}",
+        f"fusion: adapters {_count(model.routed.adapters):,}, "
+        f"aggregation {_count(model.routed.aggregation):,}, router {_count(model.routed.router):,}",
         "The router's hidden width (1728) is fitted to the table's 1.5M: the paper does not state it.",
     ]
     return "\n".join(lines)

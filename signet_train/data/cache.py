@@ -54,9 +54,11 @@ def digest(module: nn.Module) -> str:
 def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequence[Located]]) -> dict[str, object]:
     """All that the features depend on."""
     data = config.data
+    fusion = config.model.fusion
     sources = {split: [(r.row.id, r.row.poses) for r in located] for split, located in rows.items()}
     return {
         "experts": digest(experts),
+        "router_reads": fusion.router_reads if fusion is not None else "hands",
         "rows": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
         "frame_rate": data.frame_rate,
         "profile": data.profile,

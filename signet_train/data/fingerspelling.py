@@ -30,12 +30,16 @@ COMPONENTS = {"body": slice(0, 33), "face": slice(33, 511), "left_hand": slice(5
 NUM_LANDMARKS = 553
 
 # Whose words are spelled in which sign language. wordfreq has no Estonian: Finnish words are spelled.
-WORD_LISTS = {
+ONE_HANDED_LATIN = {
     "ase": "en", "asq": "de", "bzs": "pt", "eso": "fi", "gsg": "de", "ise": "it", "lls": "lt",
     "mfs": "es", "psr": "pt", "sgg": "de", "ssp": "es", "svk": "sk", "swl": "sv",
 }  # fmt: skip
-# The one-handed alphabets of Latin letters; ise's signer is left-handed.
-SIGN_LANGUAGES = tuple(WORD_LISTS)
+TWO_HANDED = {"cse": "cs", "csq": "sh", "tsm": "tr"}
+OTHER_SCRIPTS = {"gss": "el", "jos": "ar", "ukl": "uk"}
+WORD_LISTS = {**ONE_HANDED_LATIN, **TWO_HANDED, **OTHER_SCRIPTS}
+
+# The demo's; ise's signer is left-handed.
+SIGN_LANGUAGES = tuple(ONE_HANDED_LATIN)
 
 # Frames a second at which words are recorded; a model with a slower clock sees some of them.
 CAMERA_FPS = 25.0

@@ -42,9 +42,14 @@ def sign_word(location: str, root: Path, rng: np.random.Generator | None = None)
 
 
 def spelling_rows(
-    sign_languages: tuple[str, ...], max_letters: int, words_each: int, redrawn: str | None, seed: int
+    sign_languages: tuple[str, ...],
+    max_letters: int,
+    words_each: int,
+    redrawn: str | None,
+    seed: int,
+    dev_words: int = 20,
 ) -> Iterator[Row]:
-    """Rows of every alphabet: ``words_each`` for training, 20 held-out words for ``dev`` and 100 for ``test``.
+    """Rows of every alphabet: ``words_each`` for training, ``dev_words`` held-out ones for ``dev``, 100 for ``test``.
 
     Seven in ten training rows are real words (again from the start where a language has fewer), the rest random
     strings, so that rare letters and short words are seen; never a word that is held out.
@@ -57,7 +62,7 @@ def spelling_rows(
         lengths = rng.integers(1, max(1, max_letters - 2) + 1, words_each - count)
         chosen += [_random_string(sign_language, int(length), rng) for length in lengths]
         samples = [("train", word) for word in chosen]
-        for split, number in (("dev", 20), ("test", 100)):
+        for split, number in (("dev", dev_words), ("test", 100)):
             held_out = words(sign_language, split=split, max_letters=max_letters)
             samples += [(split, word) for word in rng.permutation(held_out)[:number].tolist()]
         query = f"?redrawn={quote(redrawn)}" if redrawn else ""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 
 def hand_prior(left_hand: Tensor, right_hand: Tensor, mask: Tensor) -> Tensor:
     """Eq. 4: [Mean_T(F_rh); Mean_T(F_lh)] over real frames; two (B, T, C) and mask (B, T) -> (B, 2C)."""
-    weight = mask.to(left_hand.dtype)[..., None]
+    return mean_over_time((right_hand, left_hand), mask)
+
+
+def mean_over_time(regions: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """The regions' means over real frames, side by side: R times (B, T, C) and mask (B, T) -> (B, R C)."""
+    weight = mask.to(regions[0].dtype)[..., None]
     frames = weight.sum(dim=1).clamp(min=1)
-    return torch.cat([(hand * weight).sum(dim=1) / frames for hand in (right_hand, left_hand)], dim=-1)
+    return torch.cat([(region * weight).sum(dim=1) / frames for region in regions], dim=-1)
 
 
 class Aggregation(nn.Module):

@@ -13,11 +13,13 @@ from signet_train.model.stgcn import FrameLayout, STGCNStage, distance_partition
 
 
 class BackboneOutput(NamedTuple):
-    """embeddings Z: (B, T, E); left_hand, right_hand F: (B, T, C), the features that hand priors pool."""
+    """embeddings Z: (B, T, E); the regions' features F: (B, T, C) each, of which priors pool the hands'."""
 
     embeddings: Tensor
+    body: Tensor
     left_hand: Tensor
     right_hand: Tensor
+    face: Tensor
 
 
 class Stream(nn.Module):
@@ -77,4 +79,5 @@ class Backbone(nn.Module):
         feature_left, feature_right = both.unpack(self.hand.temporal(hands, both).mean(dim=1)).chunk(2)
         feature_face = frames.unpack(self.face.temporal(face, frames).mean(dim=1))
         concat = torch.cat([feature_body, feature_left, feature_right, feature_face], dim=-1)  # Eq. 2
-        return BackboneOutput(self.projection(concat + self.part_offset), feature_left, feature_right)
+        embeddings = self.projection(concat + self.part_offset)
+        return BackboneOutput(embeddings, feature_body, feature_left, feature_right, feature_face)

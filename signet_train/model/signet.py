@@ -10,18 +10,10 @@ from torch import Tensor, nn
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from signet_train.config import FusionConfig, LanguageModelConfig, ModelConfig
-from signet_train.model.adapter import Adapter
-from signet_train.model.aggregation import Aggregation, hand_prior
+from signet_train.config import LanguageModelConfig, ModelConfig
+from signet_train.model.aggregation import mean_over_time
 from signet_train.model.backbone import Backbone
-from signet_train.model.router import Router, fuse
-
-
-class Features(NamedTuple):
-    """embeddings Z: (B, N, T, E); priors H: (B, N, D), the hands' mean over time (Eq. 4)."""
-
-    embeddings: Tensor
-    priors: Tensor
+from signet_train.model.fusion import PRIORS, Features, Fusion, Unrouted
 
 
 class Encoded(NamedTuple):
@@ -62,26 +54,6 @@ def build_language_model(config: LanguageModelConfig) -> MT5ForConditionalGenera
     return model
 
 
-class Fusion(nn.Module):
-    """Adapters, hand-prior aggregation and router: what is trained between frozen experts and mT5 (Fig. 3)."""
-
-    def __init__(self, config: ModelConfig, num_experts: int):
-        super().__init__()
-        fusion, embedding = config.fusion or FusionConfig(), config.backbone.embedding
-        prior = 2 * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
-        self.adapters = nn.ModuleList(
-            Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts)
-        )
-        self.aggregation = Aggregation(prior, fusion.query_hidden)
-        self.router = Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k)
-
-    def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Z_fused (B, T, E) and routing weights (B, N)."""
-        weights = self.router(self.aggregation(features.priors))
-        experts = zip(self.adapters, features.embeddings.unbind(dim=1), strict=True)
-        return fuse(weights, torch.stack([adapter(z) for adapter, z in experts], dim=1)), weights
-
-
 class Signet(nn.Module):
     """Keypoints -> text. With ``config.fusion`` None it is Stage I's single expert and its language model.
 
@@ -99,12 +71,18 @@ class Signet(nn.Module):
             raise ValueError("several experts need a fusion configuration")
         self.config = config
         self.experts = nn.ModuleList(Backbone(config.backbone) for _ in range(num_experts))
-        self.fusion = Fusion(config, num_experts) if config.fusion is not None else None
-        if self.fusion is not None:
+        self.fusion: Fusion | Unrouted | None = None
+        if config.fusion is not None:
+            self.fusion = (Fusion if config.fusion.gating == "router" else Unrouted)(config, num_experts)
             self.experts.requires_grad_(False)
         self.language_model = language_model or build_language_model(config.language_model)
         self.prompt: Tensor
         self.register_buffer("prompt", torch.empty(0, dtype=torch.int64), persistent=False)  # (P,) token ids
+
+    @property
+    def routed(self) -> Fusion | None:
+        """The fusion, where it has a router."""
+        return self.fusion if isinstance(self.fusion, Fusion) else None
 
     def read_prompt(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Tokenise ``config.language_model.prompt``, end of sentence included, as T5's tokenizer writes any text."""
@@ -122,9 +100,10 @@ class Signet(nn.Module):
     def features(self, regions: dict[str, Tensor], mask: Tensor) -> Features:
         """What the experts see: regions and mask (B, T) bool. Frozen experts make this a constant of the data."""
         outputs = [expert(regions, mask) for expert in self.experts]
+        read = PRIORS[self.config.fusion.router_reads if self.config.fusion is not None else "hands"]
         return Features(
             torch.stack([o.embeddings for o in outputs], dim=1),
-            torch.stack([hand_prior(o.left_hand, o.right_hand, mask) for o in outputs], dim=1),
+            torch.stack([mean_over_time([getattr(o, region) for region in read], mask) for o in outputs], dim=1),
         )
 
     def fuse(self, features: Features) -> tuple[Tensor, Tensor]:

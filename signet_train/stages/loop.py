@@ -63,7 +63,7 @@ def learning_rate(config: OptimisationConfig, lr: float, epochs: float) -> float
 
 def parameter_groups(run: Run) -> list[dict[str, Any]]:
     """What is trained, and how fast: the router has a learning rate of its own (Table 14)."""
-    fusion, config = run.checkpoint.model.fusion, run.checkpoint.config.optimisation
+    fusion, config = run.checkpoint.model.routed, run.checkpoint.config.optimisation
     router = [p for p in fusion.router.parameters() if p.requires_grad] if fusion is not None else []
     of_router = {id(p) for p in router}
     rest = [p for p in run.objective.parameters() if p.requires_grad and id(p) not in of_router]

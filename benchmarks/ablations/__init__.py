@@ -1,0 +1,1 @@
+"""The paper's ablations on one's own languages: what `benchmarks/transfer.py` runs."""

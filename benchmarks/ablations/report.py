@@ -1,0 +1,136 @@
+"""The report: what was run, the verdicts, the tables, two pictures, and the record of every run."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from benchmarks.ablations.claims import SAME, claims
+from benchmarks.ablations.runs import Study
+from benchmarks.ablations.scores import Results
+from benchmarks.ablations.tables import pair_shares, tables
+from benchmarks.ablations.variants import full
+from benchmarks.report import header
+
+_HOW = f"""A difference counts if the middle 95% of its bootstrap lie on one side of zero, and two variants count as the
+same if they lie within {SAME:g} points. The bootstrap draws seeds and, within each task, test words, the same for both
+of a pair: both variants have read the same words, and their seeds began alike. Nothing was tuned towards a verdict:
+sizes, epochs and words were chosen before the first of these runs, by how long they take."""
+
+
+def write_report(study: Study) -> None:
+    """report.md, its pictures and runs.jsonl.gz in the study's directory; rows that were not run are dashes."""
+    world, out = study.world, study.out
+    results = Results(out, world.seeds)
+    expected = list(study.jobs(world.seeds))
+    done = sum(job.file.is_file() for job in expected)
+    parts = ["# Does it transfer?", world.note.strip(), _world_table(study)]
+    parts.append(f"{done} of {len(expected)} trainings, {len(world.seeds)} seeds. {header()}")
+    parts.append("## Verdicts")
+    parts.append(_HOW)
+    rows = [[c.text, c.where, c.evidence, f"**{c.verdict}**", c.caveat] for c in claims(world, results)]
+    columns = ["claim", "paper", "here, in points of characters", "verdict", "what this cannot tell"]
+    parts.append(tabulate(rows, headers=columns, tablefmt="github", disable_numparse=True))
+    parts.append(
+        "## Tables\n\nCharacters wrong in percent, mean and deviation over seeds; less is better. The paper's "
+        "figures are BLEU-4; more is better."
+    )
+    for table in tables(world, results):
+        parts += [f"### {table.title}", table.ours]
+        if table.paper:
+            parts.append("The paper:\n\n" + _markdown(table.paper))
+    _draw_shares(study, results, out / "pretraining.png")
+    _draw_pairs(study, results, out / "pairs.png")
+    parts += ["![Pretraining share](pretraining.png)", "![Pairs](pairs.png)"]
+    parts.append("Every run's configuration, seed, log and what it wrote: `runs.jsonl.gz`, a run a line.")
+    (out / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    _write_runs(study, out / "runs.jsonl.gz")
+
+
+def _world_table(study: Study) -> str:
+    world = study.world
+    rows = [["expert", name, ", ".join(seen), ""] for name, seen in world.experts.items()]
+    for name, languages in world.tasks.items():
+        expert = world.matched(name)
+        rows.append(["task", name, ", ".join(languages), f"seen by {expert}" if expert else "seen by none"])
+    return tabulate(rows, headers=["", "name", "sign languages", ""], tablefmt="github")
+
+
+def _markdown(lines: str) -> str:
+    """A table of lines with bars; anything else as it is."""
+    rows = [line.split(" | ") for line in lines.splitlines()]
+    if len(rows[0]) < 2:
+        return lines
+    return tabulate(rows[1:], headers=rows[0], tablefmt="github", disable_numparse=True)
+
+
+def _draw_shares(study: Study, results: Results, path: Path) -> None:
+    """Figure 5: the error rate over the share of the pretraining data, a line a task."""
+    from dataclasses import replace
+
+    figure, axis = _figure()
+    for task in study.world.tasks:
+        found = [(s, results.get(task, replace(full(study.world, task), share=s))) for s in sorted(study.world.shares)]
+        points = [(s, [100 * t.error_rate for t in trials.values()]) for s, trials in found if trials]
+        if points:
+            shares, rates = zip(*points, strict=True)
+            axis.errorbar(
+                shares, [np.mean(r) for r in rates], [np.std(r) for r in rates], marker="o", capsize=3, label=task
+            )
+    axis.set_xlabel("share of the pretraining data, %")
+    axis.set_ylabel("characters wrong, %")
+    _save(figure, axis, path)
+
+
+def _draw_pairs(study: Study, results: Results, path: Path) -> None:
+    """Figure 4: how often the router takes each pair, a bar a task."""
+    figure, axis = _figure()
+    shares = {t: pair_shares(study.world, results.get(t, full(study.world, t))) for t in study.world.tasks}
+    below = np.zeros(len(shares))
+    for pair in next(iter(shares.values())):
+        values = np.array([own[pair] for own in shares.values()])
+        axis.bar(list(shares), 100 * values, bottom=100 * below, label=" + ".join(pair))
+        below += values
+    axis.set_ylabel("clips, %")
+    _save(figure, axis, path)
+
+
+def _figure() -> Any:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(6, 3.4), layout="constrained")
+
+
+def _save(figure: Any, axis: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    axis.spines[["top", "right"]].set_visible(False)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7, frameon=False)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _write_runs(study: Study, path: Path) -> None:
+    """A line a run: its configurations and logs by stage, and what it wrote in every trial."""
+    temporary = path.with_name(f".{path.name}")
+    with gzip.GzipFile(temporary, "wb", mtime=0) as file:
+        for job in study.jobs(study.world.seeds):
+            if not job.file.is_file():
+                continue
+            record = {"run": str(job.file.parent.relative_to(study.out)), **json.loads(job.file.read_text())}
+            for log in sorted(job.file.parent.rglob("log.jsonl")):
+                stage = log.parent.name if log.parent != job.file.parent else "pretrain"
+                config = json.loads((log.parent / "config.json").read_text())
+                lines = [json.loads(line) for line in log.read_text().splitlines()]
+                record[stage] = {"config": config, "log": lines}
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+    temporary.replace(path)

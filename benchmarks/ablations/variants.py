@@ -1,0 +1,106 @@
+"""What is compared: every row of the paper's ablations as a configuration of `signet-train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal
+
+from benchmarks.ablations.world import World
+
+Gating = Literal["router", "average", "concatenate"]
+Reads = Literal["hands", "hands+body", "hands+body+face"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to put experts to use in one task.
+
+    Attributes:
+        experts: by name; several are fused.
+        aligned: with Stage II, contrastive alignment, before Stage III.
+        trainable: a single expert that is not frozen (Table 6).
+        source: the expert whose language model Stages II and III start from.
+        share: percent of the pretraining data that the experts have seen (Fig. 5).
+    """
+
+    experts: tuple[str, ...]
+    source: str
+    adapters: bool = True
+    gating: Gating = "router"
+    reads: Reads = "hands"
+    aligned: bool = True
+    trainable: bool = False
+    share: int = 100
+
+    @property
+    def routed(self) -> bool:
+        return self.gating == "router" and not self.trainable
+
+    @property
+    def name(self) -> str:
+        """Safe as a directory."""
+        parts = ["+".join(self.experts), self.gating]
+        parts += ["adapters"] * self.adapters + ["aligned"] * self.aligned + ["trainable"] * self.trainable
+        parts += [self.reads.replace("+", "-")] * (self.reads != "hands")
+        parts += [f"from-{self.source}"] + [f"share-{self.share}"] * (self.share != 100)
+        return ",".join(parts)
+
+    def model(self, sizes: dict[str, Any]) -> dict[str, Any]:
+        """`ModelConfig` of Stages II and III. The router's k is inference's alone, and every k is evaluated."""
+        if self.trainable:
+            return {name: part for name, part in sizes.items() if name != "fusion"}
+        fusion = {**sizes.get("fusion", {}), "gating": self.gating, "router_reads": self.reads}
+        fusion["top_k"] = min(2, len(self.experts))
+        return {**sizes, "fusion": fusion if self.adapters else {**fusion, "adapter_rank": 0}}
+
+
+def source(world: World, task: str) -> str:
+    """Sec. 3.7, C.1: the matched expert's language model, and the first expert's where none is matched."""
+    return world.matched(task) or next(iter(world.experts))
+
+
+def full(world: World, task: str) -> Variant:
+    """SIGNET as the paper has it: all experts and all components."""
+    return Variant(tuple(world.experts), source(world, task))
+
+
+def single(expert: str, *, adapters: bool = False, aligned: bool = False, trainable: bool = False) -> Variant:
+    """One expert, with its own language model."""
+    return Variant((expert,), expert, adapters, "average", aligned=aligned, trainable=trainable)
+
+
+def without(world: World, task: str, expert: str) -> Variant:
+    """All experts but one, trained anew (Table 9)."""
+    whole = full(world, task)
+    return replace(whole, experts=tuple(e for e in whole.experts if e != expert))
+
+
+def groups(world: World) -> list[tuple[str, ...]]:
+    """Every set of two or more experts that is not all of them."""
+    names = tuple(world.experts)
+    return [group for size in range(2, len(names)) for group in combinations(names, size)]
+
+
+def variants(world: World, task: str) -> Iterator[Variant]:
+    """Everything that is trained for one task, the most telling first, each once."""
+    whole = full(world, task)
+    yield whole
+    yield from (single(e) for e in world.experts)  # Table 6, frozen; Table 8, one backbone
+    yield from (replace(whole, gating=g) for g in ("average", "concatenate"))  # Table 10
+    yield replace(whole, aligned=False)  # Table 8
+    yield from (replace(whole, experts=group) for group in groups(world))  # Tables 8 and 9
+    yield from (single(e, trainable=True) for e in world.experts)  # Table 6
+    yield from (replace(whole, reads=r) for r in ("hands+body", "hands+body+face"))  # Table 7
+    yield replace(whole, adapters=False)  # Table 8
+    if world.matched(task) is None:
+        yield from (replace(whole, source=e) for e in world.experts if e != whole.source)  # Table 15
+    yield from (replace(whole, share=s) for s in world.shares if s != 100)  # Fig. 5
+    for group in groups(world):  # Table 8
+        yield replace(whole, experts=group, aligned=False)
+        yield replace(whole, experts=group, aligned=False, adapters=False)
+    for expert in world.experts:  # Table 8
+        yield single(expert, adapters=True)
+        yield single(expert, aligned=True)
+        yield single(expert, adapters=True, aligned=True)

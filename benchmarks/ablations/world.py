@@ -1,0 +1,154 @@
+"""The small world that a transfer study is made in: experts, tasks, data, and how they are trained. Read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from signet_runtime.errors import InputError
+from signet_train.config import OptimisationConfig
+from signet_train.data.manifest import Row, read_manifests, write_manifest
+
+WORLDS = Path(__file__).parent / "worlds"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Strict):
+    """Manifests, as of any corpus (docs/training.md): what experts learn from, and what tasks do."""
+
+    pretraining: tuple[Path, ...]
+    downstream: tuple[Path, ...]
+
+
+class Spelling(_Strict):
+    """Words spelled in the demo's letter clips, instead of manifests: how many an alphabet, and how long."""
+
+    pretraining: int
+    downstream: int
+    max_letters: int
+
+
+class Optimisation(_Strict):
+    """Each stage's, as in the configurations of `signet-train`."""
+
+    pretrain: OptimisationConfig
+    align: OptimisationConfig
+    finetune: OptimisationConfig
+
+
+class World(_Strict):
+    """One study.
+
+    Attributes:
+        experts: name -> the sign languages that it is pretrained on.
+        tasks: name -> the sign languages that it is about; a task is matched by the expert that has seen all of them.
+        mixed: the tasks on which one model is trained together, to be tried on the unmatched ones (zero-shot).
+        shares: percent of the pretraining data that Fig. 5's experts see; 100 among them.
+        views: noisy views of each training sample in the feature caches.
+        model, data, card: as in the configurations of `signet-train`, for every run.
+        note: for the head of the report: what the world is, and what it cannot tell.
+    """
+
+    seeds: tuple[int, ...]
+    experts: dict[str, tuple[str, ...]]
+    tasks: dict[str, tuple[str, ...]]
+    mixed: tuple[str, ...] = ()
+    shares: tuple[int, ...] = (25, 50, 75, 100)
+    corpus: Data | Spelling
+    tokenize: Literal["char", "zh", "13a", "intl"] = "char"
+    views: int = 1
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    card: dict[str, Any] = {}
+    optimisation: Optimisation
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> World:
+        if not 2 <= len(self.experts) <= 4:
+            raise ValueError(f"{len(self.experts)} experts: a study of what they add to one another has 2 to 4")
+        if 100 not in self.shares:
+            raise ValueError("shares: 100 must be among them, which all other rows use")
+        unknown = set(self.mixed) - set(self.tasks)
+        if unknown:
+            raise ValueError(f"mixed: {', '.join(sorted(unknown))} is no task")
+        return self
+
+    def hurried(self) -> World:
+        """The same with one epoch a stage: for a look at whether everything runs."""
+        once = {"epochs": 1, "warmup_epochs": 0}
+        stages = {name: getattr(self.optimisation, name).model_copy(update=once) for name in Optimisation.model_fields}
+        return self.model_copy(update={"optimisation": Optimisation(**stages)})
+
+    def matched(self, task: str) -> str | None:
+        """The expert that has seen the task's sign languages."""
+        wanted = set(self.tasks[task])
+        return next((name for name, seen in self.experts.items() if wanted <= set(seen)), None)
+
+
+def load_world(path: Path, changes: Mapping[str, Any] | None = None) -> World:
+    """Read a world; ``changes`` replace settings of its first level.
+
+    Raises:
+        InputError: no such file, not TOML, or a setting that is unknown or does not fit.
+    """
+    try:
+        return World.model_validate({**tomllib.loads(path.read_text()), **(changes or {})})
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def manifests(world: World, directory: Path) -> Data:
+    """The world's manifests; spelled ones are written into ``directory``, where they are not there yet."""
+    if isinstance(world.corpus, Data):
+        return world.corpus
+    from signet_train.data.fingerspelling import WORD_LISTS
+    from signet_train.data.spelling import spelling_rows
+
+    spelled, paths = world.corpus, []
+    for seed, (name, count) in enumerate(
+        {"pretraining": spelled.pretraining, "downstream": spelled.downstream}.items()
+    ):
+        paths.append(directory / f"{name}.parquet")
+        if not paths[-1].is_file():
+            # All alphabets in both, since the vocabulary is made of the whole corpus.
+            rows = spelling_rows(tuple(WORD_LISTS), spelled.max_letters, count, None, seed, dev_words=50)
+            write_manifest(paths[-1], rows)
+    return Data(pretraining=(paths[0],), downstream=(paths[1],))
+
+
+def subsample(paths: tuple[Path, ...], share: int, seed: int, out: Path) -> tuple[Path, ...]:
+    """Manifests with ``share`` percent of each sign language's training rows, drawn at random, and the other splits."""
+    if share == 100:
+        return paths
+    file = out / f"pretraining-{share}-{seed}.parquet"
+    if not file.is_file():
+        rng = np.random.default_rng([seed, share])
+        rows = [_absolute(row, manifest.root) for manifest in read_manifests(paths) for row in manifest.rows]
+        training: dict[str, list[int]] = {}
+        for i, row in enumerate(rows):
+            if row.split == "train":
+                training.setdefault(row.sign_language, []).append(i)
+        kept = {
+            i for own in training.values() for i in rng.permutation(own)[: max(1, len(own) * share // 100)].tolist()
+        }
+        write_manifest(file, (row for i, row in enumerate(rows) if row.split != "train" or i in kept))
+    return (file,)
+
+
+def _absolute(row: Row, root: Path) -> Row:
+    return row if "://" in row.poses else dataclasses.replace(row, poses=str(root / row.poses))

@@ -1,0 +1,224 @@
+"""The transfer study trains what it says, compares pairs by their doubt, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.ablations.claims import greater, same, weakest
+from benchmarks.ablations.scores import Difference, Results, Trial, difference
+from benchmarks.ablations.variants import full, single, variants
+from benchmarks.ablations.world import WORLDS, World, load_world, subsample
+from benchmarks.transfer import main
+from signet_runtime.errors import InputError
+from signet_train.data.manifest import Row, read_manifest, write_manifest
+
+TINY = """
+seeds = [1]
+mixed = ["gsg"]
+shares = [50, 100]
+note = "Two experts, four words."
+[experts]
+a = ["ase"]
+b = ["gsg"]
+[tasks]
+gsg = ["gsg"]
+swl = ["swl"]
+[corpus]
+pretraining = 16
+downstream = 8
+max_letters = 3
+[model.backbone]
+input_channels = 4
+spatial_channels = [4, 8]
+temporal_channels = [8]
+embedding = 16
+[model.language_model]
+vocab_size = 192
+d_model = 16
+d_kv = 8
+d_ff = 32
+num_layers = 1
+num_heads = 2
+dropout = 0.0
+[model.fusion]
+query_hidden = 8
+router_hidden = 8
+[data]
+frame_rate = 6.25
+workers = 0
+[card]
+num_beams = 1
+max_new_tokens = 4
+[optimisation.pretrain]
+epochs = 1
+batch_size = 8
+accumulation = 1
+[optimisation.align]
+epochs = 1
+batch_size = 8
+accumulation = 1
+[optimisation.finetune]
+epochs = 1
+batch_size = 8
+accumulation = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study")
+    (out / "tiny.toml").write_text(TINY)
+    result = CliRunner().invoke(main, ["--world", str(out / "tiny.toml"), "--out", str(out / "runs")])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return out
+
+
+def test_a_whole_study_ends_in_a_report(study: Path) -> None:
+    report = (study / "runs" / "report.md").read_text()
+    assert "Two experts, four words." in report
+    for table in ("Table 6", "Table 7", "Table 8", "Table 9", "Table 10", "Table 15", "Figure 4", "Figure 5", "Zero-shot"):
+        assert f"### {table}" in report
+    assert "not run" not in report
+    for picture in ("pairs.png", "pretraining.png"):
+        assert (study / "runs" / picture).stat().st_size > 5000
+
+
+def test_every_figure_comes_from_a_run_whose_configuration_seed_and_log_are_kept(study: Path) -> None:
+    with gzip.open(study / "runs" / "runs.jsonl.gz", "rt") as file:
+        runs = {record["run"]: record for record in map(json.loads, file)}
+    world = load_world(study / "tiny.toml")
+    for task in world.tasks:
+        for variant in variants(world, task):
+            run = runs[f"seed-1/{task}/{variant.name}"]
+            assert run["seed"] == run["finetune"]["config"]["seed"] == 1
+            assert ("align" in run) == variant.aligned
+            assert [line for line in run["finetune"]["log"] if "bleu4" in line]
+            trials = run["tests"][task]["trials"]
+            assert all(len(t["hypotheses"]) == len(run["tests"][task]["references"]) == 100 for t in trials)
+            if variant.routed:
+                weights = np.array(trials[0]["weights"])
+                assert weights.shape == (100, 2) and np.allclose(weights.sum(1), 1) and ((weights > 0).sum(1) == 1).all()
+    assert {run for run in runs if "/experts-100/" in run} == {"seed-1/experts-100/a", "seed-1/experts-100/b"}
+
+
+def test_a_masked_expert_is_never_chosen(study: Path) -> None:
+    world = load_world(study / "tiny.toml")
+    results = Results(study / "runs", world.seeds)
+    for masked in (0, 1):
+        trial = results.get("swl", full(world, "swl"), 1, masked)[1]
+        assert trial.weights is not None
+        assert (trial.weights[:, masked] == 0).all() and (trial.weights[:, 1 - masked] == 1).all()
+
+
+def test_what_is_finished_is_not_done_again(study: Path) -> None:
+    out = study / "runs"
+    one = out / "seed-1" / "swl" / single("a").name / "test.json"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("test.json")}
+    text = one.read_text()
+    one.unlink()
+    result = CliRunner().invoke(main, ["--world", str(study / "tiny.toml"), "--out", str(out)])
+    assert result.exit_code == 0 and result.stderr.count(" min left ") == 1
+    assert one.read_text() == text
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("test.json")}
+    assert {path for path in before if before[path] != after[path]} == {one}
+
+
+# --- The comparison -----------------------------------------------------------------------------------------
+
+
+def trial(wrong: np.ndarray) -> Trial:
+    """Words of three letters, so many of each wrong."""
+    return Trial(("abc",) * len(wrong), tuple("x" * n + "abc"[n:] for n in wrong), None, np.nan, np.nan)
+
+
+def test_a_difference_is_of_error_rates_and_its_doubt_covers_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(60):  # two variants of which one truly makes 10 points more errors
+        seeds = {s: (rng.binomial(3, 0.3, 80), rng.binomial(3, 0.2, 80)) for s in range(4)}
+        worse, better = ({s: trial(pair[i]) for s, pair in seeds.items()} for i in (0, 1))
+        found = difference([(worse, better)])
+        assert found is not None
+        rates = [np.mean([t.error_rate for t in one.values()]) for one in (worse, better)]
+        assert found.points == pytest.approx(100 * (rates[0] - rates[1]))
+        covered += found.low <= 10 <= found.high
+    assert covered >= 50  # 95% of 60 are 57
+
+
+def test_seeds_that_only_one_of_a_pair_has_are_left_out() -> None:
+    one = {1: trial(np.ones(5, int)), 2: trial(np.zeros(5, int))}
+    assert difference([(one, {1: trial(np.zeros(5, int))})]).points == pytest.approx(100 / 3)  # type: ignore[union-attr]
+    assert difference([(one, {3: trial(np.zeros(5, int))})]) is None
+    assert difference([]) is None
+
+
+def test_verdicts() -> None:
+    assert greater(Difference(3, 1, 5)) == "supported"
+    assert greater(Difference(-3, -5, -1)) == "not supported"
+    assert greater(Difference(1, -1, 3)) == "too close to call"
+    assert same(Difference(0, -1, 1)) == "supported"
+    assert same(Difference(5, 3, 7)) == "not supported"
+    assert same(Difference(1, -1, 3)) == "too close to call"
+    assert greater(None) == same(None) == "not run"
+    assert weakest(["supported", "too close to call"]) == "too close to call"
+    assert weakest(["supported", "too close to call", "not supported"]) == "not supported"
+
+
+# --- The world ----------------------------------------------------------------------------------------------
+
+
+def test_the_worlds_that_come_with_it_can_be_read() -> None:
+    for path in WORLDS.glob("*.toml"):
+        world = load_world(path)
+        seen = [language for expert in world.experts.values() for language in expert]
+        assert len(seen) == len(set(seen))  # disjoint
+        for task in world.tasks:
+            names = [variant.name for variant in variants(world, task)]
+            assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experts": {"a": ["ase"]}}, "1 experts"),
+        ({"shares": [25, 50]}, "100 must be among them"),
+        ({"mixed": ["zzz"]}, "zzz is no task"),
+        ({"epochs": 3}, "epochs: Extra inputs"),
+        ({"seeds": "all"}, "seeds"),
+    ],
+)
+def test_a_world_that_does_not_fit_is_one_line(tmp_path: Path, change: dict, message: str) -> None:
+    path = tmp_path / "world.toml"
+    path.write_text(TINY)
+    with pytest.raises(InputError, match=message):
+        load_world(path, change)
+    path.write_text("[experts\n")
+    with pytest.raises(InputError, match="not valid TOML"):
+        load_world(path)
+    result = CliRunner().invoke(main, ["--world", str(path), "--out", str(tmp_path)])
+    assert result.exit_code == 3 and result.stderr.startswith("transfer: ") and result.stderr.count("\n") == 1
+
+
+def test_a_share_keeps_so_many_of_each_languages_training_rows(tmp_path: Path) -> None:
+    rows = [
+        Row(id=f"{s}{i}", split="dev" if i < 4 else "train", poses=f"{i}.npz", text="a", language="en", sign_language=s)
+        for s in ("ase", "gsg")
+        for i in range(44)
+    ]
+    source = tmp_path / "data" / "all.jsonl"
+    write_manifest(source, rows)
+    (file,) = subsample((source,), 25, 1, tmp_path)
+    kept = read_manifest(file).rows
+    for language in ("ase", "gsg"):
+        own = [row for row in kept if row.sign_language == language]
+        assert sum(row.split == "train" for row in own) == 10 and sum(row.split == "dev" for row in own) == 4
+    assert {row.id for row in kept} <= {row.id for row in rows}
+    assert all(Path(row.poses) == tmp_path / "data" / Path(row.poses).name for row in kept)  # found from anywhere
+    assert subsample((source,), 100, 1, tmp_path) == (source,)
+    assert isinstance(load_world(WORLDS / "fingerspelling.toml"), World)
