@@ -62,13 +62,22 @@ def weakest(verdicts: Sequence[Verdict]) -> Verdict:
     return "supported"
 
 
-def claims(world: World, results: Results) -> Iterator[Claim]:
-    """Every claim of the paper's that the study can speak to."""
+def claims(world: World, results: Results, one_signer: bool) -> Iterator[Claim]:
+    """Every claim of the paper's that the study can speak to.
+
+    Args:
+        one_signer: every sign language has one signer, so that languages cannot be told from signers.
+    """
     for make in (
         _frozen, _own_language, _hands, _adapters, _gating, _contrastive, _two, _gate, _more_experts, _matched,
-        _spread, _pretraining, _source,
+        _related, _spread, _pretraining, _source,
     ):  # fmt: skip
-        yield make(world, results)
+        claim = make(world, results)
+        hidden = (make in (_own_language, _matched) and one_signer) or (make is _hands and world.spelled)
+        if hidden and claim.verdict != "not run":
+            said = f"{claim.evidence}; by the figures alone: {claim.verdict}"
+            claim = replace(claim, evidence=said, verdict="not identifiable here")
+        yield claim
 
 
 def _unseen(world: World) -> list[str]:
@@ -253,6 +262,29 @@ def _matched(world: World, results: Results) -> Claim:
         weakest(verdicts),
         "Where one signer is one language, an expert that knows the language knows the very hands and camera too, and "
         "what it is wanted for cannot be told.",
+    )
+
+
+def _related(world: World, results: Results) -> Claim:
+    """Ours, not the paper's: whether what makes an expert matter is the language or the signer."""
+    pairs = [
+        (_without(world, results, task, expert, False), _without(world, results, task, other, False))
+        for task, expert in world.related.items()
+        for other in world.experts
+        if other != expert
+    ]
+    chosen = []
+    for task, expert in world.related.items():
+        shares = pair_shares(world, results.get(task, full(world, task)))
+        chosen.append(f"{task} {sum(share for pair, share in shares.items() if expert in pair):.0%}")
+    found = difference(pairs)
+    return Claim(
+        "An expert that knows a task's signs from other signers matters most for it, too.",
+        "ours, to tell language from signer",
+        f"{_said('without the related expert less without another, masked:', found)}; clips that it is chosen for: "
+        f"{', '.join(chosen) or 'no related tasks'}",
+        greater(found),
+        "Signer and camera are new to every expert here; but it is one alphabet, and one signer.",
     )
 
 

@@ -15,6 +15,7 @@ from benchmarks.ablations.runs import Study
 from benchmarks.ablations.scores import Results
 from benchmarks.ablations.tables import pair_shares, tables
 from benchmarks.ablations.variants import full
+from benchmarks.ablations.world import one_signer_each
 from benchmarks.report import header
 
 _HOW = f"""A difference counts if the middle 95% of its bootstrap lie on one side of zero, and two variants count as the
@@ -33,7 +34,10 @@ def write_report(study: Study) -> None:
     parts.append(f"{done} of {len(expected)} trainings, {len(world.seeds)} seeds. {header()}")
     parts.append("## Verdicts")
     parts.append(_HOW)
-    rows = [[c.text, c.where, c.evidence, f"**{c.verdict}**", c.caveat] for c in claims(world, results)]
+    rows = [
+        [c.text, c.where, c.evidence, f"**{c.verdict}**", c.caveat]
+        for c in claims(world, results, one_signer_each(study.data.downstream))
+    ]
     columns = ["claim", "paper", "here, in points of characters", "verdict", "what this cannot tell"]
     parts.append(tabulate(rows, headers=columns, tablefmt="github", disable_numparse=True))
     parts.append(

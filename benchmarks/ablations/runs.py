@@ -217,7 +217,7 @@ def _routing(checkpoint: Checkpoint, seen: _Seen, accelerator: Accelerator) -> d
         adapted = [torch.nn.functional.normalize(fusion.adapters[i](embeddings[i]), dim=-1) for i in chosen]
         pairs = [(a, b) for n, a in enumerate(adapted) for b in adapted[:n]]
         similarities += [float((a * b).sum(-1).mean()) for a, b in pairs]
-        weights.append([round(w, 5) for w in weight.tolist()])
+        weights.append([float(f"{w:.3g}") for w in weight.tolist()])  # a chosen expert's is above 0, however small
     confidence = float(np.mean(np.max(weights, axis=1)))
     return {"weights": weights, "confidence": confidence, "redundancy": float(np.mean(similarities or [np.nan]))}
 

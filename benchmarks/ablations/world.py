@@ -52,6 +52,8 @@ class World(_Strict):
         experts: name -> the sign languages that it is pretrained on.
         tasks: name -> the sign languages that it is about; a task is matched by the expert that has seen all of them.
         mixed: the tasks on which one model is trained together, to be tried on the unmatched ones (zero-shot).
+        related: unmatched tasks -> the expert that should know them nevertheless, as by an alphabet that other signers
+            showed it. There, language and signer come apart.
         shares: percent of the pretraining data that Fig. 5's experts see; 100 among them.
         views: noisy views of each training sample in the feature caches.
         model, data, card: as in the configurations of `signet-train`, for every run.
@@ -62,6 +64,7 @@ class World(_Strict):
     experts: dict[str, tuple[str, ...]]
     tasks: dict[str, tuple[str, ...]]
     mixed: tuple[str, ...] = ()
+    related: dict[str, str] = {}
     shares: tuple[int, ...] = (25, 50, 75, 100)
     corpus: Data | Spelling
     tokenize: Literal["char", "zh", "13a", "intl"] = "char"
@@ -78,10 +81,18 @@ class World(_Strict):
             raise ValueError(f"{len(self.experts)} experts: a study of what they add to one another has 2 to 4")
         if 100 not in self.shares:
             raise ValueError("shares: 100 must be among them, which all other rows use")
-        unknown = set(self.mixed) - set(self.tasks)
-        if unknown:
-            raise ValueError(f"mixed: {', '.join(sorted(unknown))} is no task")
+        if unknown := {*self.mixed, *self.related} - set(self.tasks):
+            raise ValueError(f"mixed, related: {', '.join(sorted(unknown))} is no task")
+        if unknown := set(self.related.values()) - set(self.experts):
+            raise ValueError(f"related: {', '.join(sorted(unknown))} is no expert")
+        if seen := [task for task in self.related if self.matched(task) is not None]:
+            raise ValueError(f"related: an expert has seen {', '.join(seen)}")
         return self
+
+    @property
+    def spelled(self) -> bool:
+        """Whether the texts are spelled, and little is said with body and face."""
+        return isinstance(self.corpus, Spelling)
 
     def hurried(self) -> World:
         """The same with one epoch a stage: for a look at whether everything runs."""
@@ -119,16 +130,26 @@ def manifests(world: World, directory: Path) -> Data:
     from signet_train.data.fingerspelling import WORD_LISTS
     from signet_train.data.spelling import spelling_rows
 
-    spelled, paths = world.corpus, []
-    for seed, (name, count) in enumerate(
-        {"pretraining": spelled.pretraining, "downstream": spelled.downstream}.items()
-    ):
-        paths.append(directory / f"{name}.parquet")
-        if not paths[-1].is_file():
-            # All alphabets in both, since the vocabulary is made of the whole corpus.
-            rows = spelling_rows(tuple(WORD_LISTS), spelled.max_letters, count, None, seed, dev_words=50)
-            write_manifest(paths[-1], rows)
-    return Data(pretraining=(paths[0],), downstream=(paths[1],))
+    # The vocabulary is made of the whole pretraining corpus, so all alphabets are in it.
+    wanted = {
+        "pretraining": (tuple(WORD_LISTS), world.corpus.pretraining),
+        "downstream": (tuple(sorted({s for own in world.tasks.values() for s in own})), world.corpus.downstream),
+    }
+    for seed, (name, (sign_languages, count)) in enumerate(wanted.items()):
+        file = directory / f"{name}.parquet"
+        if not file.is_file():
+            rows = spelling_rows(sign_languages, world.corpus.max_letters, count, None, seed, dev_words=50)
+            write_manifest(file, rows)
+    return Data(pretraining=(directory / "pretraining.parquet",), downstream=(directory / "downstream.parquet",))
+
+
+def one_signer_each(paths: tuple[Path, ...]) -> bool:
+    """Whether every sign language has one signer, by whom it might be told apart as well."""
+    signers: dict[str, set[str | None]] = {}
+    for manifest in read_manifests(paths):
+        for row in manifest.rows:
+            signers.setdefault(row.sign_language, set()).add(row.signer)
+    return all(len(own) == 1 and None not in own for own in signers.values())
 
 
 def subsample(paths: tuple[Path, ...], share: int, seed: int, out: Path) -> tuple[Path, ...]:
