@@ -81,7 +81,7 @@ class Study:
         world = self.world
         data = {**world.data, "manifests": manifests, "sign_languages": languages, **more.pop("data", {})}
         settings = {"stage": stage, "tokenize": world.tokenize, "seed": seed, "card": world.card, "data": data}
-        settings["optimisation"] = getattr(world.optimisation, stage)
+        settings |= {"mt5": world.mt5, "optimisation": getattr(world.optimisation, stage)}
         return TrainConfig.model_validate({**settings, **more})
 
     def _pretrain(self, expert: str, share: int, seed: int) -> None:
@@ -95,7 +95,7 @@ class Study:
             tests = {}
             for task in self.world.tasks:
                 config = self._config("pretrain", self.data.downstream, self._languages(task), seed, model=sizes)
-                tests[task] = test(checkpoint, config, self.device)
+                tests[task] = read_test(checkpoint, config, self.device)
             _write(out / "test.json", {"expert": expert, "seed": seed, "tests": tests})
 
     def _downstream(self, task: str, variant: Variant, seed: int, file: Path) -> None:
@@ -127,7 +127,7 @@ class Study:
             there = config.model_copy(
                 update={"data": config.data.model_copy(update={"sign_languages": self.world.tasks[name]})}
             )
-            tests[name] = test(checkpoint, there, self.device, mask=variant == full(self.world, name))
+            tests[name] = read_test(checkpoint, there, self.device, mask=variant == full(self.world, name))
         _write(file, {"task": task, "variant": variant.name, "seed": seed, "tests": tests})
         for stage in ("align", "finetune"):
             for part in ("last", "tensorboard", *(() if variant == full(self.world, tried[0]) else ("best",))):
@@ -169,7 +169,7 @@ class _Seen(Dataset[CachedSample]):
         return self.samples[key[1]]
 
 
-def test(checkpoint: Checkpoint, config: TrainConfig, device: str | None, mask: bool = False) -> dict[str, Any]:
+def read_test(checkpoint: Checkpoint, config: TrainConfig, device: str | None, mask: bool = False) -> dict[str, Any]:
     """The test split read by a model, for every k; with ``mask``, also with each expert in turn left out at k = 2.
 
     Gives references, and per trial what was written, how the router weighed the experts, and by Sec. 4.2 its confidence
@@ -186,9 +186,10 @@ def test(checkpoint: Checkpoint, config: TrainConfig, device: str | None, mask: 
     else:
         last = model.routed.router.mlp[-1]
         assert isinstance(last, torch.nn.Linear)
-        for masked, k in [(None, k) for k in range(1, experts + 1)] + [
-            (i, min(2, experts - 1)) for i in range(experts * mask)
-        ]:
+        tried: list[tuple[int | None, int]] = [(None, k) for k in range(1, experts + 1)]
+        if mask:
+            tried += [(i, min(2, experts - 1)) for i in range(experts)]
+        for masked, k in tried:
             model.routed.router.top_k = k
             bias = last.bias.detach().clone()
             if masked is not None:

@@ -26,7 +26,7 @@ class Trial:
     Attributes:
         references, hypotheses: a text a clip.
         weights: float (clips, experts), the router's; None without one.
-        confidence, redundancy: as `benchmarks.ablations.runs.test` defines them; NaN where there are none.
+        confidence, redundancy: as `benchmarks.ablations.runs.read_test` defines them; NaN where there are none.
     """
 
     references: tuple[str, ...]

@@ -40,9 +40,9 @@ class Spelling(_Strict):
 class Optimisation(_Strict):
     """Each stage's, as in the configurations of `signet-train`."""
 
-    pretrain: OptimisationConfig
-    align: OptimisationConfig
-    finetune: OptimisationConfig
+    pretrain: OptimisationConfig = OptimisationConfig()
+    align: OptimisationConfig = OptimisationConfig()
+    finetune: OptimisationConfig = OptimisationConfig()
 
 
 class World(_Strict):
@@ -56,7 +56,7 @@ class World(_Strict):
             showed it. There, language and signer come apart.
         shares: percent of the pretraining data that Fig. 5's experts see; 100 among them.
         views: noisy views of each training sample in the feature caches.
-        model, data, card: as in the configurations of `signet-train`, for every run.
+        model, data, card, mt5: as in the configurations of `signet-train`, for every run.
         note: for the head of the report: what the world is, and what it cannot tell.
     """
 
@@ -72,7 +72,8 @@ class World(_Strict):
     model: dict[str, Any] = {}
     data: dict[str, Any] = {}
     card: dict[str, Any] = {}
-    optimisation: Optimisation
+    mt5: str | None = None
+    optimisation: Optimisation = Optimisation()
     note: str = ""
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from benchmarks.ablations.claims import greater, same, weakest
 from benchmarks.ablations.scores import Difference, Results, Trial, difference
 from benchmarks.ablations.variants import full, single, variants
-from benchmarks.ablations.world import WORLDS, World, load_world, subsample
+from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
 from signet_runtime.errors import InputError
 from signet_train.data.manifest import Row, read_manifest, write_manifest
@@ -189,6 +189,14 @@ def test_the_worlds_that_come_with_it_can_be_read() -> None:
             assert len(names) == len(set(names))
 
 
+def test_the_world_in_the_documentation_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "transfer.md").read_text()
+    (tmp_path / "world.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    world = load_world(tmp_path / "world.toml")
+    assert world.matched("news") == "csl" and world.matched("dgs") is None
+    assert manifests(world, tmp_path).downstream[0] == Path("data/phoenix14t.parquet")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -229,4 +237,3 @@ def test_a_share_keeps_so_many_of_each_languages_training_rows(tmp_path: Path) -
     assert {row.id for row in kept} <= {row.id for row in rows}
     assert all(Path(row.poses) == tmp_path / "data" / Path(row.poses).name for row in kept)  # found from anywhere
     assert subsample((source,), 100, 1, tmp_path) == (source,)
-    assert isinstance(load_world(WORLDS / "fingerspelling.toml"), World)
