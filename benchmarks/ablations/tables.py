@@ -35,7 +35,8 @@ def cell(trials: dict[int, Trial]) -> str:
 def tables(world: World, results: Results) -> Iterator[Table]:
     """Every table of the report."""
     for make in (
-        summary, zero_shot, frozen, router_inputs, components, fusion, left_out, pairs, gate, share, source_model,
+        summary, zero_shot, frozen, router_inputs, components, fusion, left_out, pairs, preference, gate, share,
+        source_model,
     ):  # fmt: skip
         yield make(world, results)
 
@@ -200,6 +201,29 @@ def pairs(world: World, results: Results) -> Table:
     paper = """By its text, the two pairs with the language-matched backbone make up 83.7% on CSL-Daily and 79.9% on
 How2Sign; on the DGS data sets no pair exceeds 51%."""
     return Table("Figure 4: which pair the router takes", paper, _grid(["", *world.tasks], rows))
+
+
+def preferred(trials: dict[int, Trial]) -> list[np.ndarray]:
+    """A seed each: the share of clips for which each expert has the largest weight, float (experts,)."""
+    found = []
+    for trial in trials.values():
+        assert trial.weights is not None
+        first = trial.weights.argmax(axis=1)
+        found.append(np.bincount(first, minlength=trial.weights.shape[1]) / len(first))
+    return found
+
+
+def preference(world: World, results: Results) -> Table:
+    rows = []
+    for start in world.experts:
+        for i, expert in enumerate(world.experts):
+            cells = []
+            for task in world.tasks:
+                shares = preferred(results.get(task, replace(full(world, task), source=start)))
+                cells.append(f"{np.mean([own[i] for own in shares]):.0%}" if shares else "–")
+            rows.append([f"mT5 of {start}", expert, *cells])
+    title = "Whose expert has the largest weight, by whose language model training started from"
+    return Table(title, "", _grid(["", "expert", *world.tasks], rows))
 
 
 def gate(world: World, results: Results) -> Table:

@@ -94,8 +94,7 @@ def variants(world: World, task: str) -> Iterator[Variant]:
     yield from (single(e, trainable=True) for e in world.experts)  # Table 6
     yield from (replace(whole, reads=r) for r in ("hands+body", "hands+body+face"))  # Table 7
     yield replace(whole, adapters=False)  # Table 8
-    if world.matched(task) is None:
-        yield from (replace(whole, source=e) for e in world.experts if e != whole.source)  # Table 15
+    yield from (replace(whole, source=e) for e in world.experts if e != whole.source)  # Table 15
     yield from (replace(whole, share=s) for s in world.shares if s != 100)  # Fig. 5
     for group in groups(world):  # Table 8
         yield replace(whole, experts=group, aligned=False)
