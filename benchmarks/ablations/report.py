@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -47,8 +48,12 @@ def write_report(study: Study) -> None:
     _draw_shares(study, results, out / "pretraining.png")
     _draw_pairs(study, results, out / "pairs.png")
     parts += ["![Pretraining share](pretraining.png)", "![Pairs](pairs.png)"]
-    parts.append("Every run's configuration, seed, log and what it wrote: `runs.jsonl.gz`, a run a line.")
+    parts.append(
+        "Every run's configuration, seed, log and what it wrote: `runs.jsonl.gz`, a run a line. BLEU "
+        "and the share of texts without an error, for every row and every k: `scores.csv`."
+    )
     (out / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    _write_scores(study, results, out / "scores.csv")
     _write_runs(study, out / "runs.jsonl.gz")
 
 
@@ -122,6 +127,21 @@ def _save(figure: Any, axis: Any, path: Path) -> None:
         axis.legend(fontsize=7, frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _write_scores(study: Study, results: Results, path: Path) -> None:
+    """A line a task, variant, k and masked expert: each figure's mean over seeds and its standard deviation."""
+    names = ["characters wrong, %", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "all right, %"]
+    experts = list(study.world.experts)
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["task", "variant", "k", "masked", "seeds", *(x for n in names for x in (n, f"{n} ±"))])
+        for task, variant, k, masked, trials in results.rows():
+            figures = [[100 * t.error_rate, *t.bleu(study.world.tokenize), 100 * t.exact] for t in trials]
+            means = np.mean(figures, axis=0)
+            spreads = np.std(figures, axis=0, ddof=1) if len(trials) > 1 else np.full(len(names), np.nan)
+            cells = [f"{x:.2f}" if np.isfinite(x) else "" for pair in zip(means, spreads, strict=True) for x in pair]
+            writer.writerow([task, variant, k, "" if masked is None else experts[masked], len(trials), *cells])
 
 
 def _write_runs(study: Study, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +86,11 @@ class Results:
                     for trial in found["trials"]:
                         key = (seed, task, name, trial.get("k"), trial.get("masked"))
                         self._trials[key] = _trial(found["references"], trial)
+
+    def rows(self) -> Iterator[tuple[str, str, int | None, int | None, list[Trial]]]:
+        """Task, variant, k, masked expert, and the trials by seed, of everything that there is."""
+        for key in dict.fromkeys(key[1:] for key in self._trials):
+            yield *key, [self._trials[seed, *key] for seed in self.seeds if (seed, *key) in self._trials]
 
     def get(
         self, task: str, variant: Variant | str, k: int | None = None, masked: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
 from signet_runtime.errors import InputError
 from signet_train.data.manifest import Row, read_manifest, write_manifest
+from signet_train.metrics import character_error_rate
 
 TINY = """
 seeds = [1]
@@ -111,6 +113,21 @@ def test_every_figure_comes_from_a_run_whose_configuration_seed_and_log_are_kept
                     weights.shape == (100, 2) and np.allclose(weights.sum(1), 1) and ((weights > 0).sum(1) == 1).all()
                 )
     assert {run for run in runs if "/experts-100/" in run} == {"seed-1/experts-100/a", "seed-1/experts-100/b"}
+
+
+def test_the_scores_are_those_of_what_was_written(study: Path) -> None:
+    with gzip.open(study / "runs" / "runs.jsonl.gz", "rt") as file:
+        runs = {record["run"]: record for record in map(json.loads, file)}
+    with open(study / "runs" / "scores.csv", newline="") as file:
+        rows = {(r["task"], r["variant"], r["k"], r["masked"]): r for r in csv.DictReader(file)}
+    variant = full(load_world(study / "tiny.toml"), "swl").name
+    found = runs[f"seed-1/swl/{variant}"]["tests"]["swl"]
+    for trial in found["trials"]:
+        masked = "" if trial["masked"] is None else "ab"[trial["masked"]]
+        row = rows["swl", variant, str(trial["k"]), masked]
+        rate = character_error_rate(found["references"], trial["hypotheses"])
+        assert float(row["characters wrong, %"]) == pytest.approx(100 * rate, abs=0.006)
+        assert row["BLEU-1"] and row["seeds"] == "1" and row["characters wrong, % ±"] == ""
 
 
 def test_a_masked_expert_is_never_chosen(study: Path) -> None:
