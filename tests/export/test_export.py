@@ -89,7 +89,7 @@ def test_padding_changes_nothing_in_the_engine(bundle: Bundle) -> None:
         np.testing.assert_allclose(alone.routing_weights[0], together.routing_weights[i], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("k", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_top_k_is_a_constant_of_the_graph(checkpoint: Checkpoint, tmp_path: Path, k: int) -> None:
     trained_with = checkpoint.model.fusion.router.top_k  # type: ignore[union-attr]
     export_bundle(checkpoint, tmp_path / "bundle", top_k=k)

@@ -43,7 +43,7 @@ def test_a_damaged_demonstration(bundle_copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["sentencepiece"], ["av"], ["numpy"], ["pydantic", "cv2"]]
+    "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["numpy"], ["sentencepiece", "av", "pydantic", "cv2"]]
 )
 def test_a_report_whatever_is_missing(missing: list[str]) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from signet_runtime.doctor import main; main()"

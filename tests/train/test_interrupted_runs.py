@@ -55,7 +55,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "align", "finetune"])
+@pytest.mark.parametrize("name", ["pretrain", pytest.param("align", marks=pytest.mark.slow), "finetune"])
 def test_killed_and_resumed_is_never_having_stopped(
     name: str, manifest: Path, experts: list[Path], tmp_path: Path, one_thread: None
 ) -> None:
