@@ -116,7 +116,7 @@ def _own_language(world: World, results: Results) -> Claim:
     return Claim(
         "In a language that it has seen, a frozen backbone and a trainable one are comparable.", "Table 6",
         _said("trainable less frozen:", found), same(found),
-        "Seen language means seen signer here.",
+        "Where one signer is one language, a seen language is a seen signer.",
     )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def _hands(world: World, results: Results) -> Claim:
         "The hands alone are the router's best input.", "Table 7",
         f"{_said('with the body less hands:', body)}; {_said('with body and face:', face)}",
         weakest([greater(body), greater(face)]),
-        "In spelling, body and face say next to nothing; in sentences they do.",
+        "Where words are spelled, body and face say next to nothing; in sentences they do.",
     )  # fmt: skip
 
 
@@ -303,7 +303,7 @@ def _related(world: World, results: Results) -> Claim:
         f"{_said('without the related expert less without another, masked:', found)}; clips that it is chosen for: "
         f"{', '.join(chosen) or 'no related tasks'}",
         greater(found),
-        "Signer and camera are new to every expert here; but it is one alphabet, and one signer.",
+        "Signer and camera are new to every expert; how much of the signs they know is the world's to say.",
     )
 
 
@@ -387,5 +387,5 @@ def _source(world: World, results: Results) -> Claim:
     return Claim(
         f"Whose mT5 an unseen language starts from hardly matters (within {SAME:g} points).", "Table 15", said,
         weakest([same(found) for found in parts.values()]),
-        "These mT5 have read nothing but the experts' own languages; the paper's come from one pretrained mT5.",
+        "mT5 that start from nothing know the experts' languages only; the paper's come from one pretrained mT5.",
     )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.ablations.scores import Results, Trial
-from benchmarks.ablations.variants import Variant, full, groups, single, source, without
+from benchmarks.ablations.variants import Variant, full, groups, single, without
 from benchmarks.ablations.world import World
 
 
@@ -261,6 +261,3 @@ from ASL | 27.89 ± 0.12 | 2.79 ± 0.07
 from BSL | 27.85 ± 0.13 | 2.81 ± 0.10"""
     cells = [[name, *(cell(results.get(t, own[t])) for t in unseen)] for name, own in rows.items()]  # type: ignore[arg-type]
     return Table("Table 15: whose language model unseen languages start from", paper, _grid(["", *unseen], cells))
-
-
-__all__ = ["Table", "cell", "pair_shares", "source", "tables"]

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import signet_export.bundle as exporting
+import signet_export.verify as verifying
 from signet_export.bundle import export_bundle
 from signet_export.cli import main
 from signet_export.fuse import FusedEncoder
@@ -140,6 +141,18 @@ def test_a_wrong_engine_never_becomes_a_bundle(
     with pytest.raises(BundleError, match="differs"):
         export_bundle(checkpoint, tmp_path / "bundle", top_k=3)
     checkpoint.model.fusion.router.top_k = 2  # type: ignore[union-attr]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("decoder", ["FastDecoder", "OptimumDecoder"])
+def test_either_way_of_generating_is_proved(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder: str
+) -> None:
+    kind = getattr(verifying, decoder)
+    generate = kind.generate
+    monkeypatch.setattr(kind, "generate", lambda *given: [[3, *text] for text in generate(*given)])
+    with pytest.raises(BundleError, match="other tokens than the model"):
+        export_bundle(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
