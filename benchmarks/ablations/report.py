@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from benchmarks.ablations.tables import pair_shares, tables
 from benchmarks.ablations.variants import full
 from benchmarks.ablations.world import one_signer_each
 from benchmarks.report import header
+from signet_train.data.manifest import read_manifests
+
+_SPLITS = ("train", "dev", "test")
 
 _HOW = f"""A difference counts if the middle 95% of its bootstrap lie on one side of zero, and two variants count as the
 same if they lie within {SAME:g} points. The bootstrap draws seeds and, within each task, test words, the same for both
@@ -64,11 +68,24 @@ def _verdict(claim: Claim) -> str:
 
 def _world_table(study: Study) -> str:
     world = study.world
-    rows = [["expert", name, ", ".join(seen), ""] for name, seen in world.experts.items()]
+    pretraining, downstream = _clips(study.data.pretraining), _clips(study.data.downstream)
+    rows = []
+    for name, seen in world.experts.items():
+        rows.append(["expert", name, ", ".join(seen), "", *_counts(pretraining, seen)])
     for name, languages in world.tasks.items():
         expert = world.matched(name)
-        rows.append(["task", name, ", ".join(languages), f"seen by {expert}" if expert else "seen by none"])
-    return tabulate(rows, headers=["", "name", "sign languages", ""], tablefmt="github")
+        known = f"seen by {expert}" if expert else "seen by none"
+        rows.append(["task", name, ", ".join(languages), known, *_counts(downstream, languages)])
+    columns = ["", "name", "sign languages", "", *(f"{split} clips" for split in _SPLITS)]
+    return tabulate(rows, headers=columns, tablefmt="github")
+
+
+def _clips(paths: tuple[Path, ...]) -> Counter[tuple[str, str]]:
+    return Counter((row.sign_language, row.split) for manifest in read_manifests(paths) for row in manifest.rows)
+
+
+def _counts(clips: Counter[tuple[str, str]], languages: tuple[str, ...]) -> list[int]:
+    return [sum(clips[language, split] for language in languages) for split in _SPLITS]
 
 
 def _markdown(lines: str) -> str:
@@ -89,9 +106,8 @@ def _draw_shares(study: Study, results: Results, path: Path) -> None:
         points = [(s, [100 * t.error_rate for t in trials.values()]) for s, trials in found if trials]
         if points:
             shares, rates = zip(*points, strict=True)
-            axis.errorbar(
-                shares, [np.mean(r) for r in rates], [np.std(r) for r in rates], marker="o", capsize=3, label=task
-            )
+            spreads = [np.std(r, ddof=1) if len(r) > 1 else 0.0 for r in rates]
+            axis.errorbar(shares, [np.mean(r) for r in rates], spreads, marker="o", capsize=3, label=task)
     axis.set_xlabel("share of the pretraining data, %")
     axis.set_ylabel("characters wrong, %")
     _save(figure, axis, path)
@@ -124,7 +140,7 @@ def _save(figure: Any, axis: Any, path: Path) -> None:
 
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7, frameon=False)
+        axis.figure.legend(loc="outside upper center", ncols=5, fontsize=7, frameon=False)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

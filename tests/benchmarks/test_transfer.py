@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_a_whole_study_ends_in_a_report(study: Path) -> None:
         assert f"### Table {number}" in report
     assert all(f"### {title}" in report for title in ("Figure 4", "Figure 5", "Zero-shot"))
     assert "not run" not in report
+    assert f"seen by none | 16 | 6 | {TEST_WORDS} |" in re.sub(" +", " ", report)  # swl's clips
     assert report.count("**not identifiable here**") == 2  # each language has one signer
     for picture in ("pairs.png", "pretraining.png"):
         assert (study / "runs" / picture).stat().st_size > 5000
