@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,7 +78,7 @@ def shard_path(cache: Path, split: str, view: int, shard: int) -> Path:
 def write_shard(path: Path, samples: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
     """Embeddings and priors of up to `SHARD` rows, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {}
     for i, (embeddings, priors) in enumerate(samples):
         tensors[f"{i}.embeddings"], tensors[f"{i}.priors"] = embeddings.contiguous(), priors.contiguous()

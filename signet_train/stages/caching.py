@@ -55,6 +55,8 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
         if not shard_path(cache, split, view, shard).is_file()
     ][accelerator.process_index :: accelerator.num_processes]
     for split, view, shard in tqdm(jobs, unit="shard", disable=not accelerator.is_main_process):
+        if shard_path(cache, split, view, shard).is_file():  # the same command, given twice, wrote it meanwhile
+            continue
         dataset = PoseDataset(rows[split], config, training=split == config.data.train)
         stop = min((shard + 1) * SHARD, len(dataset))
         size = config.optimisation.batch_size
@@ -70,7 +72,7 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
                 features.append((embeddings[:, real].to(dtype), priors.to(dtype)))
         write_shard(shard_path(cache, split, view, shard), features)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and draft.is_file():
         draft.replace(cache / "cache.json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,27 @@ def test_a_stopped_cache_goes_on_and_an_unfinished_one_is_not_used(
     monkeypatch.setattr(caching, "write_shard", original)
     cache_features(given, views=1, half=False, device="cpu")
     assert written[0].stat().st_mtime_ns == first
+    run_stage(given, tmp_path / "run", "cpu")
+
+
+def test_the_same_command_twice_at_once_fills_one_cache(
+    manifest: Path, experts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings(manifest, experts, tmp_path / "cache")
+    from signet_train.stages import caching
+
+    original, written = caching.write_shard, []
+
+    def and_the_other_overtakes(path: Path, samples: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        monkeypatch.setattr(caching, "write_shard", original)
+        cache_features(given, views=2, half=False, device="cpu")
+        written.append(path)
+        original(path, samples)
+
+    monkeypatch.setattr(caching, "write_shard", and_the_other_overtakes)
+    cache_features(given, views=2, half=False, device="cpu")
+    assert len(written) == 1  # the rest was there
+    assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == ["cache.json", "dev", "train"]
     run_stage(given, tmp_path / "run", "cpu")
 
 
