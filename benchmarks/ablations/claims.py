@@ -370,7 +370,8 @@ def _pretraining(world: World, results: Results) -> Claim:
         for less, more in [(shares[0], shares[-1]), *pairwise(shares)][: None if len(shares) > 2 else 1]
     }
     said = "; ".join(_said(f"{name}:", found) for name, found in parts.items())
-    flat = [t for t in world.tasks if _gain(world, results, t, *shares[-2:]) <= 0] if len(shares) > 1 else []
+    last = {t: _against(world, results, [t], share=shares[-2]) for t in world.tasks} if len(shares) > 1 else {}
+    flat = [task for task, gain in last.items() if gain is not None and gain.points <= 0]
     return Claim(
         "More pretraining data help, without a plateau.",
         "Figure 5",
@@ -378,13 +379,6 @@ def _pretraining(world: World, results: Results) -> Claim:
         weakest([greater(found) for found in parts.values()]),
         "Of all tasks' mean. Every share is read as many times, so fewer data are fewer steps, too.",
     )
-
-
-def _gain(world: World, results: Results, task: str, less: int, more: int) -> float:
-    """By how much the error rate falls, in the mean over seeds; NaN where something was not run."""
-    trials = [results.get(task, replace(full(world, task), share=share)).values() for share in (less, more)]
-    before, after = (np.mean([trial.error_rate for trial in own]) if own else np.nan for own in trials)
-    return float(before - after)
 
 
 def _source(world: World, results: Results) -> Claim:

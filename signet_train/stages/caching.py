@@ -52,10 +52,9 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
         for split, located in rows.items()
         for view in range(views if split == config.data.train else 1)
         for shard in range((len(located) + SHARD - 1) // SHARD)
-        if not shard_path(cache, split, view, shard).is_file()
     ][accelerator.process_index :: accelerator.num_processes]
     for split, view, shard in tqdm(jobs, unit="shard", disable=not accelerator.is_main_process):
-        if shard_path(cache, split, view, shard).is_file():  # the same command, given twice, wrote it meanwhile
+        if shard_path(cache, split, view, shard).is_file():  # by a run that was stopped, or one that runs beside this
             continue
         dataset = PoseDataset(rows[split], config, training=split == config.data.train)
         stop = min((shard + 1) * SHARD, len(dataset))

@@ -108,6 +108,8 @@ def test_a_whole_study_ends_in_a_report(study: Path) -> None:
     assert "not run" not in report
     assert f"seen by none | 16 | 6 | {TEST_WORDS} |" in re.sub(" +", " ", report)  # swl's clips
     assert report.count("**not identifiable here**") == 2  # each language has one signer
+    assert "another alone less the related one alone, frozen: " in report
+    assert "tasks that gained nothing in the last step: " in report
     for picture in ("pairs.png", "pretraining.png"):
         assert (study / "runs" / picture).stat().st_size > 5000
 
