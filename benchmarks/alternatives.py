@@ -28,13 +28,13 @@ from benchmarks.generation import (
 from benchmarks.report import Ratio, Report
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Manifest
-from signet_runtime.pose.landmarks import to_wholebody
-from signet_runtime.pose.mediapipe import MediaPipeEstimator
-from signet_runtime.pose.rtmpose import RTMPoseEstimator, find_weights
+from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
+from signet_runtime.pose.mediapipe.landmarks import to_wholebody
+from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator, find_weights
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
 from signet_runtime.skeleton import NUM_KEYPOINTS
-from signet_runtime.video import Video
+from signet_runtime.sources.video import Video
 from signet_train.checkpoint import Checkpoint
 
 _THREADS = 16  # of Uni-Sign's demo/pose_extraction.py
@@ -135,9 +135,13 @@ def decoder(report: Report, *, rounds: int, quick: bool, tell: Tell) -> None:
     """mT5-base's decoder alone, 32 tokens, 4 beams, fp32; `benchmarks.generation` has int8 and greedy search too."""
     work = Work()
     table = report.table(
-        "decoder_alone", f"mT5-base's decoder alone, {work.tokens} tokens, {work.beams} beams, fp32, ms", "vocabulary",
-        "decoder", "all", "times CTranslate2's",
-    )  # fmt: skip
+        "decoder_alone",
+        f"mT5-base's decoder alone, {work.tokens} tokens, {work.beams} beams, fp32, ms",
+        "vocabulary",
+        "decoder",
+        "all",
+        "times CTranslate2's",
+    )
     if quick:
         table.notes.append(f"Left out by --quick: mT5's whole vocabulary of {FULL:,}.")
     if not has_ctranslate2():

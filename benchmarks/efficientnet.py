@@ -11,8 +11,15 @@ import torch
 from torch import Tensor, nn
 
 # expansion, kernel, stride, channels, blocks
-_STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
-           (6, 3, 1, 320, 1))  # fmt: skip
+_STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+    (6, 5, 2, 192, 4),
+    (6, 3, 1, 320, 1),
+)
 _STEM, _HEAD = 32, 1280
 _DROPPED = 0.2  # share of the last block's residuals in training; grows from 0 at the first
 
@@ -26,9 +33,12 @@ class _Excitation(nn.Module):
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
         self.weigh = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, squeezed, 1), nn.SiLU(inplace=True),
-            nn.Conv2d(squeezed, channels, 1), nn.Sigmoid(),
-        )  # fmt: skip
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, squeezed, 1),
+            nn.SiLU(inplace=True),
+            nn.Conv2d(squeezed, channels, 1),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.weigh(x) * x
@@ -40,9 +50,12 @@ class _Block(nn.Module):
         wide = into * expansion
         expand = [*_convolution(into, wide, 1), nn.SiLU(inplace=True)] if expansion > 1 else []
         self.block = nn.Sequential(
-            *expand, *_convolution(wide, wide, kernel, stride, groups=wide), nn.SiLU(inplace=True),
-            _Excitation(wide, max(1, into // 4)), *_convolution(wide, out, 1),
-        )  # fmt: skip
+            *expand,
+            *_convolution(wide, wide, kernel, stride, groups=wide),
+            nn.SiLU(inplace=True),
+            _Excitation(wide, max(1, into // 4)),
+            *_convolution(wide, out, 1),
+        )
         self.adds, self.dropped = stride == 1 and into == out, dropped
 
     def forward(self, x: Tensor) -> Tensor:

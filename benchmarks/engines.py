@@ -29,7 +29,7 @@ from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import PROVIDERS, create_session, provider_problem
 from signet_runtime.engines.tensorrt import library_name, load_library
 from signet_runtime.errors import EngineError
-from signet_runtime.generation import WAYS, load_text_decoder
+from signet_runtime.generation import DECODER_BACKENDS, load_text_decoder
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
 from signet_runtime.translator import Translator
@@ -186,7 +186,7 @@ def _onnx_engine(subject: Subject, graphs: dict[int, Path], regions: Regions, wh
     encoded = encode[K]()
     engine = subject.bundle.engine("onnx")
     generate: dict[str, Generate] = {}
-    for way in WAYS:
+    for way in DECODER_BACKENDS:
         decoder = load_text_decoder(subject.bundle, engine, where, encoders[K].session, way)
         generate[way] = partial(decoder.generate, encoded)
     decoder_bytes = sum(

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from benchmarks.report import header
 from signet_export.encoder import INPUTS, OPSET, OUTPUTS, export_encoder
 from signet_export.fuse import FusedEncoder
+from signet_export.pinning import pin
 from signet_export.quantize import quantize
-from signet_export.routing import pin
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import Checkpoint, ExpertCard
 from signet_train.config import DataConfig, FusionConfig, LanguageModelConfig, ModelConfig, TrainConfig
@@ -59,9 +59,15 @@ def export_plain(model: Signet, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Plain(model).eval(), example, str(path), input_names=list(INPUTS), output_names=list(OUTPUTS),
-            dynamic_axes=dynamic, opset_version=OPSET, dynamo=False,
-        )  # fmt: skip
+            Plain(model).eval(),
+            example,
+            str(path),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=dynamic,
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def random_checkpoint(small: bool) -> Checkpoint:

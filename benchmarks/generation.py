@@ -34,8 +34,7 @@ from signet_export.quantize import quantize
 from signet_runtime.bundle import MANIFEST_NAME, Bundle, Manifest, write_manifest
 from signet_runtime.engines.onnx import Encoded
 from signet_runtime.engines.session import create_session
-from signet_runtime.generation import WAYS, load_text_decoder
-from signet_runtime.generation import Way as Search
+from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, load_text_decoder
 from signet_runtime.generation.settings import FILE as GENERATION
 from signet_train.config import LanguageModelConfig
 from signet_train.data.workers import available_cpus
@@ -117,12 +116,16 @@ def _manifest(precision: str, tokens: int) -> Manifest:
     files = {"encoder": DECODER, "decoder": DECODER, "decoder_with_past": DECODER_WITH_PAST}  # there is no encoder
     return Manifest.model_validate(
         {
-            "name": "random", "language": "mul", "routing": {"k": 1}, "profile": "unisign", "pose_estimator": "none",
+            "name": "random",
+            "language": "mul",
+            "routing": {"k": 1},
+            "profile": "unisign",
+            "pose_estimator": "none",
             "experts": [{"name": "none", "sign_languages": [], "corpus": "none"}],
             "generation": {"max_new_tokens": tokens},
             "engines": [{"kind": "onnx", "precision": precision, **files}],
         }
-    )  # fmt: skip
+    )
 
 
 def onnx_ways(directory: Path, work: Work, width: int) -> dict[str, Way]:
@@ -133,11 +136,11 @@ def onnx_ways(directory: Path, work: Work, width: int) -> dict[str, Way]:
     # Optimum wants an encoder's session and never runs it.
     never_run = create_session(bundle.file(engine.decoder), "cpu", prepack=False)
 
-    def way(name: Search) -> Way:
+    def way(name: DecoderBackend) -> Way:
         decoder = load_text_decoder(bundle, engine, "cpu", never_run, name)
         return Way(name, lambda: decoder.generate(encoded, work.beams, work.tokens))
 
-    return {name: way(name) for name in WAYS}
+    return {name: way(name) for name in DECODER_BACKENDS}
 
 
 def eager_way(model: MT5ForConditionalGeneration, work: Work) -> Way:
@@ -152,8 +155,11 @@ def eager_way(model: MT5ForConditionalGeneration, work: Work) -> Way:
         return model.generate(
             # A new one each time: generate() expands it in place for the beams.
             encoder_outputs=BaseModelOutput(last_hidden_state=states),  # type: ignore[arg-type]
-            attention_mask=mask, num_beams=work.beams, min_new_tokens=work.tokens, max_new_tokens=work.tokens,
-        )  # fmt: skip
+            attention_mask=mask,
+            num_beams=work.beams,
+            min_new_tokens=work.tokens,
+            max_new_tokens=work.tokens,
+        )
 
     return Way("transformers, eager", run)
 
@@ -193,9 +199,12 @@ def ctranslate2_way(directory: Path, precision: str, work: Work) -> Way:
     import ctranslate2
 
     translator = ctranslate2.Translator(
-        str(directory), device="cpu", compute_type={"fp32": "float32", "int8": "int8"}[precision], inter_threads=1,
+        str(directory),
+        device="cpu",
+        compute_type={"fp32": "float32", "int8": "int8"}[precision],
+        inter_threads=1,
         intra_threads=available_cpus(),
-    )  # fmt: skip
+    )
     source = [f"w{i}" for i in range(3, 3 + work.frames)]
 
     def run() -> object:
@@ -289,10 +298,15 @@ def main(
             }
             in_turns([way for way, _ in rows.values()], repeats, torch.device("cpu"), tell)
             table = report.table(
-                f"beams-{count}", f"{tokens} tokens, beams {count}, {frames} frames",
-                "vocabulary", "decoder", "ms", "CTranslate2 full fp32 = 1", "same vocabulary = 1",
+                f"beams-{count}",
+                f"{tokens} tokens, beams {count}, {frames} frames",
+                "vocabulary",
+                "decoder",
+                "ms",
+                "CTranslate2 full fp32 = 1",
+                "same vocabulary = 1",
                 "tokens are Optimum's",
-            )  # fmt: skip
+            )
             for (size, name), (way, same) in rows.items():
                 first, own = (rows.get((s, "CTranslate2, fp32")) for s in (FULL, size))
                 ratios = [Ratio(way.timing, peer[0].timing) if peer else None for peer in (first, own)]

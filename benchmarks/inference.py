@@ -27,9 +27,18 @@ def encoders_and_decoders(
         "encoder", "Encoder, one clip, ms", "model", "engine", *(f"k = {k}" for k in TOP_K), "memory"
     )
     decoder = report.table(
-        "decoder", "Decoder, one clip, ms", "model", "engine", "search", "beams", "tokens", "first token",
-        "a further token", "all", "memory",
-    )  # fmt: skip
+        "decoder",
+        "Decoder, one clip, ms",
+        "model",
+        "engine",
+        "search",
+        "beams",
+        "tokens",
+        "first token",
+        "a further token",
+        "all",
+        "memory",
+    )
     encoder.notes.append(
         f"Experts, adapters, router and mT5 encoder; median of {rounds} rounds in turns (five times as many for the "
         f"demo), least and most in brackets. PyTorch computes all experts, whatever k."
@@ -75,9 +84,18 @@ def _decode(
             whole = Way(f"{name}, all tokens", partial(generate, beams, limit), engine.decoder_bytes)
             further = Further(first.timing, whole.timing, len(tokens))
             table.rows.append(
-                [subject.name, engine.name, search, beams, len(tokens), first.timing, further, whole.timing,
-                 whole.memory]
-            )  # fmt: skip
+                [
+                    subject.name,
+                    engine.name,
+                    search,
+                    beams,
+                    len(tokens),
+                    first.timing,
+                    further,
+                    whole.timing,
+                    whole.memory,
+                ]
+            )
             ways += [first, whole]
         if len(written) > 1:
             table.notes.append(f"{subject.name}, {beams} beams: the engines wrote different tokens.")

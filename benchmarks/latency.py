@@ -81,18 +81,27 @@ class Plan:
     help="One of the parts below; repeat for several.  [default: all]",
 )
 @click.option(
-    "--peer", "peers", metavar="NAME=PATH", multiple=True,
+    "--peer",
+    "peers",
+    metavar="NAME=PATH",
+    multiple=True,
     help="Measure a peer from a checkout of its public code: unisign (github.com/ZechengLi19/Uni-Sign; its RGB branch "
     "needs einops) or geosign (github.com/ed-fish/Geo-Sign; needs geoopt). Repeat for both.",
-)  # fmt: skip
+)
 @click.option(
-    "--video", "videos", metavar="FILE", multiple=True, type=click.Path(path_type=Path),
+    "--video",
+    "videos",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
     help="A video with one signer; repeat for several.  [default: examples/*.mp4]",
-)  # fmt: skip
+)
 @click.option(
-    "--pose-weights", metavar="DIR", type=click.Path(path_type=Path),
+    "--pose-weights",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help="RTMPose's detector.onnx and pose.onnx: the videos go through RTMPose too.",
-)  # fmt: skip
+)
 @click.option("--frames", type=click.IntRange(min=8), help="Of a training clip.  [default: 128; with --quick 64]")
 @click.option("--rounds", type=click.IntRange(min=1), help="Of everything.  [default: 5; with --quick 2]")
 @click.option(
@@ -106,10 +115,19 @@ class Plan:
 )
 @click.option("--small", is_flag=True, help="Models of a few weights, to see in seconds that all of it runs.")
 def main(
-    quick: bool, device: str, parts: tuple[str, ...], peers: tuple[str, ...], videos: tuple[Path, ...],
-    pose_weights: Path | None, frames: int | None, rounds: int | None, json_file: Path | None,
-    markdown_file: Path | None, plot_file: Path | None, small: bool,
-) -> None:  # fmt: skip
+    quick: bool,
+    device: str,
+    parts: tuple[str, ...],
+    peers: tuple[str, ...],
+    videos: tuple[Path, ...],
+    pose_weights: Path | None,
+    frames: int | None,
+    rounds: int | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    plot_file: Path | None,
+    small: bool,
+) -> None:
     """Measure SIGNET's latency here: training as in the paper's Table 5, and translation from video to text.
 
     Tables go to stdout, progress to stderr. What is compared runs in turns, round after round. Ctrl-C prints what was
@@ -179,9 +197,16 @@ def measure(report: Report, plan: Plan, tell: Callable[[str], None]) -> None:
         from benchmarks import table5
 
         table5.latency(
-            report, plan.peers, device, frames=plan.frames, sweep=() if plan.quick else _SWEEP, rounds=plan.rounds,
-            backward_rounds=1 if plan.quick else min(3, plan.rounds), small=plan.small, tell=tell,
-        )  # fmt: skip
+            report,
+            plan.peers,
+            device,
+            frames=plan.frames,
+            sweep=() if plan.quick else _SWEEP,
+            rounds=plan.rounds,
+            backward_rounds=1 if plan.quick else min(3, plan.rounds),
+            small=plan.small,
+            tell=tell,
+        )
     if "engines" in plan.parts:
         _engines(report, plan, device, tell)
     if "video" in plan.parts:
@@ -232,7 +257,7 @@ def _available(device: str) -> str:
 def _readable(videos: tuple[Path, ...]) -> tuple[Path, ...]:
     """The videos, if there are any and all of them can be opened."""
     from signet_runtime.errors import InputError
-    from signet_runtime.video import Video
+    from signet_runtime.sources.video import Video
 
     if not videos:
         raise InputError(f"{_PROJECT / 'examples'}: no videos there; name one with --video")
@@ -245,7 +270,7 @@ def _readable(videos: tuple[Path, ...]) -> tuple[Path, ...]:
 def _loadable(weights: Path | None, device: str) -> Path | None:
     """RTMPose's weights, if they are that."""
     if weights is not None:
-        from signet_runtime.pose.rtmpose import RTMPoseEstimator
+        from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
 
         RTMPoseEstimator("balanced", offline=True, device=device, weights=weights).close()
     return weights
@@ -269,7 +294,7 @@ class _Files:
     plot: Path | None
 
     def check(self) -> None:
-        from signet_runtime.outputs.files import check_writable
+        from signet_runtime.files import check_writable
 
         for path in (self.json, self.markdown, self.plot):
             if path is not None:
@@ -279,7 +304,7 @@ class _Files:
 
     def write(self, report: Report) -> None:
         from benchmarks.plot import draw
-        from signet_runtime.outputs.files import whole_file
+        from signet_runtime.files import whole_file
 
         for path, text in ((self.json, report.json()), (self.markdown, report.markdown())):
             if path is not None:

@@ -24,9 +24,9 @@ import av
 import click
 import numpy as np
 
-from signet_train.data.avatar import write_video
-from signet_train.data.drawing import draw_frames
-from signet_train.data.fingerspelling import CAMERA_FPS, Pace, join_word, load_landmarks, words
+from signet_train.data.spelled.avatar import write_video
+from signet_train.data.spelled.clips import CAMERA_FPS, Pace, join_word, load_landmarks, words
+from signet_train.data.spelled.drawing import draw_frames
 
 ALPHABET = "psr"
 # A process that is started counts its peak from that of whoever started it, so somebody small does.
@@ -88,7 +88,17 @@ def repeat(source: Path, target: Path, times: int) -> None:
 def translate(video: Path, *options: str, interrupt_after: float | None = None) -> tuple[list[dict], float, float, int]:
     """What signet-translate says about a video, in how many seconds, with how many MB, and its exit code."""
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "signet_runtime.cli", "-q", str(video), "--cut", "always", "--format", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "signet_runtime.commands.translate",
+        "-q",
+        str(video),
+        "--cut",
+        "always",
+        "--format",
+        "json",
+    ]
     if interrupt_after is not None:
         with subprocess.Popen([*command, *options]) as process:
             time.sleep(interrupt_after)

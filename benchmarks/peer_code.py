@@ -17,9 +17,15 @@ _NAMES = {"config", "datasets", "deformable_attention_2d", "models", "stgcn_laye
 # Imported by the peers for video, for their RGB branch or for distributed training; pose-only inference calls none
 # of them, so where they are not installed their names are enough.
 _UNUSED = (
-    "decord", "deepspeed", "deepspeed.accelerator", "deepspeed.comm", "einops", "einops.layers",
-    "einops.layers.torch", "torchvision",
-)  # fmt: skip
+    "decord",
+    "deepspeed",
+    "deepspeed.accelerator",
+    "deepspeed.comm",
+    "einops",
+    "einops.layers",
+    "einops.layers.torch",
+    "torchvision",
+)
 
 
 def load_modules(checkout: Path) -> tuple[ModuleType, ModuleType]:

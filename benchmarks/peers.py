@@ -29,7 +29,7 @@ from benchmarks.efficientnet import efficientnet_b0_features
 from benchmarks.peer_code import load_modules
 from signet_runtime.errors import InputError
 from signet_runtime.skeleton import REGIONS
-from signet_train.data.collate import Batch
+from signet_train.data.batches.collate import Batch
 
 NAMES = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
 
@@ -45,10 +45,19 @@ _UNISIGN: dict[str, Any] = {"dataset": "How2Sign", "task": "SLT", "hidden_dim": 
 # As Geo-Sign's script/train.sh, but for what does not run as published (with geoopt 0.5.1): `eval` meets an undefined
 # name, and the comparison by `token` mixes the axes of tokens and of coordinates. "pooled" has the same weights.
 _GEOSIGN: dict[str, Any] = {
-    "dataset": "CSL_Daily", "task": "SLT", "label_smoothing": 0.2, "use_hyperbolic": True, "hyp_dim": 256,
-    "init_c": 1.0, "label_smoothing_hyp": 0.2, "hyp_text_emb_src": "decoder", "hyp_text_cmp": "pooled", "alpha": 0.7,
-    "total_steps": 10, "eval": False,
-}  # fmt: skip
+    "dataset": "CSL_Daily",
+    "task": "SLT",
+    "label_smoothing": 0.2,
+    "use_hyperbolic": True,
+    "hyp_dim": 256,
+    "init_c": 1.0,
+    "label_smoothing_hyp": 0.2,
+    "hyp_text_emb_src": "decoder",
+    "hyp_text_cmp": "pooled",
+    "alpha": 0.7,
+    "total_steps": 10,
+    "eval": False,
+}
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,15 @@ class Peer:
         dataset.rgb_support, dataset.lang = self.rgb, "English"
         text = " ".join(f"word{i % 10}" for i in range(tokens - 1))  # and the end of sentence
         samples = [
-            (str(i), {_PARTS[name]: region[i].cpu() for name, region in batch.regions.items()}, text, "",
-             _hands(frames) if self.rgb else {})
+            (
+                str(i),
+                {_PARTS[name]: region[i].cpu() for name, region in batch.regions.items()},
+                text,
+                "",
+                _hands(frames) if self.rgb else {},
+            )
             for i in range(size)
-        ]  # fmt: skip
+        ]
         source, target = dataset.collate_fn(samples)
         device = batch.mask.device
 

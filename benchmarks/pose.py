@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 from signet_runtime.errors import SignetError
-from signet_runtime.pose.estimator import extract_poses, load_estimator
+from signet_runtime.pose.estimators import extract_poses, load_estimator
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import CONFIDENCE

@@ -20,8 +20,8 @@ from benchmarks.report import Ratio, Report, Timing
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Bundle
 from signet_runtime.errors import SignetError
-from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
-from signet_runtime.video import Video
+from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.sources.video import Video
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,9 +84,15 @@ def stages(path: Path, estimator: PoseEstimator, naive: Naive, clock: float | No
 
 
 def measure(
-    report: Report, path: Path, estimator: PoseEstimator, naive: Naive, clock: float | None, *, rounds: int,
+    report: Report,
+    path: Path,
+    estimator: PoseEstimator,
+    naive: Naive,
+    clock: float | None,
+    *,
+    rounds: int,
     tell: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     """A table for one video and one estimator."""
     import torch
 
@@ -94,9 +100,14 @@ def measure(
     in_turns([way for _, way in ways], rounds, torch.device("cpu"), tell)
     others = next(way for _, way in ways if way.name.startswith("others")).timing
     table = report.table(
-        f"{estimator.name}:{path.name}", f"{path.name} through {estimator.name}",
-        "way", "frames", "ms", "frames/s", "times as fast as the others",
-    )  # fmt: skip
+        f"{estimator.name}:{path.name}",
+        f"{path.name} through {estimator.name}",
+        "way",
+        "frames",
+        "ms",
+        "frames/s",
+        "times as fast as the others",
+    )
     table.rows += [
         [way.name, frames, way.timing, PerSecond(frames, way.timing), Ratio(others, way.timing)] for frames, way in ways
     ]
@@ -124,9 +135,14 @@ def main(videos: tuple[Path, ...], pose_weights: Path | None, detect_every: int,
         for path in videos:
             for estimator, naive in pairs:
                 measure(
-                    report, path, estimator, naive, clock, rounds=rounds,
+                    report,
+                    path,
+                    estimator,
+                    naive,
+                    clock,
+                    rounds=rounds,
                     tell=lambda line: click.echo(line, err=True),
-                )  # fmt: skip
+                )
     except SignetError as error:
         raise click.ClickException(str(error)) from error
     click.echo(report.markdown())

@@ -21,7 +21,7 @@ import numpy as np
 
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_train.data.store import PoseStore, quantisation_error, quantise, write_store
+from signet_train.data.store.arrow import PoseStore, quantisation_error, quantise, write_store
 
 FRAMES = 256
 MADE_UP = 100  # clips as pickles and .npz, so that no cache of the processor holds them all
@@ -82,9 +82,11 @@ def compare(pickles: list[Path], directory: Path, rounds: int, trusted: bool) ->
     of_pickles = sum(path.stat().st_size for path in pickles) / frames
     stored_frames = sum(len(sequences[i % len(sequences)]) for i in range(STORED))
     sizes = {
-        "pickle.load + np.stack": of_pickles, "pickle, our reader": of_pickles,
-        ".npz": sum(path.stat().st_size for path in npz) / frames, "pose store": stored.stat().st_size / stored_frames,
-    }  # fmt: skip
+        "pickle.load + np.stack": of_pickles,
+        "pickle, our reader": of_pickles,
+        ".npz": sum(path.stat().st_size for path in npz) / frames,
+        "pose store": stored.stat().st_size / stored_frames,
+    }
     medians = {name: float(np.median(of_way)) for name, of_way in times.items()}
     slowest = next(iter(medians))
     print(f"{'':<24}{'bytes/frame':>12}{'smaller':>9}{'ms/clip':>10}{'faster':>9}")

@@ -17,9 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from signet_runtime import Translator
-from signet_train.data.drawing import draw_word
-from signet_train.data.fingerspelling import SIGN_LANGUAGES, Pace, spell, words
-from signet_train.metrics import character_error_rate
+from signet_train.data.spelled.clips import SIGN_LANGUAGES, Pace, spell, words
+from signet_train.data.spelled.drawing import draw_word
+from signet_train.evaluation.metrics import character_error_rate
 
 _BATCH = 20
 
@@ -51,9 +51,14 @@ def read_videos(translator: Translator, chosen: list[str], sign_language: str) -
 @click.option("--show-errors", is_flag=True, help="Print what was misread.")
 @click.argument("sign_languages", nargs=-1)
 def main(
-    bundle: Path | None, count: int, videos: bool, max_letters: int, seed: int, show_errors: bool,
+    bundle: Path | None,
+    count: int,
+    videos: bool,
+    max_letters: int,
+    seed: int,
+    show_errors: bool,
     sign_languages: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     """Print a table of error rates for SIGN_LANGUAGES, by default the thirteen one-handed Latin alphabets."""
     translator = Translator.from_bundle(bundle)
     read = read_videos if videos else read_keypoints

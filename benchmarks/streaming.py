@@ -25,12 +25,12 @@ from benchmarks.report import header
 from signet_export.encoder import export_encoder, export_split_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.split import reach
+from signet_runtime.engines.incremental import CHUNK, IncrementalEncoder, read_along
 from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
-from signet_runtime.segments import Pauses, PosedFrame, Segmenter, join
-from signet_runtime.streaming import CHUNK, StreamingEncoder, read_along
+from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, join
 
 _LONGEST = 256
 
@@ -56,7 +56,7 @@ def regions(poses: PoseSequence) -> dict[str, np.ndarray]:
 
 def read(encoder: Encoder, poses: PoseSequence) -> tuple[float, float, np.ndarray]:
     """Frames as they come: seconds from the last to the states, share of a core used until then, and the states."""
-    along = StreamingEncoder(encoder)
+    along = IncrementalEncoder(encoder)
     segmenter = Segmenter(poses.fps, poses.size, poses.source, _LONGEST, Pauses())
     began, used = time.perf_counter(), time.process_time()
     seen = []

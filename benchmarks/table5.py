@@ -23,8 +23,8 @@ from benchmarks.training import TOKENS, random_batch
 from signet_export.fuse import FusedEncoder
 from signet_runtime.skeleton import REGIONS
 from signet_train.config import BackboneConfig, FusionConfig, LanguageModelConfig, ModelConfig
-from signet_train.data.collate import Batch
-from signet_train.losses import token_loss
+from signet_train.data.batches.collate import Batch
+from signet_train.model.losses import token_loss
 from signet_train.model.signet import Signet, build_language_model
 from signet_train.stages.objectives import Translation, set_trainable
 
@@ -79,9 +79,14 @@ def count(module: nn.Module | None) -> int:
 def parameters(report: Report, checkouts: dict[str, Path]) -> None:
     """Counts of the real modules, of SIGNET and of the peers given, beside the paper's."""
     table = report.table(
-        "parameters", "Parameters, total / trainable", "method", "source", "video encoder", "language model",
+        "parameters",
+        "Parameters, total / trainable",
+        "method",
+        "source",
+        "video encoder",
+        "language model",
         "full model",
-    )  # fmt: skip
+    )
     with torch.device("meta"):  # nothing is allocated
         model = Signet(paper_size(), EXPERTS)
     experts, fusion, language_model = count(model.experts), count(model.fusion), count(model.language_model)
@@ -195,9 +200,17 @@ class _Measured:
 
 
 def latency(
-    report: Report, checkouts: dict[str, Path], device: torch.device, *, frames: int, sweep: Sequence[int], rounds: int,
-    backward_rounds: int, small: bool, tell: Tell,
-) -> None:  # fmt: skip
+    report: Report,
+    checkouts: dict[str, Path],
+    device: torch.device,
+    *,
+    frames: int,
+    sweep: Sequence[int],
+    rounds: int,
+    backward_rounds: int,
+    small: bool,
+    tell: Tell,
+) -> None:
     """The latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
 
     Args:
@@ -213,10 +226,19 @@ def latency(
     forms = (False,) if device.type == "cpu" and not sweep else (False, True)
     fused = [FusedTranslation(model, stacked).to(device).train() for stacked in forms]
     table = report.table(
-        "latency", f"Latency of a training batch of {BATCH}, not cached", "method", "precision", "forward, ms",
-        "of Uni-Sign's", "of SIGNET eager", "forward + backward, ms", "memory, forward", "and backward",
-        "paper, RTX 3090: ms", "paper: of Uni-Sign's",
-    )  # fmt: skip
+        "latency",
+        f"Latency of a training batch of {BATCH}, not cached",
+        "method",
+        "precision",
+        "forward, ms",
+        "of Uni-Sign's",
+        "of SIGNET eager",
+        "forward + backward, ms",
+        "memory, forward",
+        "and backward",
+        "paper, RTX 3090: ms",
+        "paper: of Uni-Sign's",
+    )
     swept = report.table(
         "sweep", "Forward, ms, by frames a clip", "method", "precision", *(f"{n} frames" for n in sweep)
     )
@@ -285,9 +307,16 @@ def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: se
             [m.both.timing, m.forward.memory, m.both.memory] if m.both is not None else ["–", m.forward.memory, "–"]
         )
         table.rows.append(
-            [m.row.name, precision, timing, ratio(timing, unisign), Ratio(timing, eager), *backward,
-             *of_paper(m.row.paper)]
-        )  # fmt: skip
+            [
+                m.row.name,
+                precision,
+                timing,
+                ratio(timing, unisign),
+                Ratio(timing, eager),
+                *backward,
+                *of_paper(m.row.paper),
+            ]
+        )
     if precision == "fp32":  # once
         named = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
         for name in sorted(absent, reverse=True):
@@ -298,9 +327,16 @@ def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: se
 
 
 def _sweep(
-    table: Table, found: Sequence[Row], sweep: Sequence[int], config: ModelConfig, device: torch.device,
-    dtype: torch.dtype, precision: str, rounds: int, tell: Tell,
-) -> None:  # fmt: skip
+    table: Table,
+    found: Sequence[Row],
+    sweep: Sequence[int],
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    precision: str,
+    rounds: int,
+    tell: Tell,
+) -> None:
     timings = [[Timing() for _ in sweep] for _ in found]
     table.rows += [[row.name, precision, *cells] for row, cells in zip(found, timings, strict=True)]
     for position, frames in enumerate(sweep):

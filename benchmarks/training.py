@@ -25,10 +25,10 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.config import DataConfig, FusionConfig, ModelConfig, OptimisationConfig, TrainConfig
-from signet_train.data.collate import Batch, Collate, load_batches
-from signet_train.data.dataset import Located, PoseDataset
+from signet_train.data.batches.collate import Batch, Collate, load_batches
+from signet_train.data.batches.dataset import LocatedRow, PoseDataset
+from signet_train.data.batches.sampling import BatchOrder
 from signet_train.data.manifest import Row
-from signet_train.data.order import BatchOrder
 from signet_train.data.workers import available_cpus
 from signet_train.model.backbone import Backbone
 from signet_train.model.signet import Signet
@@ -60,7 +60,7 @@ def loading(frames: int, workers: int) -> float:
             poses = PoseSequence(keypoints, rng.uniform(0, 1, (frames, 133)), 25.0, (1280, 720), "rtmpose")
             write_keypoints(root / f"{i}.npz", poses)
             row = Row(id=str(i), split="train", poses=f"{i}.npz", text="word", language="en", sign_language="ase")
-            rows.append(Located(row, root))
+            rows.append(LocatedRow(row, root))
         config = TrainConfig(stage="pretrain", data=DataConfig(manifests=()), optimisation=OptimisationConfig())
         collate = Collate(load_checkpoint(demo_checkpoint_path()).tokenizer, 50)
         order = BatchOrder(SAMPLES, 8, 1, epochs=10, seed=0)

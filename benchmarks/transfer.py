@@ -29,9 +29,11 @@ _MINIATURE = {
 
 @click.command()
 @click.option(
-    "--world", "world_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--world",
+    "world_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Experts, tasks and how they are trained. [default: fingerspelling.toml of benchmarks/ablations/worlds]",
-)  # fmt: skip
+)
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Of runs and report. [default: runs/transfer]"
 )
@@ -40,9 +42,13 @@ _MINIATURE = {
 @click.option("--report", "only_report", is_flag=True, help="Train nothing, report on what is there.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]")
 def main(
-    world_file: Path | None, out: Path | None, quick: bool, seeds: tuple[int, ...], only_report: bool,
+    world_file: Path | None,
+    out: Path | None,
+    quick: bool,
+    seeds: tuple[int, ...],
+    only_report: bool,
     device: str | None,
-) -> None:  # fmt: skip
+) -> None:
     """Answer the paper's questions of transfer for a set of sign languages.
 
     Trains every expert, and for every task and seed every variant that Tables 6 to 10 and 15 and Figures 4 and 5

@@ -21,16 +21,16 @@ from benchmarks.alternatives import FrameByFrameHolistic, PublishedWay, RtmlibIn
 from benchmarks.report import Ratio, Report, Size, Timing
 from benchmarks.timing import Way, in_turns
 from signet_runtime.errors import EngineError
-from signet_runtime.live import Live
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
-from signet_runtime.segments import PosedFrame
-from signet_runtime.stream import PoseStream
+from signet_runtime.sentences.keypoints import PoseStream
+from signet_runtime.sentences.segmenter import PosedFrame
+from signet_runtime.sources.live import Live
+from signet_runtime.sources.video import Video
 from signet_runtime.translator import Translation, Translator
-from signet_runtime.video import Video
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
-from signet_train.data.avatar import write_video
+from signet_train.data.spelled.avatar import write_video
 
 SLOW_CAMERA = 12.5  # frames a second: what MediaPipe keeps up with on two cores
 
@@ -49,9 +49,15 @@ Tell = Callable[[str], None]
 
 
 def videos(
-    report: Report, paths: Sequence[Path], pose_weights: Path | None, device: str, *, rounds: int, quick: bool,
+    report: Report,
+    paths: Sequence[Path],
+    pose_weights: Path | None,
+    device: str,
+    *,
+    rounds: int,
+    quick: bool,
     tell: Tell,
-) -> None:  # fmt: skip
+) -> None:
     """The tables of videos; through RTMPose too where its weights are given.
 
     Args:
@@ -164,14 +170,25 @@ class _DetectorClock:
 
 
 def whole(
-    report: Report, paths: Sequence[Path], translators: dict[str, Translator], naive: dict[str, Naive], rounds: int,
+    report: Report,
+    paths: Sequence[Path],
+    translators: dict[str, Translator],
+    naive: dict[str, Naive],
+    rounds: int,
     tell: Tell,
-) -> None:  # fmt: skip
+) -> None:
     """A video's file to its text: ours, and the published way."""
     table = report.table(
-        "video", "From video to text, ms", "video", "way", "seconds of video", "all", "times real time",
-        "speed-up", "text",
-    )  # fmt: skip
+        "video",
+        "From video to text, ms",
+        "video",
+        "way",
+        "seconds of video",
+        "all",
+        "times real time",
+        "speed-up",
+        "text",
+    )
     table.notes += [
         "The published way: every frame of the file is decoded, then every one is posed, then come PyTorch and "
         "transformers' generate; with RTMPose 16 threads share one session, as in Uni-Sign's demo. On the model's "
@@ -193,9 +210,16 @@ def whole(
             timed = {label: Way(f"{label}, {name}, {path.name}", run) for label, run in said.items()}
             for label, way in timed.items():
                 table.rows.append(
-                    [path.name, f"{label}, {name}", f"{duration:.1f}", way.timing, RealTime(duration, way.timing),
-                     Ratio(timed["published way"].timing, way.timing), said[label]]
-                )  # fmt: skip
+                    [
+                        path.name,
+                        f"{label}, {name}",
+                        f"{duration:.1f}",
+                        way.timing,
+                        RealTime(duration, way.timing),
+                        Ratio(timed["published way"].timing, way.timing),
+                        said[label],
+                    ]
+                )
             ways += timed.values()
     in_turns(ways, rounds, torch.device("cpu"), tell)
 
@@ -287,7 +311,7 @@ def start(report: Report, paths: Sequence[Path], *, rounds: int, tell: Tell) -> 
         keypoints = Path(scratch, "keypoints.npz")
         with Translator.from_bundle(None) as translator:
             write_keypoints(keypoints, translator.read_poses(paths[0]))
-        translate = [sys.executable, "-m", "signet_runtime.cli", "--quiet"]
+        translate = [sys.executable, "-m", "signet_runtime.commands.translate", "--quiet"]
         commands = {
             "python -c 'import signet_runtime'": [sys.executable, "-c", "import signet_runtime"],
             "signet-translate keypoints.npz": [*translate, str(keypoints)],

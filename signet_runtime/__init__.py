@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from signet_runtime.bundle import Bundle
     from signet_runtime.errors import BundleError, EngineError, InputError, SignetError
-    from signet_runtime.live import Live
     from signet_runtime.pose.files import read_keypoints, write_keypoints
     from signet_runtime.pose.sequence import PoseSequence
-    from signet_runtime.segments import Pauses, PosedFrame
-    from signet_runtime.stream import PoseStream
+    from signet_runtime.sentences.keypoints import PoseStream
+    from signet_runtime.sentences.segmenter import Pauses, PosedFrame
+    from signet_runtime.sources.live import Live
     from signet_runtime.translator import Translation, Translator
 
 _HOMES = {
@@ -26,11 +26,11 @@ _HOMES = {
     "BundleError": "errors",
     "EngineError": "errors",
     "InputError": "errors",
-    "Live": "live",
-    "Pauses": "segments",
+    "Live": "sources.live",
+    "Pauses": "sentences.segmenter",
     "PoseSequence": "pose.sequence",
-    "PoseStream": "stream",
-    "PosedFrame": "segments",
+    "PoseStream": "sentences.keypoints",
+    "PosedFrame": "sentences.segmenter",
     "SignetError": "errors",
     "Translation": "translator",
     "Translator": "translator",

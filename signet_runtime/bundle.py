@@ -53,7 +53,7 @@ class Generation(_Part):
     max_new_tokens: Annotated[int, Field(ge=1)] = 100
 
 
-class Profiles(_Part):
+class ShapeRange(_Part):
     """The shapes that an engine is built for: inside them it runs, outside them it refuses.
 
     Attributes:
@@ -71,7 +71,7 @@ class Profiles(_Part):
     prompt: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
-    def _is_ordered(self) -> Profiles:
+    def _is_ordered(self) -> ShapeRange:
         fewest, likely, most = self.frames
         if not 1 <= fewest <= likely <= most:
             raise ValueError(f"frames {fewest}, {likely}, {most} are not fewest, most likely and most")
@@ -83,7 +83,7 @@ class EngineBuild(_Part):
 
     version: str  # of the library, exactly
     target: Annotated[str, Field(pattern=r"^sm[0-9]{2,3}$")]  # compute capability, "sm86" is 8.6
-    profiles: Profiles
+    profiles: ShapeRange
     executed: bool  # False: built where there was no such GPU, so it is checked where it first runs
 
 

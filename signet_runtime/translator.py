@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signet_runtime.bundle import Bundle
+from signet_runtime.engines.incremental import IncrementalEncoder, read_along
 from signet_runtime.engines.onnx import Encoder, load_encoder
 from signet_runtime.errors import EngineError, InputError
-from signet_runtime.generation import TextDecoder, Way, load_text_decoder
-from signet_runtime.live import Live
-from signet_runtime.pose.estimator import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.generation import DecoderBackend, TextDecoder, load_text_decoder
+from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
-from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut
-from signet_runtime.stream import PoseStream, Watched, stream_live, stream_sequence, stream_video
-from signet_runtime.streaming import StreamingEncoder, read_along
-from signet_runtime.video import Video
+from signet_runtime.sentences.keypoints import PoseStream, RecordedStream, stream_live, stream_sequence, stream_video
+from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
+from signet_runtime.sources.live import Live
+from signet_runtime.sources.video import Video
 
 if TYPE_CHECKING:
     from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder
@@ -73,7 +73,7 @@ class Translator:
         offline: bool = False,
         num_beams: int | None = None,
         engine: str = "onnx",
-        generation: Way | None = None,
+        generation: DecoderBackend | None = None,
         detect_every: int = 1,
     ) -> None:
         self.bundle = bundle
@@ -114,7 +114,7 @@ class Translator:
         verify: bool = False,
         num_beams: int | None = None,
         engine: str = "onnx",
-        generation: Way | None = None,
+        generation: DecoderBackend | None = None,
         detect_every: int = 1,
     ) -> Translator:
         """Load a bundle.
@@ -122,7 +122,7 @@ class Translator:
         Args:
             path: the bundle's directory; None is the demonstration that comes with the package.
             device: "cpu" or "cuda".
-            pose: who finds keypoints in videos, see `signet_runtime.pose.estimator`; "auto" takes the
+            pose: who finds keypoints in videos, see `signet_runtime.pose.estimators`; "auto" takes the
                 estimator that the model was trained on.
             pose_weights: directory of the pose estimator's weight files.
             offline: never download weights.
@@ -195,7 +195,7 @@ class Translator:
         Args:
             source: a video file, a keypoint file, keypoints, a `Live` source, or a `PoseStream` of keypoints that
                 somebody else finds, on the bundle's clock.
-            pauses: what ends a sentence, see `signet_runtime.segments`.
+            pauses: what ends a sentence, see `signet_runtime.sentences.segmenter`.
             whole: a source of up to so many frames is one sentence and not cut; None: any source.
             partial: every so many seconds of a sentence also translate, greedily, what there is of it.
             keypoints_out: also write the keypoints there, as .npz, when the source has ended; they are held till then.
@@ -212,25 +212,25 @@ class Translator:
         with contextlib.ExitStack() as stack:
             name, stream = self._stream(source, stack)
             live = isinstance(source, Live | PoseStream)
-            watched = Watched(stream, live, keypoints_out, progress)
+            recorded = RecordedStream(stream, live, keypoints_out, progress)
             longest = self.bundle.manifest.max_frames
             segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
-            frames: Iterable[PosedFrame] = watched
-            encoder: Encoder | TensorRTEncoder | StreamingEncoder = self.encoder
-            if isinstance(encoder, Encoder) and encoder.streams:
-                encoder = reader = StreamingEncoder(encoder)
-                frames = read_along(watched, reader, self._regions, segmenter, whole, longest)
+            frames: Iterable[PosedFrame] = recorded
+            encoder: Encoder | TensorRTEncoder | IncrementalEncoder = self.encoder
+            if isinstance(encoder, Encoder) and encoder.can_stream:
+                encoder = reader = IncrementalEncoder(encoder)
+                frames = read_along(recorded, reader, self._regions, segmenter, whole, longest)
             signed = False
             since = time.perf_counter()
             for sentence in cut(frames, segmenter, whole=whole, partial=partial):
-                if not watched.found:
+                if not recorded.found:
                     break
                 waited = time.perf_counter() - since
                 num_beams = self.num_beams if sentence.complete else 1
                 translation = self._translate([sentence.poses], [name], num_beams, encoder)[0]
                 since = time.perf_counter()
                 arrived = sentence.arrived
-                if watched.ended and isinstance(source, Live):
+                if recorded.ended and isinstance(source, Live):
                     arrived = source.last_arrival  # its last frame may be between two ticks of the clock
                 signed = signed or sentence.complete
                 yield replace(
@@ -240,11 +240,11 @@ class Translator:
                     timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
                     complete=sentence.complete,
                 )
-            if not watched.found and not live:
-                raise InputError(f"{name}: no person found in any of the {watched.seen} frames")
+            if not recorded.found and not live:
+                raise InputError(f"{name}: no person found in any of the {recorded.seen} frames")
             if not signed and not live:
                 raise InputError(
-                    f"{name}: nobody signs in it, the hands are down or still in all {watched.seen} frames; "
+                    f"{name}: nobody signs in it, the hands are down or still in all {recorded.seen} frames; "
                     "if they are not, --cut never takes it as one sentence"
                 )
 
@@ -315,7 +315,7 @@ class Translator:
         clips: Sequence[PoseSequence],
         names: Sequence[str],
         num_beams: int | None,
-        encoder: Encoder | TensorRTEncoder | StreamingEncoder,
+        encoder: Encoder | TensorRTEncoder | IncrementalEncoder,
     ) -> list[Translation]:
         manifest = self.bundle.manifest
         clock = _StageClock()
@@ -326,8 +326,10 @@ class Translator:
             if len(at_rate) > manifest.max_frames:
                 logger.warning(
                     "%s: %d frames thinned to the %d the model reads; cut the clip into sentences for a better text",
-                    name, len(at_rate), manifest.max_frames,
-                )  # fmt: skip
+                    name,
+                    len(at_rate),
+                    manifest.max_frames,
+                )
             clip_regions = self._regions(at_rate)
             if not clip_regions["body"].any():
                 raise InputError(f"{name}: no signer found; the upper body must be in view")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from signet_runtime.extras import run_command
+from signet_runtime.commands.extras import run_command
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def _save(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(new, ignore_errors=True)
         write(new)
-        settle(path)
+        recover_checkpoint(path)
         if path.exists():
             path.rename(old)
         new.rename(path)
@@ -97,7 +97,7 @@ def _replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def settle(path: Path) -> None:
+def recover_checkpoint(path: Path) -> None:
     """Bring back the older checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
     old = _replaced(path)
     if not path.exists() and old.exists():

@@ -47,9 +47,22 @@ def main() -> None:
 
 
 for _command in (
-    manifest, extract_poses, convert_poses, check, import_expert, import_model, pretrain, cache, align, finetune,
-    evaluate, parameters, fingerspelling, redraw, draw,
-):  # fmt: skip
+    manifest,
+    extract_poses,
+    convert_poses,
+    check,
+    import_expert,
+    import_model,
+    pretrain,
+    cache,
+    align,
+    finetune,
+    evaluate,
+    parameters,
+    fingerspelling,
+    redraw,
+    draw,
+):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -69,9 +69,23 @@ def claims(world: World, results: Results, one_signer: bool) -> Iterator[Claim]:
         one_signer: every sign language has one signer, so that languages cannot be told from signers.
     """
     for make in (
-        _frozen, _own_language, _hands, _adapters, _gating, _contrastive, _two, _confidence, _redundancy,
-        _more_experts, _matched, _related, _whichever_start, _spread, _pretraining, _source,
-    ):  # fmt: skip
+        _frozen,
+        _own_language,
+        _hands,
+        _adapters,
+        _gating,
+        _contrastive,
+        _two,
+        _confidence,
+        _redundancy,
+        _more_experts,
+        _matched,
+        _related,
+        _whichever_start,
+        _spread,
+        _pretraining,
+        _source,
+    ):
         claim = make(world, results)
         hidden = (make in (_own_language, _matched) and one_signer) or (make is _hands and world.spelled)
         if hidden and claim.verdict != "not run":
@@ -101,9 +115,11 @@ def _frozen(world: World, results: Results) -> Claim:
         ]
     )
     return Claim(
-        "In a language that it has not seen, a frozen backbone beats a trainable one.", "Table 6",
-        _said("trainable less frozen:", found), greater(found),
-    )  # fmt: skip
+        "In a language that it has not seen, a frozen backbone beats a trainable one.",
+        "Table 6",
+        _said("trainable less frozen:", found),
+        greater(found),
+    )
 
 
 def _own_language(world: World, results: Results) -> Claim:
@@ -114,10 +130,12 @@ def _own_language(world: World, results: Results) -> Claim:
         pairs.append((results.get(task, single(expert, trainable=True)), results.get(task, single(expert))))
     found = difference(pairs)
     return Claim(
-        "In a language that it has seen, a frozen backbone and a trainable one are comparable.", "Table 6",
-        _said("trainable less frozen:", found), same(found),
+        "In a language that it has seen, a frozen backbone and a trainable one are comparable.",
+        "Table 6",
+        _said("trainable less frozen:", found),
+        same(found),
         "Where one signer is one language, a seen language is a seen signer.",
-    )  # fmt: skip
+    )
 
 
 def _against(world: World, results: Results, tasks: Sequence[str], **other: object) -> Difference | None:
@@ -133,11 +151,12 @@ def _hands(world: World, results: Results) -> Claim:
     body = _against(world, results, list(world.tasks), reads="hands+body")
     face = _against(world, results, list(world.tasks), reads="hands+body+face")
     return Claim(
-        "The hands alone are the router's best input.", "Table 7",
+        "The hands alone are the router's best input.",
+        "Table 7",
         f"{_said('with the body less hands:', body)}; {_said('with body and face:', face)}",
         weakest([greater(body), greater(face)]),
         "Where words are spelled, body and face say next to nothing; in sentences they do.",
-    )  # fmt: skip
+    )
 
 
 def _adapters(world: World, results: Results) -> Claim:
@@ -151,24 +170,26 @@ def _gating(world: World, results: Results) -> Claim:
     average = _against(world, results, list(world.tasks), gating="average")
     side = _against(world, results, list(world.tasks), gating="concatenate")
     return Claim(
-        "Gating beats averaging and concatenation.", "Table 10",
+        "Gating beats averaging and concatenation.",
+        "Table 10",
         f"{_said('average less gating:', average)}; {_said('concatenation less gating:', side)}",
         weakest([greater(average), greater(side)]),
-    )  # fmt: skip
+    )
 
 
 def _contrastive(world: World, results: Results) -> Claim:
     unseen = _against(world, results, _unseen(world), aligned=False)
     seen = _against(world, results, _seen(world), aligned=False)
     return Claim(
-        "Contrastive alignment helps where the language was not seen, and less where it was.", "Table 8, Sec. 4.2",
+        "Contrastive alignment helps where the language was not seen, and less where it was.",
+        "Table 8, Sec. 4.2",
         f"{_said('without less with Stage II, unseen languages:', unseen)}; {_said('seen languages:', seen)}",
         greater(unseen),
         "The paper's text and table disagree: as printed, all components are worse than no contrastive loss on "
         "Phoenix14T (27.63 against 27.78, k = 2 of 3), better on CSL-Daily (28.27 against 26.50); the text says the "
         "reverse. "
         "And an mT5 of a study that starts from nothing has never read text, so what is aligned with is weak.",
-    )  # fmt: skip
+    )
 
 
 def _two(world: World, results: Results) -> Claim:
@@ -239,11 +260,12 @@ def _more_experts(world: World, results: Results) -> Claim:
             best.append((own[int(np.argmin(rates))], results.get(task, full(world, task))))
     of_best = difference(best)
     return Claim(
-        "Several experts are better than one.", "Table 8",
+        "Several experts are better than one.",
+        "Table 8",
         f"{_said('one less all, the mean of all ones:', found)}; {_said('the best one of each task:', of_best)}",
         weakest([greater(found), greater(of_best)]),
         "The best one is chosen by its test error, which flatters it.",
-    )  # fmt: skip
+    )
 
 
 def _without(world: World, results: Results, task: str, expert: str, anew: bool) -> dict[int, Trial]:
@@ -348,11 +370,13 @@ def _spread(world: World, results: Results) -> Claim:
     spread = all(0 < share <= 0.51 for share in largest.values())
     verdict: Verdict = "supported" if spread else "not supported"
     return Claim(
-        "Where no expert has seen the language, the load spreads: no pair is chosen for over 51%.", "Figure 4",
-        f"the largest pair's share: {said}", verdict if run else "not run",
+        "Where no expert has seen the language, the load spreads: no pair is chosen for over 51%.",
+        "Figure 4",
+        f"the largest pair's share: {said}",
+        verdict if run else "not run",
         "Shares are counted over all seeds' clips; a bootstrap was not made of them. Where the largest weight is all "
         "but one (Section 4.2's table), the second of a pair hardly counts.",
-    )  # fmt: skip
+    )
 
 
 def _pretraining(world: World, results: Results) -> Claim:
@@ -395,7 +419,9 @@ def _source(world: World, results: Results) -> Claim:
     }
     said = "; ".join(_said(f"{name}:", found) for name, found in parts.items())
     return Claim(
-        f"Whose mT5 an unseen language starts from hardly matters (within {SAME:g} points).", "Table 15", said,
+        f"Whose mT5 an unseen language starts from hardly matters (within {SAME:g} points).",
+        "Table 15",
+        said,
         weakest([same(found) for found in parts.values()]),
         "mT5 that start from nothing know the experts' languages only; the paper's come from one pretrained mT5.",
-    )  # fmt: skip
+    )

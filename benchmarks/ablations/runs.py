@@ -19,10 +19,10 @@ from benchmarks.ablations.variants import Variant, full, variants
 from benchmarks.ablations.world import Data, World, subsample
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
-from signet_train.data.cache import CachedSample
-from signet_train.data.collate import Collate
-from signet_train.data.dataset import PoseDataset, load_rows
-from signet_train.data.order import Key, in_order
+from signet_train.data.batches.cache import CachedSample
+from signet_train.data.batches.collate import Collate
+from signet_train.data.batches.dataset import PoseDataset, load_rows
+from signet_train.data.batches.sampling import Key, in_order
 from signet_train.stages.caching import cache_features
 from signet_train.stages.generate import predict
 from signet_train.stages.loop import make_accelerator

@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 
 from benchmarks.ablations.runs import ZERO_SHOT
 from benchmarks.ablations.variants import Variant
-from signet_train.metrics import translation_scores
+from signet_train.evaluation.metrics import translation_scores
 
 _DRAWS = 4000
 

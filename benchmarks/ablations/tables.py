@@ -35,9 +35,19 @@ def cell(trials: dict[int, Trial]) -> str:
 def tables(world: World, results: Results) -> Iterator[Table]:
     """Every table of the report."""
     for make in (
-        summary, zero_shot, frozen, router_inputs, components, fusion, left_out, pairs, preference, gate, share,
+        summary,
+        zero_shot,
+        frozen,
+        router_inputs,
+        components,
+        fusion,
+        left_out,
+        pairs,
+        preference,
+        gate,
+        share,
         source_model,
-    ):  # fmt: skip
+    ):
         yield make(world, results)
 
 
@@ -73,8 +83,10 @@ def zero_shot(world: World, results: Results) -> Table:
     readers = {f"expert {e}, with its own mT5": f"zero-shot:{e}" for e in world.experts}
     if world.mixed:
         readers[f"SIGNET tuned on {', '.join(world.mixed)}"] = "zero-shot:mixed"
-    rows = [[name, *(cell(results.get(t, key, 2 if key.endswith("mixed") else None)) for t in unseen)]
-            for name, key in readers.items()]  # fmt: skip
+    rows = [
+        [name, *(cell(results.get(t, key, 2 if key.endswith("mixed") else None)) for t in unseen)]
+        for name, key in readers.items()
+    ]
     tuned = ["SIGNET tuned on it", *(cell(results.get(task, full(world, task))) for task in unseen)]
     return Table(
         "Zero-shot: languages that neither experts nor tuning have seen", "", _grid(["", *unseen], [*rows, tuned])
@@ -141,9 +153,15 @@ def components(world: World, results: Results) -> Table:
 
 
 def _component_row(
-    world: World, results: Results, experts: str, k: str, adapters: bool, gating: bool, aligned: bool,
+    world: World,
+    results: Results,
+    experts: str,
+    k: str,
+    adapters: bool,
+    gating: bool,
+    aligned: bool,
     choices: dict[str, list[Variant]],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     cells = []
     for task in world.tasks:
         found = [results.get(task, v, int(k) if k != "–" else None) for v in choices[task]]

@@ -128,8 +128,8 @@ def manifests(world: World, directory: Path) -> Data:
     """The world's manifests; spelled ones are written into ``directory``, where they are not there yet."""
     if isinstance(world.corpus, Data):
         return world.corpus
-    from signet_train.data.fingerspelling import WORD_LISTS
-    from signet_train.data.spelling import spelling_rows
+    from signet_train.data.spelled.clips import WORD_LISTS
+    from signet_train.data.spelled.corpus import spelling_rows
 
     # The vocabulary is made of the whole pretraining corpus, so all alphabets are in it.
     wanted = {

@@ -73,7 +73,7 @@ class Encoder:
             _check("the encoder engine", session, (FEATURES, INPUTS[-1]), OUTPUTS)
 
     @property
-    def streams(self) -> bool:
+    def can_stream(self) -> bool:
         """Whether `features` can be computed before a clip has ended."""
         return self._features is not None
 

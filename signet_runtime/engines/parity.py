@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from signet_runtime.bundle import Bundle, Engine, Profiles, remember_verified, was_verified
+from signet_runtime.bundle import Bundle, Engine, ShapeRange, remember_verified, was_verified
 from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, library_name, on_stream, this_gpu
@@ -136,7 +136,7 @@ def _as_past(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.replace("present", "past_key_values"): value for name, value in outputs.items() if name != "logits"}
 
 
-def _clips(profiles: Profiles) -> list[dict[str, np.ndarray]]:
+def _clips(profiles: ShapeRange) -> list[dict[str, np.ndarray]]:
     """One clip as short as the engine takes and one of a usual length."""
     fewest, likely, most = profiles.frames
     lengths = [fewest, min(max(fewest, min(likely, _FRAMES)), most)]

@@ -293,6 +293,10 @@ def _torch_dtype(dtype: Any) -> torch.dtype:
     import torch
 
     return {
-        "FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16, "INT32": torch.int32,
-        "INT64": torch.int64, "BOOL": torch.bool,
-    }[dtype.name]  # fmt: skip
+        "FLOAT": torch.float32,
+        "HALF": torch.float16,
+        "BF16": torch.bfloat16,
+        "INT32": torch.int32,
+        "INT64": torch.int64,
+        "BOOL": torch.bool,
+    }[dtype.name]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from signet_runtime.bundle import Bundle, Engine, Profiles
+from signet_runtime.bundle import Bundle, Engine, ShapeRange
 from signet_runtime.engines.onnx import INPUTS, OUTPUTS, pad
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, on_stream
 from signet_runtime.errors import BundleError, InputError
@@ -43,7 +43,7 @@ class TensorRTEncoder:
         BundleError: the engine does not have the inputs and outputs of an encoder.
     """
 
-    def __init__(self, engine: TensorRTEngine, profiles: Profiles) -> None:
+    def __init__(self, engine: TensorRTEngine, profiles: ShapeRange) -> None:
         _check_names(engine, INPUTS, OUTPUTS)
         self._engine, self._profiles = engine, profiles
         self.max_clips = profiles.clips

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from signet_runtime.engines.onnx import Encoded
     from signet_runtime.engines.tensorrt_model import DeviceEncoded
 
-Way = Literal["fast", "optimum"]
-WAYS: tuple[Way, ...] = get_args(Way)
+DecoderBackend = Literal["fast", "optimum"]
+DECODER_BACKENDS: tuple[DecoderBackend, ...] = get_args(DecoderBackend)
 
 
 class TextDecoder(Protocol):
@@ -42,7 +42,7 @@ class TextDecoder(Protocol):
 
 
 def load_text_decoder(
-    bundle: Bundle, engine: Engine, device: str, encoder: InferenceSession, way: Way = "fast"
+    bundle: Bundle, engine: Engine, device: str, encoder: InferenceSession, way: DecoderBackend = "fast"
 ) -> TextDecoder:
     """The decoders of an ONNX engine on ``device``.
 

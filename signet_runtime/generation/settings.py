@@ -48,14 +48,39 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
 }
 # Settings without an effect on what is written: of sampling alone, of assisted generation alone, of what is returned
 # besides the tokens, of how transformers computes; and the limits and beams, which every call gives.
-_WITHOUT_EFFECT = frozenset((
-    "assistant_confidence_threshold", "assistant_lookbehind", "cache_config", "cache_implementation", "compile_config",
-    "disable_compile", "epsilon_cutoff", "eta_cutoff", "generation_kwargs", "is_assistant", "max_length",
-    "max_matching_ngram_size", "max_new_tokens", "min_p", "num_assistant_tokens", "num_assistant_tokens_schedule",
-    "num_beams", "output_attentions", "output_hidden_states", "output_logits", "output_scores",
-    "return_dict_in_generate", "return_legacy_cache", "target_lookbehind", "temperature", "top_k", "top_p",
-    "transformers_version", "typical_p",
-))  # fmt: skip
+_WITHOUT_EFFECT = frozenset(
+    (
+        "assistant_confidence_threshold",
+        "assistant_lookbehind",
+        "cache_config",
+        "cache_implementation",
+        "compile_config",
+        "disable_compile",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "generation_kwargs",
+        "is_assistant",
+        "max_length",
+        "max_matching_ngram_size",
+        "max_new_tokens",
+        "min_p",
+        "num_assistant_tokens",
+        "num_assistant_tokens_schedule",
+        "num_beams",
+        "output_attentions",
+        "output_hidden_states",
+        "output_logits",
+        "output_scores",
+        "return_dict_in_generate",
+        "return_legacy_cache",
+        "target_lookbehind",
+        "temperature",
+        "top_k",
+        "top_p",
+        "transformers_version",
+        "typical_p",
+    )
+)
 
 
 class SearchSettings(BaseModel):

@@ -16,9 +16,17 @@ _NAMED = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
 _OTHERS = ("bos_token", "sep_token", "cls_token", "mask_token")
 # transformers' `clean_up_tokenization`, in its order.
 _CLEANED = (
-    (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
-    (" 've", "'ve"), (" 're", "'re"),
-)  # fmt: skip
+    (" .", "."),
+    (" ?", "?"),
+    (" !", "!"),
+    (" ,", ","),
+    (" ' ", "'"),
+    (" n't", "n't"),
+    (" 'm", "'m"),
+    (" 's", "'s"),
+    (" 've", "'ve"),
+    (" 're", "'re"),
+)
 
 
 class Tokenizer:

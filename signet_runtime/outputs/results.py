@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from signet_runtime.outputs.files import GrowingFile, reporting
+from signet_runtime.files import GrowingFile, reporting
 from signet_runtime.outputs.json_lines import error_to_json, to_json
 from signet_runtime.outputs.subtitles import Subtitles
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.pose.landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
+from signet_runtime.pose.mediapipe.landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer
 from signet_runtime.pose.unisign import read_unisign
@@ -82,9 +82,13 @@ def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
             np.savez(
-                file, keypoints=sequence.keypoints, scores=sequence.scores, fps=np.float64(sequence.fps),
-                size=np.array(sequence.size, np.int64), source=np.array(sequence.source),
-            )  # fmt: skip
+                file,
+                keypoints=sequence.keypoints,
+                scores=sequence.scores,
+                fps=np.float64(sequence.fps),
+                size=np.array(sequence.size, np.int64),
+                source=np.array(sequence.source),
+            )
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

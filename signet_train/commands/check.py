@@ -17,19 +17,28 @@ _MAX_FRAMES = 10_000
 @click.command()
 @click.argument("manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--task", type=click.Choice(["translate", "recognise"]), default="translate", show_default=True,
+    "--task",
+    type=click.Choice(["translate", "recognise"]),
+    default="translate",
+    show_default=True,
     help="What will be trained: translation needs every row's text, recognition its gloss.",
-)  # fmt: skip
+)
 @click.option(
-    "--max-frames", type=click.IntRange(1), default=_MAX_FRAMES, show_default=True, metavar="N",
+    "--max-frames",
+    type=click.IntRange(1),
+    default=_MAX_FRAMES,
+    show_default=True,
+    metavar="N",
     help="A clip with more is a recording that nobody cut, most likely. Training samples longer clips than it reads "
     "down, whatever this says.",
-)  # fmt: skip
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [default: one a CPU]")
 @click.option(
-    "--clean", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "--clean",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="Write the rows that have no fault to this manifest (.parquet or .jsonl), all manifests' into the one.",
-)  # fmt: skip
+)
 def check(
     manifests: tuple[Path, ...],
     task: Literal["translate", "recognise"],
@@ -50,7 +59,7 @@ def check(
     """  # noqa: D301 (click wants the character)
     from tqdm import tqdm
 
-    from signet_runtime.outputs.files import check_writable
+    from signet_runtime.files import check_writable
     from signet_train.data.check import check_rows, without
     from signet_train.data.manifest import read_manifest, write_manifest
     from signet_train.data.workers import available_cpus

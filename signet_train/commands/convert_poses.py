@@ -11,9 +11,12 @@ import click
 @click.command("convert-poses")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="The pose store, .arrow; one that is there is replaced.",
-)  # fmt: skip
+)
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [default: one a CPU]")
 def convert_poses(sources: tuple[Path, ...], out: Path, workers: int | None) -> None:
     """Put the keypoint files in all SOURCEs into one pose store, several times smaller and faster to load.
@@ -32,9 +35,9 @@ def convert_poses(sources: tuple[Path, ...], out: Path, workers: int | None) -> 
     """  # noqa: D301 (click wants the character)
     from tqdm import tqdm
 
-    from signet_runtime.outputs.files import check_writable, reporting
-    from signet_train.data.archives import find_clips
-    from signet_train.data.conversion import convert
+    from signet_runtime.files import check_writable, reporting
+    from signet_train.data.store.archives import find_clips
+    from signet_train.data.store.conversion import convert
     from signet_train.data.workers import available_cpus
 
     if out.suffix != ".arrow":
@@ -80,7 +83,7 @@ def _write_report(path: Path, failures: list) -> None:
     import dataclasses
     import json
 
-    from signet_runtime.outputs.files import whole_file
+    from signet_runtime.files import whole_file
 
     with whole_file(path) as temporary:
         lines = [json.dumps(dataclasses.asdict(failure), ensure_ascii=False) for failure in failures]

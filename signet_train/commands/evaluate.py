@@ -6,21 +6,25 @@ from pathlib import Path
 
 import click
 
-from signet_train.metrics import TOKENIZERS
+from signet_train.evaluation.metrics import TOKENIZERS
 
 
 @click.command()
 @click.argument("checkpoint", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "--manifest", "manifests", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--manifest",
+    "manifests",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What to translate; may be repeated. [default: the checkpoint's own]",
-)  # fmt: skip
+)
 @click.option("--split", default="test", show_default=True)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Save the predictions here (.jsonl).")
 @click.option(
-    "--predictions", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    "--predictions",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Score this file in place of a CHECKPOINT: .jsonl, .json, .csv, .tsv, or plain text, a sentence a line.",
-)  # fmt: skip
+)
 @click.option(
     "--references", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="For plain text: the truth."
 )
@@ -32,15 +36,26 @@ from signet_train.metrics import TOKENIZERS
 @click.option("--beams", type=click.IntRange(1), help="[default: the checkpoint's, 4 in the paper]")
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1))
 @click.option(
-    "--bleurt", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--bleurt",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Directory of a BLEURT-20 checkpoint (see docs/metrics.md).",
-)  # fmt: skip
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]")
 def evaluate(
-    checkpoint: Path | None, manifests: tuple[Path, ...], split: str, out: Path | None, predictions: Path | None,
-    references: Path | None, tokenize: str | None, language: str | None, task: str | None, beams: int | None,
-    batch_size: int, bleurt: Path | None, device: str | None,
-) -> None:  # fmt: skip
+    checkpoint: Path | None,
+    manifests: tuple[Path, ...],
+    split: str,
+    out: Path | None,
+    predictions: Path | None,
+    references: Path | None,
+    tokenize: str | None,
+    language: str | None,
+    task: str | None,
+    beams: int | None,
+    batch_size: int,
+    bleurt: Path | None,
+    device: str | None,
+) -> None:
     """Translate a split with CHECKPOINT, or take a file of predictions, and print the scores.
 
     BLEU-1 to -4, chrF, both kinds of ROUGE-L and the error rate of characters, each with the tokens it counts and
@@ -52,7 +67,7 @@ def evaluate(
       signet-train evaluate --predictions predictions.jsonl --language de
       signet-train evaluate --predictions hypotheses.txt --references references.txt --language zh
     """  # noqa: D301
-    from signet_train.data.predictions import read_predictions, write_predictions
+    from signet_train.evaluation.predictions import read_predictions, write_predictions
 
     if (checkpoint is None) == (predictions is None):
         raise click.UsageError("give a CHECKPOINT, or a file by --predictions")
@@ -71,8 +86,8 @@ def evaluate(
 
 def _translate(checkpoint, manifests, split, beams, batch_size, device, task, tokenize):  # type: ignore[no-untyped-def]
     from signet_train.checkpoint import load_checkpoint
-    from signet_train.data.dataset import PoseDataset, load_rows
-    from signet_train.metrics import tokenizer_for
+    from signet_train.data.batches.dataset import PoseDataset, load_rows
+    from signet_train.evaluation.metrics import tokenizer_for
     from signet_train.stages.generate import comparable, predict
     from signet_train.stages.loop import make_accelerator
 
@@ -85,9 +100,12 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task, to
     accelerator = make_accelerator("no", device)  # as the bundle computes, wherever it was trained
     loaded.model.to(accelerator.device)
     found = predict(
-        loaded, PoseDataset(rows, config, training=False), accelerator,
-        num_beams=beams or config.card.num_beams, batch_size=batch_size,
-    )  # fmt: skip
+        loaded,
+        PoseDataset(rows, config, training=False),
+        accelerator,
+        num_beams=beams or config.card.num_beams,
+        batch_size=batch_size,
+    )
     if not accelerator.is_main_process:
         raise SystemExit(0)  # one of several processes tells the scores
     language = rows[0].row.language
@@ -95,10 +113,15 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task, to
 
 
 def _print_scores(
-    references: list[str], hypotheses: list[str], task: str, language: str | None, tokenize: str | None,
-    bleurt: Path | None, device: str | None,
-) -> None:  # fmt: skip
-    from signet_train import metrics
+    references: list[str],
+    hypotheses: list[str],
+    task: str,
+    language: str | None,
+    tokenize: str | None,
+    bleurt: Path | None,
+    device: str | None,
+) -> None:
+    from signet_train.evaluation import metrics
 
     if task == "recognise":
         per_instance, per_class = metrics.recognition_accuracy(references, hypotheses)
@@ -111,7 +134,7 @@ def _print_scores(
     if bleurt is not None:
         import torch
 
-        from signet_train import bleurt as learned
+        from signet_train.evaluation import bleurt as learned
 
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         scores = learned.bleurt(references, hypotheses, bleurt, where)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from signet_runtime.pose.estimator import ESTIMATORS
+from signet_runtime.pose.estimators import ESTIMATORS
 
 
 class _Shard(click.ParamType):
@@ -29,37 +29,58 @@ class _Shard(click.ParamType):
 @click.command("extract-poses")
 @click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
-    "--pose", type=click.Choice(ESTIMATORS), default="mediapipe", show_default=True,
+    "--pose",
+    type=click.Choice(ESTIMATORS),
+    default="mediapipe",
+    show_default=True,
     help="Who finds the keypoints. A model reads videos best through the estimator that it was trained on.",
-)  # fmt: skip
+)
 @click.option(
     "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
 )
 @click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True,
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
     help="Where RTMPose runs; MediaPipe always runs on the CPU.",
-)  # fmt: skip
+)
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option(
-    "--workers", type=click.IntRange(1), metavar="N",
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
     help="Processes, each with an estimator of its own. [default: with MediaPipe one a CPU; with RTMPose, which "
     "takes several CPUs itself, one for every four; on a GPU one]",
-)  # fmt: skip
+)
 @click.option("--shard", type=_Shard(), default="1/1", help="Do only the K-th of N parts of the rows.")
 @click.option("--split", help="Do only the rows of this split.")
 @click.option(
-    "--frame-rate", type=click.FloatRange(0, min_open=True), metavar="FPS",
+    "--frame-rate",
+    type=click.FloatRange(0, min_open=True),
+    metavar="FPS",
     help="Read faster videos on this clock, nearest frames. [default: every frame]",
-)  # fmt: skip
+)
 @click.option("--force", is_flag=True, help="Extract again what is there already.")
 @click.option(
-    "--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="The failures, a JSON object a line. [default: beside the manifest, NAME.failures[.K-of-N].jsonl]",
-)  # fmt: skip
+)
 def extract_poses(
-    manifest: Path, pose: str, pose_weights: Path | None, device: str, offline: bool, workers: int | None,
-    shard: tuple[int, int], split: str | None, frame_rate: float | None, force: bool, report: Path | None,
-) -> None:  # fmt: skip
+    manifest: Path,
+    pose: str,
+    pose_weights: Path | None,
+    device: str,
+    offline: bool,
+    workers: int | None,
+    shard: tuple[int, int],
+    split: str | None,
+    frame_rate: float | None,
+    force: bool,
+    report: Path | None,
+) -> None:
     """Find the keypoints of the signer in every video of MANIFEST whose keypoint file is not there yet.
 
     A file is there whole or not at all, so a run that was stopped, by Ctrl-C, kill -9 or a power cut, goes on where
@@ -78,8 +99,8 @@ def extract_poses(
     """  # noqa: D301 (click wants the character)
     from tqdm import tqdm
 
-    from signet_runtime.outputs.files import check_writable
-    from signet_runtime.pose.estimator import load_estimator
+    from signet_runtime.files import check_writable
+    from signet_runtime.pose.estimators import load_estimator
     from signet_train.data.extraction import extract, plan
     from signet_train.data.manifest import read_manifest
 
@@ -93,9 +114,12 @@ def extract_poses(
     try:
         with tqdm(total=len(to_do.jobs), unit="clip", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
             failures = extract(
-                to_do.jobs, load, workers=workers or _default_workers(pose, device), frame_rate=frame_rate,
+                to_do.jobs,
+                load,
+                workers=workers or _default_workers(pose, device),
+                frame_rate=frame_rate,
                 progress=bar.update,
-            )  # fmt: skip
+            )
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; the same command goes on with what is not there yet", err=True)
         sys.exit(130)
@@ -121,7 +145,7 @@ def _write_report(path: Path, failures: list) -> None:
     import dataclasses
     import json
 
-    from signet_runtime.outputs.files import whole_file
+    from signet_runtime.files import whole_file
 
     with whole_file(path) as temporary:
         lines = [json.dumps(dataclasses.asdict(failure), ensure_ascii=False) for failure in failures]

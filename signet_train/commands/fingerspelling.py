@@ -23,9 +23,9 @@ def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None
     \b
     Example: signet-train fingerspelling --out data/fingerspelling.parquet --redrawn runs/redrawn
     """  # noqa: D301
-    from signet_train.data.fingerspelling import SIGN_LANGUAGES
     from signet_train.data.manifest import write_manifest
-    from signet_train.data.spelling import spelling_rows
+    from signet_train.data.spelled.clips import SIGN_LANGUAGES
+    from signet_train.data.spelled.corpus import spelling_rows
 
     clips = str(redrawn.resolve()) if redrawn else None
     write_manifest(out, spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed))
@@ -41,9 +41,9 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
     \b
     Example: signet-train redraw --out runs/redrawn
     """  # noqa: D301
-    from signet_runtime.pose.mediapipe import MediaPipeEstimator
-    from signet_train.data.fingerspelling import SIGN_LANGUAGES
-    from signet_train.data.redraw import redraw as run
+    from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
+    from signet_train.data.spelled.clips import SIGN_LANGUAGES
+    from signet_train.data.spelled.redraw import redraw as run
 
     unknown = set(sign_languages) - set(SIGN_LANGUAGES)
     if unknown:
@@ -61,6 +61,6 @@ def draw(word: str, sign_language: str, out: Path) -> None:
     \b
     Example: signet-train draw planet --sign-language ase --out planet.mp4
     """  # noqa: D301
-    from signet_train.data.drawing import draw_word
+    from signet_train.data.spelled.drawing import draw_word
 
     draw_word(out, word, sign_language)

@@ -24,9 +24,12 @@ _sign_language = click.option(
     "--sign-language", metavar="CODE", help="What it reads (ISO 639-3: csl, ase). [default: by the file's name]"
 )
 _corpora = click.option(
-    "--corpus", "corpora", metavar="NAME", multiple=True,
+    "--corpus",
+    "corpora",
+    metavar="NAME",
+    multiple=True,
     help="A corpus that it was trained on, at any time; may be repeated. [default: by the file's name]",
-)  # fmt: skip
+)
 
 
 @click.command("import-expert")
@@ -68,9 +71,12 @@ def import_expert(
 @_checkpoint
 @_out
 @click.option(
-    "--mt5", default="google/mt5-base", show_default=True, metavar="SOURCE",
+    "--mt5",
+    default="google/mt5-base",
+    show_default=True,
+    metavar="SOURCE",
     help="Where its tokenizer is: a directory, or a name on the Hugging Face hub. The weights there are not needed.",
-)  # fmt: skip
+)
 @_sign_language
 @click.option("--language", metavar="CODE", help="What it writes (BCP 47: zh, en). [default: by the file's name]")
 @_corpora
@@ -79,9 +85,16 @@ def import_expert(
 )
 @_name
 def import_model(
-    format_: str, checkpoint: Path, out: Path, mt5: str, sign_language: str | None, language: str | None,
-    corpora: tuple[str, ...], task: str | None, name: str | None,
-) -> None:  # fmt: skip
+    format_: str,
+    checkpoint: Path,
+    out: Path,
+    mt5: str,
+    sign_language: str | None,
+    language: str | None,
+    corpora: tuple[str, ...],
+    task: str | None,
+    name: str | None,
+) -> None:
     """Make a complete one-expert SIGNET of a published CHECKPOINT: backbone, prompt, tokenizer and language model.
 
     It evaluates, exports and translates at once; it is also an expert whose language model Stages II and III can start

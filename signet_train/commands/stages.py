@@ -19,9 +19,10 @@ _task = click.option(
     "--task", type=click.Choice(["translate", "recognise"]), help="Targets: sentences, or glosses. [default: CONFIG's]"
 )
 _start_from = click.option(
-    "--start-from", type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--start-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Checkpoint whose language model (and fusion) to start from, in place of the paper's rule (Sec. 3.7).",
-)  # fmt: skip
+)
 _allow_leak = click.option(
     "--allow-leak", is_flag=True, default=None, help="Take experts that were trained on the corpus of this run."
 )
@@ -83,9 +84,14 @@ def align(
 @_device
 @_resume
 def finetune(
-    config: Path, out: Path, task: str | None, start_from: Path | None, allow_leak: bool | None, device: str | None,
+    config: Path,
+    out: Path,
+    task: str | None,
+    start_from: Path | None,
+    allow_leak: bool | None,
+    device: str | None,
     resume: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Stage III: fuse frozen experts (adapters, aggregation, router) and tune the mT5.
 
     \b

@@ -17,10 +17,19 @@ from signet_runtime.errors import InputError
 from signet_runtime.regions import extract_regions
 from signet_train.data.manifest import Manifest, Row
 from signet_train.data.poses import load_poses, poses_exist, split_location
-from signet_train.data.workers import spread
+from signet_train.data.workers import run_jobs
 
-Kind = Literal["duplicate id", "unsafe id", "no text", "no gloss", "unknown language", "no keypoints",
-               "unusable keypoints", "too long", "no signer"]  # fmt: skip
+Kind = Literal[
+    "duplicate id",
+    "unsafe id",
+    "no text",
+    "no gloss",
+    "unknown language",
+    "no keypoints",
+    "unusable keypoints",
+    "too long",
+    "no signer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ def check_rows(
         for job in jobs:
             finished(job, check(job))
     else:
-        spread(partial(_PoseCheck, max_frames), jobs, workers, finished=finished, died=died)
+        run_jobs(partial(_PoseCheck, max_frames), jobs, workers, finished=finished, died=died)
     return [fault for of_row in faults.values() for fault in of_row]
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signet_runtime.errors import InputError, SignetError
-from signet_runtime.outputs.files import OutputError, check_writable
-from signet_runtime.pose.estimator import PoseEstimator, extract_poses
+from signet_runtime.files import OutputError, check_writable
+from signet_runtime.pose.estimators import PoseEstimator, extract_poses
 from signet_runtime.pose.files import write_keypoints
 from signet_train.data.poses import poses_exist, split_location
-from signet_train.data.workers import spread
+from signet_train.data.workers import run_jobs
 
 if TYPE_CHECKING:
     from signet_train.data.manifest import Manifest, Row
@@ -132,7 +132,7 @@ def extract(
         jobs: of `plan`.
         load: makes a process's own estimator; picklable.
         workers: how many processes.
-        frame_rate: see `signet_runtime.video.Video`.
+        frame_rate: see `signet_runtime.sources.video.Video`.
         progress: called after every job.
 
     Returns:
@@ -153,7 +153,7 @@ def extract(
         finished(job, f"{job.video}: the process that was reading it {how} before it was done")
 
     _sweep(jobs)
-    spread(partial(_Extractor, load, frame_rate), jobs, workers, finished=finished, died=died)
+    run_jobs(partial(_Extractor, load, frame_rate), jobs, workers, finished=finished, died=died)
     return sorted(failures, key=lambda failure: failure.row)
 
 

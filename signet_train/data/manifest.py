@@ -25,7 +25,7 @@ class Row:
         split: ``train``, ``dev``, ``test``, or a name of one's own.
         poses: where the keypoints lie: a file that `signet_runtime.pose.files.read_keypoints` reads, or a clip of a
             pose store (``poses.arrow#ID``), relative to the manifest's directory or absolute; or ``spell://…`` (see
-            `signet_train.data.spelling`).
+            `signet_train.data.spelled.corpus`).
         text: the sentence, the target of translation.
         language: of the text, BCP 47 (``de``, ``zh``).
         sign_language: ISO 639-3 (``gsg``, ``csl``, ``ase``, ``bfi``).

@@ -25,12 +25,12 @@ def load_poses(location: str, root: Path, rng: np.random.Generator | None = None
         InputError: no such file or clip, a damaged one, or a word that its alphabet cannot spell.
     """
     if location.startswith("spell://"):
-        from signet_train.data.spelling import sign_word  # its data and word lists are needed by nothing else
+        from signet_train.data.spelled.corpus import sign_word  # its data and word lists are needed by nothing else
 
         return sign_word(location, root, rng)
     path, clip = split_location(location)
     if clip is not None:
-        from signet_train.data.store import PoseStore  # pyarrow, which single files do not need
+        from signet_train.data.store.arrow import PoseStore  # pyarrow, which single files do not need
 
         return PoseStore.open(root / path)[clip]
     return read_keypoints(root / path)
@@ -47,7 +47,7 @@ def poses_exist(location: str, root: Path) -> bool:
     path, clip = split_location(location)
     if clip is None or not (root / path).is_file():
         return clip is None and (root / path).is_file()
-    from signet_train.data.store import PoseStore
+    from signet_train.data.store.arrow import PoseStore
 
     return clip in PoseStore.open(root / path)
 

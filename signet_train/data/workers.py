@@ -25,7 +25,7 @@ _GRACE = 5.0  # between the end of a process's pipe and its own (s)
 _spawn = get_context("spawn")  # a fork would share locks with the threads of libraries that are loaded by now
 
 
-def spread(
+def run_jobs(
     make_work: Callable[[], Callable[[J], R]],
     jobs: Iterable[J],
     processes: int,

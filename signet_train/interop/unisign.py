@@ -31,16 +31,28 @@ _STAGES = {
     "temporal": ("fusion_gcn_modules", ("layer0_0", "layer0_1", "layer0_2")),
 }
 _LAYERS = {
-    "gcn.adjacency": "gcn.A", "gcn.weight": "gcn.conv.weight", "gcn.bias": "gcn.conv.bias", "gcn.norm": "gcn.bn",
-    "tcn.conv": "tcn.0", "tcn.norm": "tcn.1", "residual": "residual",
-}  # fmt: skip
+    "gcn.adjacency": "gcn.A",
+    "gcn.weight": "gcn.conv.weight",
+    "gcn.bias": "gcn.conv.bias",
+    "gcn.norm": "gcn.bn",
+    "tcn.conv": "tcn.0",
+    "tcn.norm": "tcn.1",
+    "residual": "residual",
+}
 
 # What has no part in reading signs from keypoints, by the beginnings of its names.
 _LEFT_OUT = {
     "the RGB branch": ("rgb_support_backbone.", "rgb_proj.", "fusion_pose_rgb_", "fusion_gate."),
-    "Geo-Sign's hyperbolic heads": ("hyp_proj_", "hyp_attn_", "manifold.", "geom_loss.", "text_pool_attn.",
-                                    "loss_alpha_logit", "global_step"),
-}  # fmt: skip
+    "Geo-Sign's hyperbolic heads": (
+        "hyp_proj_",
+        "hyp_attn_",
+        "manifold.",
+        "geom_loss.",
+        "text_pool_attn.",
+        "loss_alpha_logit",
+        "global_step",
+    ),
+}
 _LANGUAGE_MODEL = "mt5_model."
 
 # The published keypoints are an RTMPose's that sees 256x192 pixels; the public code runs rtmlib's lightweight set,

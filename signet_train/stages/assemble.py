@@ -15,8 +15,8 @@ from transformers.models.mt5.modeling_mt5 import MT5Stack
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_cards, load_checkpoint, load_expert, load_mt5
 from signet_train.config import LanguageModelConfig, TrainConfig
-from signet_train.data.cache import digest
-from signet_train.data.dataset import Located, load_rows, target
+from signet_train.data.batches.cache import digest
+from signet_train.data.batches.dataset import LocatedRow, load_rows, target
 from signet_train.model.signet import Signet
 from signet_train.tokenizer import train_tokenizer
 
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 _UNSEEN = "csl"  # the expert whose language model a language starts from that no expert has seen (C.1)
 
 
-def new_expert(config: TrainConfig, rows: Sequence[Located], name: str) -> Checkpoint:
+def new_expert(config: TrainConfig, rows: Sequence[LocatedRow], name: str) -> Checkpoint:
     """Stage I's start: a fresh backbone, and ``config.mt5`` or a fresh mT5.
 
     A fresh one gets a vocabulary of the characters of the whole corpus, whatever sign languages the expert learns, so
@@ -57,7 +57,7 @@ def new_expert(config: TrainConfig, rows: Sequence[Located], name: str) -> Check
     return Checkpoint(model, [card], tokenizer, config)
 
 
-def fused_experts(config: TrainConfig, rows: Sequence[Located]) -> Checkpoint:
+def fused_experts(config: TrainConfig, rows: Sequence[LocatedRow]) -> Checkpoint:
     """Stage II's and III's start: frozen experts, fusion, and a language model by the rule of Sec. 3.7.
 
     ``config.start_from`` overrides the rule: a checkpoint whose language model is taken, and whose fusion if it has
@@ -109,7 +109,7 @@ def load_experts(model: Signet, paths: Sequence[Path], profile: str) -> list[Exp
     return cards
 
 
-def corpora(rows: Sequence[Located]) -> set[str]:
+def corpora(rows: Sequence[LocatedRow]) -> set[str]:
     """The published corpora that rows are from."""
     return {r.row.corpus for r in rows if r.row.corpus is not None}
 

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from signet_runtime.errors import BundleError
 from signet_train.config import TrainConfig
-from signet_train.data.cache import SHARD, fingerprint, shard_path, write_shard
-from signet_train.data.collate import load_batches, pad_regions
-from signet_train.data.dataset import PoseDataset, Sample, load_rows
+from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
+from signet_train.data.batches.collate import load_batches, pad_regions
+from signet_train.data.batches.dataset import PoseDataset, Sample, load_rows
 from signet_train.model.signet import Signet
 from signet_train.stages.assemble import load_experts
 from signet_train.stages.loop import make_accelerator

@@ -10,10 +10,10 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from signet_train.checkpoint import Checkpoint
-from signet_train.data.collate import Collate, load_batches
-from signet_train.data.order import in_order
-from signet_train.data.predictions import Prediction
-from signet_train.metrics import ascii_punctuation
+from signet_train.data.batches.collate import Collate, load_batches
+from signet_train.data.batches.sampling import in_order
+from signet_train.evaluation.metrics import ascii_punctuation
+from signet_train.evaluation.predictions import Prediction
 from signet_train.stages.objectives import features_of
 
 

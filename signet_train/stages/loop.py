@@ -22,11 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from signet_runtime.errors import BundleError, InputError
-from signet_train.checkpoint import Checkpoint, load_training_state, save_checkpoint, settle
+from signet_train.checkpoint import Checkpoint, load_training_state, recover_checkpoint, save_checkpoint
 from signet_train.config import OptimisationConfig, TrainConfig
-from signet_train.data.cache import digest
-from signet_train.data.collate import Batch, Collate, load_batches
-from signet_train.data.order import BatchOrder
+from signet_train.data.batches.cache import digest
+from signet_train.data.batches.collate import Batch, Collate, load_batches
+from signet_train.data.batches.sampling import BatchOrder
 from signet_train.stages.objectives import Alignment, Translation
 
 _log = logging.getLogger(__name__)
@@ -114,9 +114,14 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
     batches = load_batches(run.dataset, order, collate, config.data.workers)
     objective.train()
     bar = tqdm(
-        range(progress.step, steps), initial=progress.step, total=steps, unit="step", mininterval=2,
-        desc=config.stage, disable=not accelerator.is_main_process,
-    )  # fmt: skip
+        range(progress.step, steps),
+        initial=progress.step,
+        total=steps,
+        unit="step",
+        mininterval=2,
+        desc=config.stage,
+        disable=not accelerator.is_main_process,
+    )
     for step in bar:
         torch.manual_seed(_step_seed(config.seed, step, accelerator.process_index))
         for group in optimizer.param_groups:
@@ -224,7 +229,7 @@ def prepare_directory(out: Path, config: TrainConfig, resume: bool) -> None:
     Raises:
         BundleError: it holds a run already, or none to resume, or the run had another configuration.
     """
-    settle(out / "last")
+    recover_checkpoint(out / "last")
     if not resume:
         if (out / "last").exists():
             raise BundleError(f"{out}: holds a run already; go on with it by --resume, or give another --out")
@@ -243,9 +248,14 @@ def _order(run: Run, accelerator: Accelerator) -> BatchOrder:
     o = config.optimisation
     rows = len(run.dataset)  # type: ignore[arg-type]
     order = BatchOrder(
-        rows, o.batch_size, o.accumulation, o.epochs, config.seed,
-        processes=accelerator.num_processes, rank=accelerator.process_index,
-    )  # fmt: skip
+        rows,
+        o.batch_size,
+        o.accumulation,
+        o.epochs,
+        config.seed,
+        processes=accelerator.num_processes,
+        rank=accelerator.process_index,
+    )
     if not order.steps_per_epoch:
         needed = o.batch_size * o.accumulation * accelerator.num_processes
         raise InputError(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
-from signet_train.data.collate import Batch
-from signet_train.losses import gather, info_nce, mean_over, token_loss
+from signet_train.data.batches.collate import Batch
+from signet_train.model.losses import gather, info_nce, mean_over, token_loss
 from signet_train.model.signet import Features, Signet
 
 

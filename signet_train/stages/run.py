@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 from signet_runtime.errors import BundleError
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
-from signet_train.data.cache import CachedDataset, fingerprint
-from signet_train.data.collate import Collate, load_batches
-from signet_train.data.dataset import Located, PoseDataset, load_rows
-from signet_train.data.order import in_order
-from signet_train.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
+from signet_train.data.batches.cache import CachedDataset, fingerprint
+from signet_train.data.batches.collate import Collate, load_batches
+from signet_train.data.batches.dataset import LocatedRow, PoseDataset, load_rows
+from signet_train.data.batches.sampling import in_order
+from signet_train.evaluation.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
 from signet_train.stages.loop import Run, make_accelerator, prepare_directory, train
@@ -52,7 +52,7 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
     train(run, out, accelerator, resume)
 
 
-def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[Located]]) -> tuple[Dataset, Dataset]:
+def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[LocatedRow]]) -> tuple[Dataset, Dataset]:
     """Training and validation samples, from the cache where one is configured."""
     splits = (config.data.train, config.data.validation)
     if config.data.cache is None:
@@ -66,9 +66,12 @@ def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[L
 
 
 def translation_run(
-    checkpoint: Checkpoint, training: Dataset, validation: Dataset, rows: dict[str, list[Located]],
+    checkpoint: Checkpoint,
+    training: Dataset,
+    validation: Dataset,
+    rows: dict[str, list[LocatedRow]],
     accelerator: Accelerator,
-) -> Run:  # fmt: skip
+) -> Run:
     """Stages I and III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy."""
     config = checkpoint.config
     tokenize = config.tokenize or tokenizer_for(rows[config.data.validation][0].row.language)

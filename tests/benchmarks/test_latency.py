@@ -143,8 +143,14 @@ def test_the_table_is_whole_without_peers(tmp_path: Path) -> None:
     assert result.stdout == (tmp_path / "t.md").read_text()
     rows = {row["method"]: row for row in json.loads((tmp_path / "t.json").read_text())["tables"]["latency"]["rows"]}
     assert list(rows) == [
-        "SIGNET, eager", "SIGNET, fused", "SIGNET, cached features", "Uni-Sign", "Geo-Sign", "Sign2GPT", "C²RL",
-    ]  # fmt: skip
+        "SIGNET, eager",
+        "SIGNET, fused",
+        "SIGNET, cached features",
+        "Uni-Sign",
+        "Geo-Sign",
+        "Sign2GPT",
+        "C²RL",
+    ]
     for name in ("SIGNET, eager", "SIGNET, fused", "SIGNET, cached features"):
         assert len(rows[name]["forward, ms"]["rounds_s"]) == 1
         assert rows[name]["of Uni-Sign's"] == ""  # nobody measured it here
@@ -172,8 +178,11 @@ def test_every_signet_row_computes_the_same_loss(model: Signet) -> None:
     expected = Translation(model, table5.LABEL_SMOOTHING)(batch).item()
     rows = table5.rows(model, [], forms)
     assert [row.name for row in rows] == [
-        "SIGNET, eager", "SIGNET, fused", "SIGNET, fused and stacked", "SIGNET, cached features",
-    ]  # fmt: skip
+        "SIGNET, eager",
+        "SIGNET, fused",
+        "SIGNET, fused and stacked",
+        "SIGNET, cached features",
+    ]
     for row in rows:
         assert row.loss(batch)().item() == pytest.approx(expected, rel=1e-5), row.name
 
@@ -353,7 +362,15 @@ def test_all_of_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     tables = json.loads((tmp_path / "t.json").read_text())["tables"]
     assert set(tables) == {
-        "parameters", "latency", "encoder", "decoder", "stages", "video", "last_frame", "decoder_alone", "start",
-    }  # fmt: skip
+        "parameters",
+        "latency",
+        "encoder",
+        "decoder",
+        "stages",
+        "video",
+        "last_frame",
+        "decoder_alone",
+        "start",
+    }
     assert {row["text"] for row in tables["video"]["rows"]} == {"music", "falar"}
     assert not any("different tokens" in note for note in tables["decoder"]["notes"])

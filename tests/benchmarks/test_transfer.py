@@ -20,8 +20,8 @@ from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
 from signet_runtime.errors import InputError
 from signet_train.data.manifest import Row, read_manifest, write_manifest
-from signet_train.data.spelling import spelling_rows
-from signet_train.metrics import character_error_rate
+from signet_train.data.spelled.corpus import spelling_rows
+from signet_train.evaluation.metrics import character_error_rate
 
 TINY = """
 seeds = [1]

@@ -16,13 +16,13 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoded, Encoder
 from signet_runtime.errors import BundleError
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.segments import PosedFrame
-from signet_runtime.stream import PoseStream
+from signet_runtime.sentences.keypoints import PoseStream
+from signet_runtime.sentences.segmenter import PosedFrame
 from signet_train.checkpoint import load_checkpoint
 from signet_train.config import TrainConfig
-from signet_train.data.cache import fingerprint
-from signet_train.data.dataset import PoseDataset, load_rows
-from signet_train.data.fingerspelling import Pace, spell
+from signet_train.data.batches.cache import fingerprint
+from signet_train.data.batches.dataset import PoseDataset, load_rows
+from signet_train.data.spelled.clips import Pace, spell
 from signet_train.stages.run import run_stage
 
 
@@ -89,9 +89,12 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
 
 @pytest.mark.parametrize("whole", [0, None])
 def test_what_is_shown_is_read_along(
-    bundle: Bundle, signing: PoseSequence, read: list[tuple[float, int]], whole: int | None,
+    bundle: Bundle,
+    signing: PoseSequence,
+    read: list[tuple[float, int]],
+    whole: int | None,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     states: list[Encoded] = []
     original = Encoder.read
 
@@ -122,7 +125,9 @@ def test_what_is_shown_is_read_along(
 def test_keypoints_that_are_there_are_read_at_once(
     bundle: Bundle, signing: PoseSequence, read: list[tuple[float, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signet_runtime.streaming._AT_ONCE", 60.0)  # nothing is late, however busy the machine
+    monkeypatch.setattr(
+        "signet_runtime.engines.incremental._AT_ONCE", 60.0
+    )  # nothing is late, however busy the machine
     with Translator(bundle, num_beams=1) as translator:
         (found,) = translator.sentences(signing, whole=None)
     assert [frames for _, frames in read] == [found.frames]

@@ -15,8 +15,8 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
-from signet_train.data.fingerspelling import SIGN_LANGUAGES, Pace, spell, words
-from signet_train.metrics import character_error_rate
+from signet_train.data.spelled.clips import SIGN_LANGUAGES, Pace, spell, words
+from signet_train.evaluation.metrics import character_error_rate
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -79,9 +79,12 @@ def test_the_router_uses_two_of_three_experts(translator: Translator) -> None:
 def test_example_videos_read_as_the_words_beside_them() -> None:
     videos = sorted(EXAMPLES.glob("*.mp4"))
     done = subprocess.run(
-        [sys.executable, "-m", "signet_runtime.cli", "--offline", *map(str, videos)],
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "signet_runtime.commands.translate", "--offline", *map(str, videos)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
     assert done.stdout == (EXAMPLES / "expected.txt").read_text()
     assert "no translator of a sign language" in done.stderr
 

@@ -7,7 +7,7 @@ import pytest
 
 from signet_runtime import Translator
 from signet_runtime.regions import extract_regions
-from signet_train.data.fingerspelling import SIGN_LANGUAGES, Pace, spell, words
+from signet_train.data.spelled.clips import SIGN_LANGUAGES, Pace, spell, words
 
 
 @pytest.fixture(scope="module")

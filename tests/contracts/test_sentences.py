@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from signet_runtime.segments import Pauses, PosedFrame, Segmenter, cut
-from signet_train.data.fingerspelling import CAMERA_FPS, SIGN_LANGUAGES, Pace, spell, words
+from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
+from signet_train.data.spelled.clips import CAMERA_FPS, SIGN_LANGUAGES, Pace, spell, words
 
 REST, MOVE = 1.8, 0.3  # seconds between words, and of them until the hand is where the next word begins
 

@@ -13,19 +13,27 @@ from signet_train.model.signet import Signet
 
 _SIZES: dict[str, Any] = {
     "language_model": {
-        "vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4,
+        "vocab_size": 64,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 4,
         "absolute_positions": True,
     },
-}  # fmt: skip
+}
 
 
 def random_signet(experts: int, k: int, *, injection: bool = True, fused: bool = True, seed: int = 0) -> Signet:
     """All that starts trivial (statistics, adjacency, adapters, offsets) is random."""
     torch.manual_seed(seed)
     backbone = {
-        "input_channels": 8, "spatial_channels": [8, 16], "temporal_channels": [16, 16], "embedding": 32,
+        "input_channels": 8,
+        "spatial_channels": [8, 16],
+        "temporal_channels": [16, 16],
+        "embedding": 32,
         "body_injection": injection,
-    }  # fmt: skip
+    }
     fusion = {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8, "top_k": k} if fused else None
     model = Signet(ModelConfig.model_validate({**_SIZES, "backbone": backbone, "fusion": fusion}), experts).eval()
     with torch.no_grad():

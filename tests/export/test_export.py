@@ -39,11 +39,16 @@ _CONFIG = {
         "backbone": {"input_channels": 4, "spatial_channels": [4, 8], "temporal_channels": [8, 8], "embedding": 16},
         "fusion": {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8},
         "language_model": {
-            "vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2,
+            "vocab_size": 64,
+            "d_model": 16,
+            "d_kv": 8,
+            "d_ff": 32,
+            "num_layers": 1,
+            "num_heads": 2,
             "absolute_positions": True,
         },
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

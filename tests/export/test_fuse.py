@@ -14,8 +14,8 @@ from random_models import random_batch, random_signet
 from torch import nn
 
 from signet_export.encoder import export_encoder
-from signet_export.filtering import convolve, transform_filters, transforms
 from signet_export.fuse import FusedEncoder
+from signet_export.winograd import convolve, transform_filters, transforms
 
 
 @settings(max_examples=25, deadline=None)

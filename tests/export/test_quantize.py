@@ -28,10 +28,13 @@ _CONFIG: dict[str, Any] = {
     "language_model": {"vocab_size": 640, "d_model": 128, "d_kv": 32, "d_ff": 256, "num_layers": 2, "num_heads": 4},
     # Both stages have a product of 128 x 128 and more, inside the branches of a skipped expert too.
     "backbone": {
-        "input_channels": 64, "spatial_channels": [64, 128], "temporal_channels": [128, 128], "embedding": 128,
+        "input_channels": 64,
+        "spatial_channels": [64, 128],
+        "temporal_channels": [128, 128],
+        "embedding": 128,
     },
     "fusion": {"adapter_rank": 2, "query_hidden": 128, "router_hidden": 128, "top_k": 2},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from signet_export.fuse import FusedEncoder
 from signet_export.split import FrameFeatures, reach
 from signet_export.tensorrt import Target
 from signet_runtime.bundle import Bundle, Engine, write_manifest
+from signet_runtime.engines.incremental import IncrementalEncoder
 from signet_runtime.engines.onnx import Encoded, Encoder, load_encoder
 from signet_runtime.engines.parity import random_clips
-from signet_runtime.streaming import StreamingEncoder
 from signet_train.checkpoint import Checkpoint, ExpertCard, save_checkpoint
 from signet_train.config import BackboneConfig, TrainConfig
-from signet_train.data.collate import pad_regions
+from signet_train.data.batches.collate import pad_regions
 from signet_train.model.signet import Signet
 from signet_train.tokenizer import train_tokenizer
 
@@ -65,7 +65,7 @@ def test_two_graphs_are_the_model(pair: tuple[Signet, Encoder]) -> None:
 
 def test_read_along_is_read_at_the_end(pair: tuple[Signet, Encoder]) -> None:
     model, encoder = pair
-    along, rng = StreamingEncoder(encoder), np.random.default_rng(0)
+    along, rng = IncrementalEncoder(encoder), np.random.default_rng(0)
     for length in [1, 2, 5, 300, *rng.integers(3, 300, 6)]:
         clips = random_clips([length], rng)
         stop = 0
@@ -120,7 +120,7 @@ def test_a_causal_checkpoint_becomes_a_bundle_that_reads_along(saved: Path, tmp_
     engine = bundle.engine()
     assert (bundle.manifest.profile, bundle.manifest.routing.mode) == ("causal", "dense")
     assert (engine.features, engine.reach) == ("features.onnx", 4)  # two blocks of five taps
-    assert load_encoder(bundle, engine, "cpu").streams
+    assert load_encoder(bundle, engine, "cpu").can_stream
     told = CliRunner().invoke(main, ["inspect", str(path)]).stdout
     assert "profile causal" in told and "reads along, 4 frames behind" in told and "features.onnx" in told
     against = CliRunner().invoke(main, ["verify", str(path), "--against", str(saved)])

@@ -21,11 +21,11 @@ from tiny_bundle import PROMPT, make_tiny_bundle
 
 import signet_export.tensorrt as building
 from signet_export.tensorrt import Target, build_engines, choose_target, input_shapes
-from signet_runtime.bundle import Bundle, Manifest, Profiles, write_manifest
+from signet_runtime.bundle import Bundle, Manifest, ShapeRange, write_manifest
 from signet_runtime.engines.tensorrt import Gpu
 from signet_runtime.errors import BundleError, EngineError
 
-PROFILES = Profiles(frames=(1, 16, 64), clips=2, beams=4, tokens=12, prompt=PROMPT)
+PROFILES = ShapeRange(frames=(1, 16, 64), clips=2, beams=4, tokens=12, prompt=PROMPT)
 FOR_SM86 = Target("tensorrt-rtx", "sm86", None)
 ENGINES = ("encoder.engine", "decoder.engine", "decoder_with_past.engine")
 HELPERS = Path(__file__).parent.parent / "runtime"
@@ -74,8 +74,11 @@ def test_three_engines_and_what_they_are_bound_to(bundle: Path, fake: None) -> N
     assert (built.engine.encoder, built.engine.decoder, built.engine.decoder_with_past) == ENGINES
     assert built.engine.build is not None
     assert built.engine.build.model_dump() == {
-        "version": "1.7.1.116", "target": "sm86", "profiles": PROFILES.model_dump(), "executed": False,
-    }  # fmt: skip
+        "version": "1.7.1.116",
+        "target": "sm86",
+        "profiles": PROFILES.model_dump(),
+        "executed": False,
+    }
     for part in built.parts:
         assert part.size == (bundle / part.file).stat().st_size
         assert part.seconds > 0
@@ -205,12 +208,16 @@ def test_masks_of_another_type_are_refused(bundle: Path, fake: None) -> None:
 def test_shapes_are_ordered_and_fit_the_graph(
     frames: list[int], clips: int, beams: int, tokens: int, prompt: int
 ) -> None:
-    profiles = Profiles(frames=tuple(frames), clips=clips, beams=beams, tokens=tokens, prompt=prompt)  # type: ignore[arg-type]
+    profiles = ShapeRange(frames=tuple(frames), clips=clips, beams=beams, tokens=tokens, prompt=prompt)  # type: ignore[arg-type]
     graph = {
-        "body": (-1, -1, 9, 3), "attention_mask": (-1, -1), "input_ids": (-1, -1), "encoder_attention_mask": (-1, -1),
-        "encoder_hidden_states": (-1, -1, 768), "past_key_values.0.decoder.key": (-1, 12, -1, 64),
+        "body": (-1, -1, 9, 3),
+        "attention_mask": (-1, -1),
+        "input_ids": (-1, -1),
+        "encoder_attention_mask": (-1, -1),
+        "encoder_hidden_states": (-1, -1, 768),
+        "past_key_values.0.decoder.key": (-1, 12, -1, 64),
         "past_key_values.11.encoder.value": (-1, 12, -1, 64),
-    }  # fmt: skip
+    }
     found = {name: input_shapes(name, shape, profiles) for name, shape in graph.items()}
     for name, shape in graph.items():
         for sizes in zip(shape, *found[name], strict=True):

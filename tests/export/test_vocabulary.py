@@ -22,7 +22,7 @@ from signet_runtime.engines.parity import random_clips
 from signet_runtime.errors import BundleError, InputError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
-from signet_train.data.collate import pad_regions
+from signet_train.data.batches.collate import pad_regions
 from signet_train.model.signet import Signet
 from signet_train.tokenizer import train_tokenizer
 
@@ -36,11 +36,16 @@ _CONFIG = {
         "backbone": {"input_channels": 4, "spatial_channels": [4, 8], "temporal_channels": [8, 8], "embedding": 16},
         "fusion": {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8},
         "language_model": {
-            "vocab_size": _ROWS, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2,
+            "vocab_size": _ROWS,
+            "d_model": 16,
+            "d_kv": 8,
+            "d_ff": 32,
+            "num_layers": 1,
+            "num_heads": 2,
             "prompt": "translate to German: ",
         },
     },
-}  # fmt: skip
+}
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 
 
@@ -49,10 +54,18 @@ def _unigram(tmp_path: Path, legacy: bool = False, **options: object) -> T5Token
     words = wordfreq.top_n_list("de", 3_000) + wordfreq.top_n_list("en", 1_000)
     model = io.BytesIO()
     settings = {
-        "model_type": "unigram", "vocab_size": _PIECES, "byte_fallback": True, "character_coverage": 0.9999,
-        "normalization_rule_name": "nmt_nfkc", "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, "minloglevel": 2,
+        "model_type": "unigram",
+        "vocab_size": _PIECES,
+        "byte_fallback": True,
+        "character_coverage": 0.9999,
+        "normalization_rule_name": "nmt_nfkc",
+        "pad_id": 0,
+        "eos_id": 1,
+        "unk_id": 2,
+        "bos_id": -1,
+        "minloglevel": 2,
         **options,
-    }  # fmt: skip
+    }
     texts = (" ".join(w.capitalize() if i % 3 == 0 else w for w in words[i : i + 8]) for i in range(0, 4_000, 4))
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=texts, model_writer=model, **settings)
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())

@@ -13,10 +13,10 @@ from peer import PARTS, Clip, PeerCode
 from torch import Tensor, nn
 
 from signet_train.checkpoint import Checkpoint
-from signet_train.data.collate import Batch, Collate
-from signet_train.data.dataset import Sample
-from signet_train.losses import token_loss
+from signet_train.data.batches.collate import Batch, Collate
+from signet_train.data.batches.dataset import Sample
 from signet_train.model.backbone import Backbone
+from signet_train.model.losses import token_loss
 
 TOLERANCES = {"input": 1e-6, "features": 1e-5, "logits": 1e-4, "loss": 1e-4}  # absolute
 

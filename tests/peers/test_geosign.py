@@ -40,10 +40,20 @@ ORIGIN = Origin("csl", "zh", ("csl-news", "csl-daily"))
 # As its script/train.sh, but for what does not run as published (with geoopt 0.5.1): `eval` meets an undefined name,
 # and the comparison by `token` mixes the axes of tokens and of coordinates. "pooled" has the same weights.
 ARGUMENTS = {
-    "dataset": "CSL_Daily", "task": "SLT", "label_smoothing": LABEL_SMOOTHING, "use_hyperbolic": True, "hyp_dim": 256,
-    "init_c": 1.0, "label_smoothing_hyp": 0.2, "hyp_text_emb_src": "decoder", "hyp_text_cmp": "pooled", "alpha": 0.7,
-    "total_steps": 10, "eval": False, "hyp_lr": 1e-3,
-}  # fmt: skip
+    "dataset": "CSL_Daily",
+    "task": "SLT",
+    "label_smoothing": LABEL_SMOOTHING,
+    "use_hyperbolic": True,
+    "hyp_dim": 256,
+    "init_c": 1.0,
+    "label_smoothing_hyp": 0.2,
+    "hyp_text_emb_src": "decoder",
+    "hyp_text_cmp": "pooled",
+    "alpha": 0.7,
+    "total_steps": 10,
+    "eval": False,
+    "hyp_lr": 1e-3,
+}
 
 
 @pytest.fixture(scope="module")

@@ -131,9 +131,13 @@ def write_pose(path: Path, size: tuple[int, int] = (192, 256), batch: str | int 
         for marker, joints in zip(markers, (91, 42), strict=True):
             profile = g("ReduceSum", marker, g.constant(np.int64([axis])), keepdims=0)  # (batch, 1, length)
             fine = g(
-                "Resize", profile, "", g.constant(np.float32([1, 1, 2])), mode="linear",
+                "Resize",
+                profile,
+                "",
+                g.constant(np.float32([1, 1, 2])),
+                mode="linear",
                 coordinate_transformation_mode="asymmetric",
-            )  # fmt: skip
+            )
             triangle = np.float32(np.bartlett(65)[1:-1]).reshape(1, 1, -1)  # makes the marker's middle the peak
             fine = g("Conv", fine, g.constant(triangle), pads=[31, 31])
             top = g("ReduceMax", fine, axes=[2], keepdims=1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from signet_runtime.segments import PosedFrame
+from signet_runtime.sentences.segmenter import PosedFrame
 from signet_runtime.skeleton import REGIONS
 
 SIZE = (640, 480)

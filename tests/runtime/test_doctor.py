@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tiny_bundle import TinyBundle
 
 from signet_runtime import bundle as bundle_module
-from signet_runtime import doctor
+from signet_runtime.commands import doctor
 
 
 def test_a_working_installation(tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -46,7 +46,8 @@ def test_a_damaged_demonstration(bundle_copy: Path, monkeypatch: pytest.MonkeyPa
     "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["numpy"], ["sentencepiece", "av", "pydantic", "cv2"]]
 )
 def test_a_report_whatever_is_missing(missing: list[str]) -> None:
-    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); from signet_runtime.doctor import main; main()"
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing}))\n"
+    code += "from signet_runtime.commands.doctor import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
     assert "Traceback" not in done.stderr

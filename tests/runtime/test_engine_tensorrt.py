@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 from tiny_bundle import PROMPT, TinyBundle, random_poses
 
-from signet_runtime.bundle import Bundle, Engine, EngineBuild, Profiles, write_manifest
+from signet_runtime.bundle import Bundle, Engine, EngineBuild, ShapeRange, write_manifest
 from signet_runtime.engines import parity, tensorrt, tensorrt_model
 from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.session import create_session
@@ -25,7 +25,7 @@ from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
 
-PROFILES = Profiles(frames=(2, 20, 60), clips=2, beams=4, tokens=12, prompt=PROMPT)
+PROFILES = ShapeRange(frames=(2, 20, 60), clips=2, beams=4, tokens=12, prompt=PROMPT)
 GRAPHS = {
     "encoder.engine": "encoder.onnx",
     "decoder.engine": "decoder_model.onnx",

@@ -36,7 +36,7 @@ def test_commands_run(module: str) -> None:
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault() -> None:
-    from signet_runtime.extras import run_command
+    from signet_runtime.commands.extras import run_command
 
     def broken() -> None:
         import signet_runtime.nonsense  # type: ignore[import-not-found]  # noqa: F401

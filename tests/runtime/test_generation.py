@@ -15,7 +15,7 @@ from signet_runtime.engines import session as session_module
 from signet_runtime.engines.onnx import Encoded, Encoder
 from signet_runtime.engines.session import create_session, provider_problem
 from signet_runtime.errors import BundleError, EngineError
-from signet_runtime.generation import WAYS, TextDecoder, Way, load_text_decoder
+from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, TextDecoder, load_text_decoder
 from signet_runtime.generation.fast import FastDecoder
 from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
@@ -24,12 +24,12 @@ from signet_runtime.translator import Translator
 LENGTHS = [30, 7, 1, 55]
 
 
-@pytest.fixture(scope="module", params=WAYS)
+@pytest.fixture(scope="module", params=DECODER_BACKENDS)
 def engines(loaded: Bundle, request: pytest.FixtureRequest) -> tuple[Encoder, TextDecoder]:
     return load(loaded, request.param)
 
 
-def load(bundle: Bundle, way: Way) -> tuple[Encoder, TextDecoder]:
+def load(bundle: Bundle, way: DecoderBackend) -> tuple[Encoder, TextDecoder]:
     encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
     return encoder, load_text_decoder(bundle, bundle.engine(), "cpu", encoder.session, way)
 
@@ -122,7 +122,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
         ("fast", "spiece.model", None),
     ],
 )
-def test_damaged_language_model_files(bundle_copy: Path, way: Way, file: str, contents: str | None) -> None:
+def test_damaged_language_model_files(bundle_copy: Path, way: DecoderBackend, file: str, contents: str | None) -> None:
     bundle = Bundle.load(bundle_copy)
     if contents is None:
         (bundle_copy / file).unlink()
@@ -151,7 +151,7 @@ def test_only_floating_point_weights_are_left_where_they_lie(
     monkeypatch.setattr(FastDecoder, "from_bundle", lambda *arguments: arguments)
     monkeypatch.setattr(OptimumDecoder, "onnx", lambda *arguments: arguments)
     engine = loaded.engine().model_copy(update={"precision": precision})
-    for way in WAYS:
+    for way in DECODER_BACKENDS:
         load_text_decoder(loaded, engine, "cpu", None, way)  # type: ignore[arg-type]
     assert opened == [precision == "int8", True, True, True]
 
@@ -187,7 +187,7 @@ def test_optimum_that_is_not_installed(tiny: TinyBundle) -> None:
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys(["torch", "transformers", "optimum"]))
-from signet_runtime.cli import main
+from signet_runtime.commands.translate import main
 main([{str(tiny.path / "nothing.npz")!r}, {str(Path(__file__))!r}, "--bundle", {str(tiny.path)!r}, "--generation",
       "optimum"])
 """

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoded
 from signet_runtime.engines.session import create_session
-from signet_runtime.generation import WAYS, TextDecoder, load_text_decoder
+from signet_runtime.generation import DECODER_BACKENDS, TextDecoder, load_text_decoder
 from signet_runtime.generation.candidates import likeliest
 from signet_runtime.generation.fast import FastDecoder
 from signet_runtime.generation.memory import DeviceMemory
@@ -59,7 +59,7 @@ def decoders(bundle: Bundle, directory: Path, search: dict[str, Any]) -> dict[st
     path = directory / "generation_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | search))
     encoder = create_session(copied.file("encoder.onnx"), "cpu")
-    return {way: load_text_decoder(copied, copied.engine(), "cpu", encoder, way) for way in WAYS}
+    return {way: load_text_decoder(copied, copied.engine(), "cpu", encoder, way) for way in DECODER_BACKENDS}
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=str)
@@ -82,9 +82,11 @@ def test_tensors_may_stay_on_a_device(loaded: Bundle, tmp_path: Path, search: di
     sessions = [create_session(loaded.file(name), "cpu") for name in ("decoder_model.onnx", LATER)]
     # The way that a GPU's tensors take; here the device is the CPU.
     on_device = FastDecoder(
-        *sessions, SearchSettings.read(tmp_path / "bundle"), Tokenizer.read(tmp_path / "bundle"),
+        *sessions,
+        SearchSettings.read(tmp_path / "bundle"),
+        Tokenizer.read(tmp_path / "bundle"),
         memory=DeviceMemory("CPUExecutionProvider", "cpu"),
-    )  # fmt: skip
+    )
     for seed, num_beams in enumerate((1, 4)):
         encoded = ragged(seed)
         assert on_device.generate(encoded, num_beams, LIMIT) == on_host.generate(encoded, num_beams, LIMIT)
@@ -103,18 +105,22 @@ def test_a_clip_alone_and_among_others(loaded: Bundle, tmp_path: Path, num_beams
     together = decoder.generate(encoded, num_beams, LIMIT)
     for row, length in enumerate(encoded.attention_mask.sum(axis=1)):
         alone = Encoded(
-            encoded.hidden_states[row : row + 1, :length], encoded.attention_mask[row : row + 1, :length],
+            encoded.hidden_states[row : row + 1, :length],
+            encoded.attention_mask[row : row + 1, :length],
             encoded.routing_weights[:1],
-        )  # fmt: skip
+        )
         assert decoder.generate(alone, num_beams, LIMIT) == [together[row]]
     assert len({len(row) for row in together}) > 1  # some were done before others
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    rows=st.integers(1, 3), vocabulary=st.integers(1, 3000), count=st.integers(1, 12), seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 3),
+    vocabulary=st.integers(1, 3000),
+    count=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
     scale=st.sampled_from([0.0, 0.5, 30.0]),
-)  # fmt: skip
+)
 def test_the_likeliest_of_a_vocabulary(rows: int, vocabulary: int, count: int, seed: int, scale: float) -> None:
     logits = (np.random.default_rng(seed).standard_normal((rows, vocabulary)) * scale).astype(np.float32)
     found = likeliest(logits, count)

@@ -37,14 +37,25 @@ def test_every_setting_of_transformers_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        {"do_sample": True}, {"no_repeat_ngram_size": 3}, {"repetition_penalty": 1.2}, {"bad_words_ids": [[3]]},
-        {"forced_eos_token_id": 1}, {"forced_bos_token_id": 5}, {"suppress_tokens": [4]}, {"num_beam_groups": 2},
-        {"begin_suppress_tokens": [4]}, {"penalty_alpha": 0.6}, {"num_return_sequences": 2}, {"stop_strings": ["."]},
-        {"exponential_decay_length_penalty": [5, 1.1]}, {"renormalize_logits": True}, {"sequence_bias": [[[3], 1.0]]},
+        {"do_sample": True},
+        {"no_repeat_ngram_size": 3},
+        {"repetition_penalty": 1.2},
+        {"bad_words_ids": [[3]]},
+        {"forced_eos_token_id": 1},
+        {"forced_bos_token_id": 5},
+        {"suppress_tokens": [4]},
+        {"num_beam_groups": 2},
+        {"begin_suppress_tokens": [4]},
+        {"penalty_alpha": 0.6},
+        {"num_return_sequences": 2},
+        {"stop_strings": ["."]},
+        {"exponential_decay_length_penalty": [5, 1.1]},
+        {"renormalize_logits": True},
+        {"sequence_bias": [[[3], 1.0]]},
         {"something_new": 1},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_it_does_not_have_is_refused_by_name(tmp_path: Path, setting: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match=r"use --generation optimum$") as raised:
         read(tmp_path, **setting)

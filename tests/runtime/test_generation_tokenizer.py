@@ -43,10 +43,18 @@ def _with_bytes(directory: Path) -> Path:
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["hand . , ? n't 's water", "ä ö 你 好"] * 4), model_prefix=str(directory / "bytes"),
-        vocab_size=300, hard_vocab_limit=False, byte_fallback=True, character_coverage=0.98, pad_id=0, eos_id=1,
-        unk_id=2, bos_id=-1, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(["hand . , ? n't 's water", "ä ö 你 好"] * 4),
+        model_prefix=str(directory / "bytes"),
+        vocab_size=300,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        character_coverage=0.98,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
     return directory / "bytes.model"
 
 

@@ -42,7 +42,8 @@ def test_text_of_keypoints_needs_onnx_runtime_alone(tiny: TinyBundle, tmp_path: 
 
     def translating(*options: str) -> set[str]:
         arguments = [str(tmp_path / "clip.npz"), "--bundle", str(tiny.path), *options]
-        run = f"from signet_runtime.cli import main\ntry:\n    main({arguments})\nexcept SystemExit as done:\n"
+        run = f"from signet_runtime.commands.translate import main\ntry:\n    main({arguments})\n"
+        run += "except SystemExit as done:\n"
         return loaded_after(run + "    assert not done.code, done.code")
 
     assert translating() == {"onnxruntime"}

@@ -18,7 +18,7 @@ from tiny_bundle import FakeEstimator, TinyBundle
 
 from signet_runtime import translator as translator_module
 from signet_runtime.errors import InputError
-from signet_runtime.live import Live
+from signet_runtime.sources.live import Live
 from signet_runtime.translator import Translator
 
 WriteVideo = Callable[..., Path]
@@ -233,7 +233,7 @@ def test_ctrl_c_ends_a_live_run_cleanly(tiny: TinyBundle, write_video: WriteVide
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "import signet_runtime.translator as t\nfrom tiny_bundle import FakeEstimator\n"
-        "t.load_estimator = lambda *a, **k: FakeEstimator()\nfrom signet_runtime.cli import main\nmain()"
+        "t.load_estimator = lambda *a, **k: FakeEstimator()\nfrom signet_runtime.commands.translate import main\nmain()"
     )
     arguments = [
         "--bundle",

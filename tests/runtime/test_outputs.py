@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from signet_runtime.errors import InputError
-from signet_runtime.outputs.files import GrowingFile, OutputError, check_writable, whole_file
+from signet_runtime.files import GrowingFile, OutputError, check_writable, whole_file
 from signet_runtime.outputs.json_lines import error_to_json, to_json
 from signet_runtime.outputs.results import Results
 from signet_runtime.outputs.subtitles import Subtitles
@@ -82,7 +82,7 @@ def test_a_growing_file_keeps_whole_lines_when_the_disk_is_full(tmp_path: Path) 
     script = """
 import resource, signal, sys
 from pathlib import Path
-from signet_runtime.outputs.files import GrowingFile
+from signet_runtime.files import GrowingFile
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 file = GrowingFile(Path("out.txt"))
 file.write("one\\n")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.files import parse_keypoints, read_keypoints, write_keypoints
-from signet_runtime.pose.landmarks import BODY_LANDMARKS, FACE_LANDMARKS
+from signet_runtime.pose.mediapipe.landmarks import BODY_LANDMARKS, FACE_LANDMARKS
 from signet_runtime.pose.sequence import PoseSequence
 
 FRAMES = 6
@@ -82,9 +82,13 @@ def test_published_pickles_of_any_protocol(tmp_path, sequence, protocol):
 def test_pickles_of_pixels_lists_and_a_part_of_the_recording(tmp_path, sequence):
     pixels = [frame * sequence.size for frame in sequence.keypoints[:, None].astype(np.float64)]
     content = {
-        "keypoints": [frame.tolist() for frame in pixels], "scores": [s[None].tolist() for s in sequence.scores],
-        "w_h": [720, 850], "start": 1, "end": np.int64(5), "fps": np.float32(50),
-    }  # fmt: skip
+        "keypoints": [frame.tolist() for frame in pixels],
+        "scores": [s[None].tolist() for s in sequence.scores],
+        "w_h": [720, 850],
+        "start": 1,
+        "end": np.int64(5),
+        "fps": np.float32(50),
+    }
     again = read_keypoints(pickled(tmp_path / "a.pkl", content))
     np.testing.assert_allclose(again.keypoints, sequence.keypoints[1:5], atol=1e-6)
     assert again.size == (720, 850) and again.fps == 50
@@ -140,9 +144,7 @@ def test_an_array_of_forged_object_pointers_is_refused(tmp_path):
 
     class Pointers:
         def __reduce__(self):
-            return (
-                np.core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), Forged(), False, b"\x41" * 8)
-            )  # fmt: skip
+            return (np.core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), (1, (1,), Forged(), False, b"\x41" * 8))
 
     content = {"keypoints": Pointers(), "scores": Pointers()}
     with pytest.raises(InputError):
@@ -155,13 +157,20 @@ def test_damaged_and_foreign_files_are_one_line(tmp_path, sequence):
     good = pickle.dumps(unisign(sequence))
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))
     files = {
-        "cut.npz": whole[: len(whole) // 2], "empty.npz": b"", "cut.pkl": good[: len(good) // 2], "empty.pkl": b"",
-        "list.pkl": pickle.dumps([1, 2]), "keys.pkl": pickle.dumps({"a": 1}), "text.pose": b"hello", "empty.pose": b"",
-        "none.pkl": pickle.dumps({"keypoints": [], "scores": []}), "a.json": b"{}",
+        "cut.npz": whole[: len(whole) // 2],
+        "empty.npz": b"",
+        "cut.pkl": good[: len(good) // 2],
+        "empty.pkl": b"",
+        "list.pkl": pickle.dumps([1, 2]),
+        "keys.pkl": pickle.dumps({"a": 1}),
+        "text.pose": b"hello",
+        "empty.pose": b"",
+        "none.pkl": pickle.dumps({"keypoints": [], "scores": []}),
+        "a.json": b"{}",
         "shape.pkl": pickle.dumps({"keypoints": [np.zeros((1, 17, 2))], "scores": [np.zeros((1, 17))]}),
         "nobody.pkl": pickle.dumps({"keypoints": [np.zeros((1, 133, 2))], "scores": [np.zeros((1, 133))]}),
         "nan.pkl": pickle.dumps({"keypoints": [np.full((1, 133, 2), np.nan)], "scores": [np.ones((1, 133))]}),
-    }  # fmt: skip
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     for name in (*files, "foreign.npz", "missing.npz", "."):
@@ -192,9 +201,11 @@ def holistic(tmp_path: Path, face_points: list[str], people: int = 1) -> Path:
     from pose_format.pose_header import PoseHeader, PoseHeaderComponent, PoseHeaderDimensions
 
     names = {
-        "POSE_LANDMARKS": [f"p{i}" for i in range(33)], "FACE_LANDMARKS": face_points,
-        "LEFT_HAND_LANDMARKS": [f"l{i}" for i in range(21)], "RIGHT_HAND_LANDMARKS": [f"r{i}" for i in range(21)],
-    }  # fmt: skip
+        "POSE_LANDMARKS": [f"p{i}" for i in range(33)],
+        "FACE_LANDMARKS": face_points,
+        "LEFT_HAND_LANDMARKS": [f"l{i}" for i in range(21)],
+        "RIGHT_HAND_LANDMARKS": [f"r{i}" for i in range(21)],
+    }
     components = [PoseHeaderComponent(name, points, [], [], "XYZC") for name, points in names.items()]
     header = PoseHeader(0.1, PoseHeaderDimensions(200, 100, 0), components)
     total = 33 + len(face_points) + 42

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from signet_runtime.pose.files import read_keypoints
-from signet_runtime.pose.holistic import Landmarks, _wholebody
-from signet_runtime.pose.mediapipe import MediaPipeEstimator, _columns
+from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator, _columns
+from signet_runtime.pose.mediapipe.graph import Landmarks, _wholebody
 from signet_runtime.skeleton import REGIONS
-from signet_runtime.video import Video
+from signet_runtime.sources.video import Video
 
 NOSE = 0
 
@@ -187,8 +187,8 @@ def test_an_empty_room_scores_zero(estimator):
 
 def test_nothing_is_printed(shared_data):
     code = (
-        "from itertools import islice; from signet_runtime.video import Video;"
-        "from signet_runtime.pose.estimator import load_estimator;"
+        "from itertools import islice; from signet_runtime.sources.video import Video;"
+        "from signet_runtime.pose.estimators import load_estimator;"
         "e = load_estimator('auto', 'mediapipe', offline=True);"
         f"v = Video({str(shared_data / 'wlasl_01214.mp4')!r});"
         "n = sum(s.any() for _, s in e.estimate(islice(v, 12))); assert n == 12, n; e.close()"

@@ -58,9 +58,14 @@ def test_something_that_happens_is_heard() -> None:
 # --- What is admitted ---------------------------------------------------------------------------------------
 
 _leaves = (
-    st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**80) | st.floats(allow_nan=False) | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(2**62, 2**80)
+    | st.floats(allow_nan=False)
+    | st.text()
     | st.binary()
-)  # fmt: skip
+)
 _data = st.recursive(
     _leaves,
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
@@ -76,13 +81,15 @@ def test_plain_data_comes_back_from_any_protocol(content: object, protocol: int)
 
 @given(
     npst.arrays(
-        npst.floating_dtypes(endianness="?", sizes=(16, 32, 64)) | npst.integer_dtypes(endianness="?")
-        | npst.unsigned_integer_dtypes(endianness="?") | npst.boolean_dtypes(),
+        npst.floating_dtypes(endianness="?", sizes=(16, 32, 64))
+        | npst.integer_dtypes(endianness="?")
+        | npst.unsigned_integer_dtypes(endianness="?")
+        | npst.boolean_dtypes(),
         npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
     ),
     st.integers(0, pickle.HIGHEST_PROTOCOL),
     st.booleans(),
-)  # fmt: skip
+)
 def test_arrays_come_back_from_any_protocol(array: np.ndarray, protocol: int, fortran: bool) -> None:
     array = np.asfortranarray(array) if fortran else array
     # Twice the same: the second time it is remembered.
@@ -113,21 +120,70 @@ def test_numpy_2_and_numpy_scalars_and_arrays_of_arrays() -> None:
 # --- What is refused ----------------------------------------------------------------------------------------
 
 GADGETS = [
-    "os system", "posix system", "nt system", "builtins eval", "__builtin__ eval", "builtins exec", "builtins getattr",
-    "builtins __import__", "builtins open", "builtins compile", "builtins bytes", "builtins bytearray",
-    "builtins object", "builtins type", "subprocess Popen", "subprocess check_output", "functools partial",
-    "operator attrgetter", "operator methodcaller", "importlib import_module", "copyreg _reconstructor",
-    "copyreg __newobj__", "copy_reg _reconstructor", "pickle loads", "marshal loads", "types FunctionType",
-    "codecs open", "_codecs decode", "io open", "shutil rmtree", "ctypes CDLL", "webbrowser open", "runpy run_path",
-    "timeit timeit", "pydoc pipepager", "bdb Bdb", "collections OrderedDict", "numpy load", "numpy fromfile",
-    "numpy memmap", "numpy frombuffer", "numpy fromfunction", "numpy vectorize", "numpy.core.multiarray fromfile",
-    "numpy.core.multiarray ndarray", "numpy._core.multiarray fromfile", "numpy.core.multiarray set_typeDict",
-    "numpy.testing._private.utils runstring", "numpy.testing runstring", "numpy.f2py compile",
-    "numpy.f2py.crackfortran myeval", "numpy.lib.npyio load", "numpy.distutils.exec_command exec_command",
-    "numpy.core.numeric loads", "numpy ndarray.tofile", "numpy dtype.__class__", "torch load",
-    "torch.storage _load_from_bytes", "torch FloatStorage", "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor", "torch.jit.unsupported_tensor_ops execWrapper", "signet_runtime.pose.pickles _Type",
-]  # fmt: skip
+    "os system",
+    "posix system",
+    "nt system",
+    "builtins eval",
+    "__builtin__ eval",
+    "builtins exec",
+    "builtins getattr",
+    "builtins __import__",
+    "builtins open",
+    "builtins compile",
+    "builtins bytes",
+    "builtins bytearray",
+    "builtins object",
+    "builtins type",
+    "subprocess Popen",
+    "subprocess check_output",
+    "functools partial",
+    "operator attrgetter",
+    "operator methodcaller",
+    "importlib import_module",
+    "copyreg _reconstructor",
+    "copyreg __newobj__",
+    "copy_reg _reconstructor",
+    "pickle loads",
+    "marshal loads",
+    "types FunctionType",
+    "codecs open",
+    "_codecs decode",
+    "io open",
+    "shutil rmtree",
+    "ctypes CDLL",
+    "webbrowser open",
+    "runpy run_path",
+    "timeit timeit",
+    "pydoc pipepager",
+    "bdb Bdb",
+    "collections OrderedDict",
+    "numpy load",
+    "numpy fromfile",
+    "numpy memmap",
+    "numpy frombuffer",
+    "numpy fromfunction",
+    "numpy vectorize",
+    "numpy.core.multiarray fromfile",
+    "numpy.core.multiarray ndarray",
+    "numpy._core.multiarray fromfile",
+    "numpy.core.multiarray set_typeDict",
+    "numpy.testing._private.utils runstring",
+    "numpy.testing runstring",
+    "numpy.f2py compile",
+    "numpy.f2py.crackfortran myeval",
+    "numpy.lib.npyio load",
+    "numpy.distutils.exec_command exec_command",
+    "numpy.core.numeric loads",
+    "numpy ndarray.tofile",
+    "numpy dtype.__class__",
+    "torch load",
+    "torch.storage _load_from_bytes",
+    "torch FloatStorage",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_tensor",
+    "torch.jit.unsupported_tensor_ops execWrapper",
+    "signet_runtime.pose.pickles _Type",
+]
 
 ARGUMENT = pickle.dumps(("touch /tmp/should-never-be-there",), 2)[2:-1]
 
@@ -152,11 +208,19 @@ def test_no_name_is_looked_up_however_it_is_written(gadget: str) -> None:
 def test_no_instruction_makes_or_changes_an_object() -> None:
     dtype = b"cnumpy\ndtype\n"
     for name, data in {
-        "NEWOBJ": dtype + b")\x81.", "NEWOBJ_EX": dtype + b")}\x92.", "OBJ": b"(" + dtype + b"o.",
-        "PERSID": b"Pos\n.", "BINPERSID": b"U\x01aQ.", "NEXT_BUFFER": b"\x80\x05\x97.",
-        "READONLY_BUFFER": b"\x80\x05\x98.", "EXT1": b"\x82\xf0.", "EXT2": b"\x83\xf0\x00.",
-        "EXT4": b"\x84\xf0\x00\x00\x00.", "EMPTY_SET": b"\x8f.", "FROZENSET": b"(\x91.",
-    }.items():  # fmt: skip
+        "NEWOBJ": dtype + b")\x81.",
+        "NEWOBJ_EX": dtype + b")}\x92.",
+        "OBJ": b"(" + dtype + b"o.",
+        "PERSID": b"Pos\n.",
+        "BINPERSID": b"U\x01aQ.",
+        "NEXT_BUFFER": b"\x80\x05\x97.",
+        "READONLY_BUFFER": b"\x80\x05\x98.",
+        "EXT1": b"\x82\xf0.",
+        "EXT2": b"\x83\xf0\x00.",
+        "EXT4": b"\x84\xf0\x00\x00\x00.",
+        "EMPTY_SET": b"\x8f.",
+        "FROZENSET": b"(\x91.",
+    }.items():
         refused(data, f"refused|{name}")
     # The state of what a name stands for, of a list, a dict, an array that is finished.
     attributes = b"}\x8c\x04name\x8c\x06systems"
@@ -222,17 +286,30 @@ def test_forged_arrays_are_refused() -> None:
         array(1, (1,), dtype("f8", 3, "<", (f8, (4,)), None, None, -1, -1, 0), False, eight),
         array(1, (1,), dtype("f8", 4, "<", None, None, None, -1, -1, 0, {"a": 1}), False, eight),
         array(1, (1,), dtype(["f8"], *plain), False, eight),
-        array(1, (2,), f8, False, eight), array(1, (2**61,), f8, False, eight), array(1, (-1,), f8, False, eight),
-        array(1, (2**62, 2**62), f8, False, eight), array(1, [1], f8, False, eight), array(1, (1.0,), f8, False, eight),
-        array(1, (1,), f8, False, "text"), array(1, (1,), "f8", False, eight), array(1, (1,), None, False, eight),
-        array(1, (1,) * 100, f8, False, eight), array((1,), f8, False, eight), array(),
-        array(1, (1,), f8, False, eight, of=_Subclass), array(1, (1,), f8, False, eight, of=np.matrix),
-        pickle.dumps(np.zeros(2).view(_Subclass)), pickle.dumps(np.zeros(1, "f8,i4")),
-        pickle.dumps(np.array(["a"])), pickle.dumps(np.array([1], "M8[s]")), pickle.dumps(np.array([1j])),
+        array(1, (2,), f8, False, eight),
+        array(1, (2**61,), f8, False, eight),
+        array(1, (-1,), f8, False, eight),
+        array(1, (2**62, 2**62), f8, False, eight),
+        array(1, [1], f8, False, eight),
+        array(1, (1.0,), f8, False, eight),
+        array(1, (1,), f8, False, "text"),
+        array(1, (1,), "f8", False, eight),
+        array(1, (1,), None, False, eight),
+        array(1, (1,) * 100, f8, False, eight),
+        array((1,), f8, False, eight),
+        array(),
+        array(1, (1,), f8, False, eight, of=_Subclass),
+        array(1, (1,), f8, False, eight, of=np.matrix),
+        pickle.dumps(np.zeros(2).view(_Subclass)),
+        pickle.dumps(np.zeros(1, "f8,i4")),
+        pickle.dumps(np.array(["a"])),
+        pickle.dumps(np.array([1], "M8[s]")),
+        pickle.dumps(np.array([1j])),
         pickle.dumps(np.ma.zeros(3)),
-        pickle.dumps(np.array([_Reduced(eval, ("1",))], object)), pickle.dumps([np.float64(1), _Reduced(exec, ("",))]),
+        pickle.dumps(np.array([_Reduced(eval, ("1",))], object)),
+        pickle.dumps([np.float64(1), _Reduced(exec, ("",))]),
         pickle.dumps(_Reduced(np.core.multiarray.scalar, (np.dtype("O"), b"\x41" * 8)), 2),
-    ):  # fmt: skip
+    ):
         refused(forged)
 
 
@@ -245,13 +322,19 @@ def test_a_pickle_in_a_pickle_is_bytes() -> None:
 def test_what_claims_more_than_it_holds_is_not_believed() -> None:
     f8 = pickle.dumps(np.zeros(1), 2)
     claims = {
-        "memory": b"Nr\xff\xff\xff\x7f.", "memory in decimals": b"Np99999999999\n.",
-        "bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"a.", "bytearray": b"\x96" + struct.pack("<Q", 2**40) + b"a.",
-        "text": b"\x8d" + struct.pack("<Q", 2**63) + b"a.", "number": b"\x8b\xff\xff\xff\x7f\x01.",
-        "negative number": b"\x8b\xff\xff\xff\xff.", "digits": b"L" + b"9" * 100_000 + b"L\n.",
-        "array": f8.replace(b"K\x01\x85", b"\x8a\x05\0\0\0\0\x01\x85", 1), "frame": b"\x95" + struct.pack("<Q", 2**62),
-        "lists": pickle.dumps(np.zeros((10**9, 0), object)), "cut": f8[:-9],
-    }  # fmt: skip
+        "memory": b"Nr\xff\xff\xff\x7f.",
+        "memory in decimals": b"Np99999999999\n.",
+        "bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"a.",
+        "bytearray": b"\x96" + struct.pack("<Q", 2**40) + b"a.",
+        "text": b"\x8d" + struct.pack("<Q", 2**63) + b"a.",
+        "number": b"\x8b\xff\xff\xff\x7f\x01.",
+        "negative number": b"\x8b\xff\xff\xff\xff.",
+        "digits": b"L" + b"9" * 100_000 + b"L\n.",
+        "array": f8.replace(b"K\x01\x85", b"\x8a\x05\0\0\0\0\x01\x85", 1),
+        "frame": b"\x95" + struct.pack("<Q", 2**62),
+        "lists": pickle.dumps(np.zeros((10**9, 0), object)),
+        "cut": f8[:-9],
+    }
     tracemalloc.start()
     try:
         for data in claims.values():
@@ -279,13 +362,42 @@ def test_noise_is_refused_or_data(noise: bytes) -> None:
         assert "\n" not in str(error)
 
 
-_PIECES = [bytes([code]) for code in sorted({ord(value) for value in pickle.__dict__.values()
-           if isinstance(value, bytes) and len(value) == 1})] + [
-    b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n", b"c_codecs\nencode\n",
-    b"cnumpy.core.multiarray\nscalar\n", b"cnumpy.core.numeric\n_frombuffer\n", b"K\x01", b"K\x00", b"U\x02f8",
-    b"\x8c\x02f8", b"\x8c\x01O", b"C\x08\0\0\0\0\0\0\0\0", b"N", b"\x85", b"\x86", b"\x87", b"(", b"t", b"R", b"b",
-    b"h\x00", b"\x94", b"X\x01\x00\x00\x00<", b"]", b"}", b"a", b"e", b"s", b"u",
-]  # fmt: skip
+_PIECES = [
+    bytes([code])
+    for code in sorted(
+        {ord(value) for value in pickle.__dict__.values() if isinstance(value, bytes) and len(value) == 1}
+    )
+] + [
+    b"cnumpy\ndtype\n",
+    b"cnumpy\nndarray\n",
+    b"cnumpy.core.multiarray\n_reconstruct\n",
+    b"c_codecs\nencode\n",
+    b"cnumpy.core.multiarray\nscalar\n",
+    b"cnumpy.core.numeric\n_frombuffer\n",
+    b"K\x01",
+    b"K\x00",
+    b"U\x02f8",
+    b"\x8c\x02f8",
+    b"\x8c\x01O",
+    b"C\x08\0\0\0\0\0\0\0\0",
+    b"N",
+    b"\x85",
+    b"\x86",
+    b"\x87",
+    b"(",
+    b"t",
+    b"R",
+    b"b",
+    b"h\x00",
+    b"\x94",
+    b"X\x01\x00\x00\x00<",
+    b"]",
+    b"}",
+    b"a",
+    b"e",
+    b"s",
+    b"u",
+]
 
 
 @settings(max_examples=500)

@@ -20,8 +20,8 @@ from rtmpose_models import (
 )
 
 from signet_runtime.errors import EngineError
-from signet_runtime.pose.estimator import load_estimator
-from signet_runtime.pose.rtmpose import RTMPoseEstimator, find_weights
+from signet_runtime.pose.estimators import load_estimator
+from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator, find_weights
 
 SIZE = (480, 360)
 BODY, HANDS = slice(0, 91), slice(91, 133)
@@ -95,9 +95,13 @@ def test_random_weights_behind_the_real_interface_tell_batches_from_frames_by_ro
     pictures = [paint(SIZE, {"green": person(150 + t, 50, t), "blue": person(5, 90)}) for t in range(frames)]
     # As rtmlib poses a video, and the published archives were made: one frame after another, everybody in it.
     sequential = Wholebody(
-        det=str(tmp_path / "detector.onnx"), det_input_size=(640, 640), pose=str(tmp_path / "pose.onnx"),
-        pose_input_size=(288, 384), backend="onnxruntime", device="cpu",
-    )  # fmt: skip
+        det=str(tmp_path / "detector.onnx"),
+        det_input_size=(640, 640),
+        pose=str(tmp_path / "pose.onnx"),
+        pose_input_size=(288, 384),
+        backend="onnxruntime",
+        device="cpu",
+    )
     estimator = RTMPoseEstimator("performance", offline=True, weights=tmp_path)
     boxes, detect = [], estimator._detector
     estimator._detector = lambda image: boxes.append(detect(image)) or boxes[-1]
@@ -280,7 +284,7 @@ def test_every_call_starts_anew(estimator):
 def test_nothing_is_printed(weights):
     code = (
         "import sys, numpy as np; from pathlib import Path;"
-        "from signet_runtime.pose.estimator import load_estimator;"
+        "from signet_runtime.pose.estimators import load_estimator;"
         f"e = load_estimator('rtmpose', 'mediapipe', offline=True, weights=Path({str(weights)!r}));"
         "list(e.estimate([np.zeros((64, 64, 3), np.uint8)])); e.close()"
     )

@@ -37,8 +37,17 @@ def test_arrays_lists_and_one_array_with_and_without_the_axis_of_people() -> Non
     objects = np.empty(FRAMES, object)
     objects[:] = list(POINTS)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        for points in (list(POINTS), POINTS, objects, POINTS.tolist(), [*POINTS[:3], *POINTS[3:].tolist()],
-                       list(POINTS[:, 0]), POINTS[:, 0], POINTS[:, 0].tolist(), tuple(POINTS)):  # fmt: skip
+        for points in (
+            list(POINTS),
+            POINTS,
+            objects,
+            POINTS.tolist(),
+            [*POINTS[:3], *POINTS[3:].tolist()],
+            list(POINTS[:, 0]),
+            POINTS[:, 0],
+            POINTS[:, 0].tolist(),
+            tuple(POINTS),
+        ):
             for scores in (
                 list(SCORES),
                 SCORES,
@@ -123,7 +132,9 @@ def test_a_joint_that_was_not_found_may_score_a_little_below_nothing() -> None:
         "132 in lists": (clip(keypoints=POINTS[:, :, 1:].tolist()), "frame 0 of 'keypoints' has 132 joints"),
         "132 without people": (clip(keypoints=list(POINTS[:, 0, 1:])), "frame 0 of 'keypoints' has 132 joints"),
         "132 times 133": (  # which has as many numbers as 132 frames of 133
-            {"keypoints": np.zeros((133, 1, 132, 2)), "scores": np.zeros((133, 1, 132))}, "132 joints"),
+            {"keypoints": np.zeros((133, 1, 132, 2)), "scores": np.zeros((133, 1, 132))},
+            "132 joints",
+        ),
         "one frame": (clip(keypoints=[*POINTS[:4], POINTS[4, :, :17], POINTS[5]]), "frame 4 .* has 17 joints"),
         "three numbers": (clip(keypoints=list(np.zeros((FRAMES, 1, 133, 3)))), "frame 0 .* shape \\(1, 133, 3\\)"),
         "three in lists": (clip(keypoints=np.zeros((FRAMES, 1, 133, 3)).tolist()), "frame 0 .* not x and y"),
@@ -143,7 +154,7 @@ def test_a_joint_that_was_not_found_may_score_a_little_below_nothing() -> None:
         "too large": (clip(keypoints=[[[[10**400, 0]] * 133]] * FRAMES), "frame 0 of 'keypoints' .* too large"),
         "unlike people": (clip(keypoints=[[POINTS[0, 0], POINTS[0, 0, 1:]]] * FRAMES), "frame 0 .* different numbers"),
     }.values(),
-)  # fmt: skip
+)
 def test_other_content_is_one_line_with_the_key_and_the_frame(content: object, message: str) -> None:
     with pytest.raises(InputError, match=message) as error:
         read(content)
@@ -159,12 +170,18 @@ def test_lists_in_lists_in_themselves_are_not_put_together() -> None:
     crowd = [[[0.0, 0.0]] * 133] * 10**5
     many_people = np.zeros((1000, 133, 2)), np.zeros((1000, 133))
     for content in (
-        clip(keypoints=endless, scores=endless), clip(keypoints=[endless] * FRAMES), clip(scores=[endless] * FRAMES),
-        clip(keypoints=[many] * FRAMES), clip(scores=[many] * FRAMES), clip(w_h=endless), clip(w_h=many),
-        clip(keypoints=[crowd] * FRAMES), {"keypoints": [None] * 10**6, "scores": [None] * 10**6},
+        clip(keypoints=endless, scores=endless),
+        clip(keypoints=[endless] * FRAMES),
+        clip(scores=[endless] * FRAMES),
+        clip(keypoints=[many] * FRAMES),
+        clip(scores=[many] * FRAMES),
+        clip(w_h=endless),
+        clip(w_h=many),
+        clip(keypoints=[crowd] * FRAMES),
+        {"keypoints": [None] * 10**6, "scores": [None] * 10**6},
         {"keypoints": many_people[:1] * 10**4, "scores": many_people[1:] * 10**4},
         {"keypoints": np.zeros((10**9, 0, 133, 2)), "scores": np.zeros((10**9, 0, 133))},
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError):
             read(content)
 
@@ -190,9 +207,11 @@ def test_a_damaged_pickle_is_refused_or_still_a_sequence(data: bytes, damages: l
         at = int(place * 400) - 200 if damage != "cut" else int(place * len(data))
         at = min(max(at % len(data), 0), len(data) - 1) if data else 0
         data = {
-            "set": data[:at] + new + data[at + len(new) :], "cut": data[:at], "drop": data[:at] + data[at + 1 :],
+            "set": data[:at] + new + data[at + len(new) :],
+            "cut": data[:at],
+            "drop": data[:at] + data[at + 1 :],
             "copy": data[:at] + new + data[at:],
-        }.get(damage, data)  # fmt: skip
+        }.get(damage, data)
     try:
         sequence = read_unisign(io.BytesIO(data))
     except InputError as error:

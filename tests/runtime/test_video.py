@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 
-from signet_runtime.ahead import ahead
 from signet_runtime.errors import InputError
-from signet_runtime.frames import FrameDirectory
-from signet_runtime.video import Video
+from signet_runtime.sources.frames import FrameDirectory
+from signet_runtime.sources.prefetch import prefetch
+from signet_runtime.sources.video import Video
 
 SIZE = (64, 48)
 
@@ -29,10 +29,17 @@ def frame_image(index: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def write_video(
-    path: Path, frames: int = 30, rate: int = 30, size: tuple[int, int] = SIZE, *, codec: str = "libx264",
-    times_ms: list[int] | None = None, rotation: int | None = None, options: dict[str, str] | None = None,
+    path: Path,
+    frames: int = 30,
+    rate: int = 30,
+    size: tuple[int, int] = SIZE,
+    *,
+    codec: str = "libx264",
+    times_ms: list[int] | None = None,
+    rotation: int | None = None,
+    options: dict[str, str] | None = None,
     encoder: dict[str, str] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=1000 if times_ms else rate)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
@@ -160,7 +167,8 @@ def test_frames_between_the_ticks_are_not_converted(tmp_path, monkeypatch):
         convert = av.VideoFrame.to_ndarray
         with monkeypatch.context() as patch:
             patch.setattr(
-                "signet_runtime.video.upright", lambda *args: converted.append(1) or convert(args[0], format="rgb24")
+                "signet_runtime.sources.video.upright",
+                lambda *args: converted.append(1) or convert(args[0], format="rgb24"),
             )
             assert len(list(video)) == 10
     assert len(converted) == 10
@@ -170,7 +178,7 @@ def test_a_video_may_be_closed_while_another_thread_decodes_it(tmp_path):
     path = write_video(tmp_path / "a.mp4", 60, size=(640, 480))
     for taken in range(1, 9):
         with Video(path) as video:
-            images = ahead(video, 40)
+            images = prefetch(video, 40)
             assert [number_of(next(images)) for _ in range(taken)] == list(range(taken))
         del images  # FFmpeg would have ended the process by now
 
@@ -265,8 +273,14 @@ def test_a_file_cut_off_before_its_index(tmp_path):
 
 
 def test_whole_files_of_every_container_pass_the_length_check(tmp_path):
-    for name, codec in (("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4"), ("a.mp4", "libx264"),
-                        ("a.mov", "mpeg4"), ("a.ts", "mpeg2video")):  # fmt: skip
+    for name, codec in (
+        ("a.mkv", "mpeg4"),
+        ("a.webm", "libvpx"),
+        ("a.avi", "mpeg4"),
+        ("a.mp4", "libx264"),
+        ("a.mov", "mpeg4"),
+        ("a.ts", "mpeg2video"),
+    ):
         assert len(read(write_video(tmp_path / name, 45, codec=codec))[1]) == 45
 
 
@@ -286,9 +300,17 @@ FILM = {"preset": "veryfast", "g": "30", "bf": "3", "sc_threshold": "0"}
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264"), ("a.webm", "libvpx"),
-     ("a.avi", "mpeg4"), ("a.ts", "mpeg2video"), ("a.mpg", "mpeg2video")],
-)  # fmt: skip
+    [
+        ("a.mp4", "libx264"),
+        ("a.mov", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.webm", "libvpx"),
+        ("a.avi", "mpeg4"),
+        ("a.ts", "mpeg2video"),
+        ("a.mpg", "mpeg2video"),
+    ],
+)
 def test_a_stretch_holds_the_frames_that_reading_everything_shows_then(tmp_path, name, codec):
     path = write_video(tmp_path / name, 100, rate=25, codec=codec, encoder=FILM)
     for first, last in ((0, 10), (29, 61), (60, 100), (99, 100)):

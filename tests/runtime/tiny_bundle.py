@@ -116,9 +116,17 @@ def _make_language_model(directory: Path) -> None:
     tokenizer = T5Tokenizer(str(directory / "spiece.model"), extra_ids=0, legacy=True)
     torch.manual_seed(5)
     config = MT5Config(
-        vocab_size=len(tokenizer), d_model=D_MODEL, d_kv=16, d_ff=64, num_layers=1, num_decoder_layers=1, num_heads=2,
-        decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        d_model=D_MODEL,
+        d_kv=16,
+        d_ff=64,
+        num_layers=1,
+        num_decoder_layers=1,
+        num_heads=2,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
     model = MT5ForConditionalGeneration(config).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)  # as it is made it repeats one token whatever it is given

@@ -26,15 +26,18 @@ def published_state(d_model: int = 32, vocab_size: int = 96, seed: int = 0) -> d
 
     def norm(name: str, channels: int) -> dict[str, Tensor]:
         return {
-            f"{name}.weight": 1 + draw(channels, scale=0.2), f"{name}.bias": draw(channels, scale=0.2),
+            f"{name}.weight": 1 + draw(channels, scale=0.2),
+            f"{name}.bias": draw(channels, scale=0.2),
             f"{name}.running_mean": draw(channels, scale=0.2),
             f"{name}.running_var": torch.rand(channels, generator=g) + 0.5,
             f"{name}.num_batches_tracked": torch.tensor(7),
-        }  # fmt: skip
+        }
 
     def convolution(name: str, out: int, into: int, kernel: int) -> dict[str, Tensor]:
-        return {f"{name}.weight": draw(out, into, kernel, 1, scale=(into * kernel) ** -0.5),
-                f"{name}.bias": draw(out, scale=0.1)}  # fmt: skip
+        return {
+            f"{name}.weight": draw(out, into, kernel, 1, scale=(into * kernel) ** -0.5),
+            f"{name}.bias": draw(out, scale=0.1),
+        }
 
     state: dict[str, Tensor] = {"part_para": draw(1024, scale=0.1)}
     for part, joints in PARTS.items():

@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import RemBertConfig, RemBertForSequenceClassification
 
 from signet_runtime.errors import InputError
-from signet_train.bleurt import bleurt
+from signet_train.evaluation.bleurt import bleurt
 
 # BLEURT: a small network with random weights, stored the way the published PyTorch form of BLEURT-20 is.
 
@@ -24,10 +24,18 @@ HYPOTHESES = ["a bird chirps by the window", "this looks like a random sentence"
 def network() -> RemBertForSequenceClassification:
     torch.manual_seed(0)
     config = RemBertConfig(
-        vocab_size=80, input_embedding_size=12, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=40, max_position_embeddings=48, num_labels=1, initializer_range=0.5, layer_norm_eps=1e-12,
+        vocab_size=80,
+        input_embedding_size=12,
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=40,
+        max_position_embeddings=48,
+        num_labels=1,
+        initializer_range=0.5,
+        layer_norm_eps=1e-12,
         pad_token_id=0,
-    )  # fmt: skip
+    )
     return RemBertForSequenceClassification(config).eval()
 
 
@@ -35,10 +43,17 @@ def network() -> RemBertForSequenceClassification:
 def checkpoint(network: RemBertForSequenceClassification, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bleurt")
     SentencePieceTrainer.train(
-        sentence_iterator=iter([*REFERENCES, *HYPOTHESES] * 5), model_prefix=str(root / "spm"), vocab_size=70,
-        user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"], pad_id=0, unk_id=1, bos_id=-1, eos_id=-1,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter([*REFERENCES, *HYPOTHESES] * 5),
+        model_prefix=str(root / "spm"),
+        vocab_size=70,
+        user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     sizes = network.config
     config = {
         "architectures": ["BleurtForSequenceClassification"],
@@ -137,7 +152,10 @@ def test_a_directory_that_is_no_bleurt_is_one_line(
     torch.save(published(network), tmp_path / "pytorch_model.bin")
     refused("spm.model: not a SentencePiece model")
     SentencePieceTrainer.train(
-        sentence_iterator=iter(REFERENCES * 5), model_prefix=str(tmp_path / "spm"), vocab_size=40,
-        hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(REFERENCES * 5),
+        model_prefix=str(tmp_path / "spm"),
+        vocab_size=40,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
     refused("not the vocabulary")  # it has no [CLS]

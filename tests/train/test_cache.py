@@ -14,8 +14,8 @@ from tiny_runs import config
 from signet_runtime.errors import BundleError
 from signet_train.cli import main
 from signet_train.config import TrainConfig
-from signet_train.data.collate import Collate
-from signet_train.data.dataset import PoseDataset, load_rows
+from signet_train.data.batches.collate import Collate
+from signet_train.data.batches.dataset import PoseDataset, load_rows
 from signet_train.stages.assemble import fused_experts
 from signet_train.stages.caching import cache_features
 from signet_train.stages.objectives import Translation, features_of

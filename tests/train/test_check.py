@@ -19,15 +19,13 @@ from signet_train.commands.check import check
 from signet_train.data.check import Fault, check_rows
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
 from signet_train.data.poses import load_poses
-from signet_train.data.store import write_store
+from signet_train.data.store.arrow import write_store
 
 RNG = np.random.default_rng(0)
 KEYPOINTS = RNG.uniform(0.2, 0.8, (6, 133, 2)).astype(np.float32)
 SCORES = np.full((6, 133), 0.9, np.float32)
 
-FINE = Row(
-    id="fine", split="train", poses="fine.npz", text="Hallo", language="de", sign_language="gsg", gloss="HALLO"
-)  # fmt: skip
+FINE = Row(id="fine", split="train", poses="fine.npz", text="Hallo", language="de", sign_language="gsg", gloss="HALLO")
 
 
 def write_npz(path: Path, keypoints: np.ndarray = KEYPOINTS, scores: np.ndarray = SCORES) -> None:
@@ -71,32 +69,48 @@ BAD_KEYPOINTS: dict[str, tuple[str, Callable[[Path], object], str, str]] = {
     "nan": ("a.npz", lambda p: write_npz(p, changed(KEYPOINTS, np.nan)), "unusable keypoints", "finite"),
     "infinite score": ("a.npz", lambda p: write_npz(p, scores=changed(SCORES, np.inf)), "unusable keypoints", "finite"),
     "17 joints": (
-        "a.npz", lambda p: write_npz(p, KEYPOINTS[:, :17], SCORES[:, :17]), "unusable keypoints", "(6, 17, 2)",
+        "a.npz",
+        lambda p: write_npz(p, KEYPOINTS[:, :17], SCORES[:, :17]),
+        "unusable keypoints",
+        "(6, 17, 2)",
     ),
     "scores of other frames": ("a.npz", lambda p: write_npz(p, scores=SCORES[:5]), "unusable keypoints", "(5, 133)"),
     "nobody": ("a.npz", lambda p: write_npz(p, scores=SCORES * 0), "unusable keypoints", "no person in any of its 6"),
     "nobody in a pickle": (
-        "a.pkl", lambda p: write_pickle(p, people(KEYPOINTS, SCORES * 0.3)), "unusable keypoints", "no person",
+        "a.pkl",
+        lambda p: write_pickle(p, people(KEYPOINTS, SCORES * 0.3)),
+        "unusable keypoints",
+        "no person",
     ),
     "no confident body": ("a.npz", lambda p: write_npz(p, scores=nobody_above(0.2)), "no signer", "fewer than four"),
     "too long": (
-        "a.npz", lambda p: write_npz(p, KEYPOINTS.repeat(10, 0), SCORES.repeat(10, 0)), "too long", "60 frames, more",
+        "a.npz",
+        lambda p: write_npz(p, KEYPOINTS.repeat(10, 0), SCORES.repeat(10, 0)),
+        "too long",
+        "60 frames, more",
     ),
     "unsafe pickle": ("a.pkl", lambda p: write_pickle(p, _Malicious()), "unusable keypoints", "refused, its pickle"),
     "cut off pickle": (
-        "a.pkl", lambda p: (write_pickle(p, people(KEYPOINTS, SCORES)), os.truncate(p, 500)), "unusable keypoints",
+        "a.pkl",
+        lambda p: (write_pickle(p, people(KEYPOINTS, SCORES)), os.truncate(p, 500)),
+        "unusable keypoints",
         "damaged",
     ),
     "pickle of 17 joints": (
-        "a.pkl", lambda p: write_pickle(p, people(KEYPOINTS[:, :17], SCORES[:, :17])), "unusable keypoints",
+        "a.pkl",
+        lambda p: write_pickle(p, people(KEYPOINTS[:, :17], SCORES[:, :17])),
+        "unusable keypoints",
         "17 joints",
     ),
     "nan in a pickle": (
-        "a.pkl", lambda p: write_pickle(p, people(changed(KEYPOINTS, np.nan), SCORES)), "unusable keypoints", "finite",
+        "a.pkl",
+        lambda p: write_pickle(p, people(changed(KEYPOINTS, np.nan), SCORES)),
+        "unusable keypoints",
+        "finite",
     ),
     "damaged .pose": ("a.pose", lambda path: path.write_bytes(b"pose"), "unusable keypoints", "not a .pose file"),
     "word that no alphabet spells": ("spell://ase/Ж", lambda path: None, "unusable keypoints", "have no letter"),
-}  # fmt: skip
+}
 
 
 def faults_of(*rows: Row, root: Path, **options: object) -> list[Fault]:
@@ -241,10 +255,13 @@ def test_clips_of_a_pose_store_are_checked_and_moved_like_files(root: Path) -> N
     rows = [
         replace(FINE, id=name, poses=poses)
         for name, poses in [
-            ("in", "a.arrow#a/../b"), ("absolute", f"{root}/a.arrow#a/../b"), ("other", "a.arrow#other"),
-            ("none", "none.arrow#a"), ("off", "a.arrow#off"),
+            ("in", "a.arrow#a/../b"),
+            ("absolute", f"{root}/a.arrow#a/../b"),
+            ("other", "a.arrow#other"),
+            ("none", "none.arrow#a"),
+            ("off", "a.arrow#off"),
         ]
-    ]  # fmt: skip
+    ]
     write_manifest(root / "m.parquet", rows)
     (root / "out").mkdir()
     result = invoke(root / "m.parquet", "--clean", root / "out" / "m.parquet")

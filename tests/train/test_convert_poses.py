@@ -23,12 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_runtime.outputs.files import OutputError
+from signet_runtime.files import OutputError
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_train.commands.convert_poses import convert_poses
-from signet_train.data.archives import ClipReader, _Joined, find_clips, open_archive
-from signet_train.data.conversion import convert
-from signet_train.data.store import FULL_HD, PoseStore
+from signet_train.data.store.archives import ClipReader, _Joined, find_clips, open_archive
+from signet_train.data.store.arrow import FULL_HD, PoseStore
+from signet_train.data.store.conversion import convert
 
 
 def published(seed: int = 0, frames: int = 4) -> bytes:
@@ -197,10 +197,14 @@ def test_sources_that_are_none_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.csv").touch()
     write_zip(tmp_path / "other.zip", {"a.txt": b""})
     for name, message in {
-        "none": "no such file", "none.zip.00": "no such file", "empty": "no keypoint file", "a.csv": "neither",
-        "cut.zip": "not a zip archive, or not a whole one", "text.zip": "not a zip archive",
+        "none": "no such file",
+        "none.zip.00": "no such file",
+        "empty": "no keypoint file",
+        "a.csv": "neither",
+        "cut.zip": "not a zip archive, or not a whole one",
+        "text.zip": "not a zip archive",
         "other.zip": "no keypoint file",
-    }.items():  # fmt: skip
+    }.items():
         with pytest.raises(InputError, match=message) as error:
             find_clips([tmp_path / name])
         assert str(error.value).startswith(str(tmp_path / name)) and "\n" not in str(error.value)
@@ -236,8 +240,10 @@ def test_clips_that_cannot_be_read_have_a_line_and_do_not_stop_the_others(
         "joints": (pickle.dumps({"keypoints": [np.zeros((1, 132, 2))], "scores": [np.ones((1, 132))]}), "132 joints"),
         "nan": (pickle.dumps(nan), "frame 0 of 'keypoints' has a number that is NaN"),
         "negative": (pickle.dumps({"keypoints": [np.ones((1, 133, 2))], "scores": [np.full((1, 133), -3)]}), "a -3"),
-        "far": (pickle.dumps(far), "spread over"), "cut": (published()[:999], "damaged"), "empty": (b"", "damaged"),
-    }  # fmt: skip
+        "far": (pickle.dumps(far), "spread over"),
+        "cut": (published()[:999], "damaged"),
+        "empty": (b"", "damaged"),
+    }
     clips = members(4) | {f"pose_format/{name}.pkl": content for name, (content, _) in bad.items()}
     data = bytearray(write_zip(tmp_path / "a.zip", clips | {"crc.pkl": published(9)}).read_bytes())
     data[data.index(b"crc.pkl") + 2000] ^= 0xFF
@@ -270,7 +276,7 @@ def test_where_nothing_can_be_read_nothing_is_written(tmp_path: Path) -> None:
 
 def test_a_clip_larger_than_any_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zip(tmp_path / "a.zip", {"zeros.pkl": bytes(10_000_000)})
-    monkeypatch.setattr("signet_train.data.archives._LARGEST_MEMBER", 1_000_000)
+    monkeypatch.setattr("signet_train.data.store.archives._LARGEST_MEMBER", 1_000_000)
     (clip,) = find_clips([tmp_path / "a.zip"])
     with pytest.raises(InputError, match=r"zeros\.pkl: 10000000 bytes unpacked"):
         ClipReader().read(clip)
@@ -307,8 +313,10 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     code = "from signet_train.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "convert-poses", str(clips), "--out", str(tmp_path / "a.arrow"), "--workers", "2"],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     until = time.monotonic() + 20
     while time.monotonic() < until and not list(tmp_path.glob(".a.*.arrow")):
         time.sleep(0.02)

@@ -14,9 +14,9 @@ from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
 from signet_train.config import TrainConfig
-from signet_train.data.augment import add_noise, drop_frames
-from signet_train.data.collate import load_batches
-from signet_train.data.dataset import PoseDataset, load_rows
+from signet_train.data.batches.augment import add_noise, drop_frames
+from signet_train.data.batches.collate import load_batches
+from signet_train.data.batches.dataset import PoseDataset, load_rows
 from signet_train.data.manifest import Row, write_manifest
 
 

@@ -13,7 +13,7 @@ from tiny_runs import words
 
 from signet_train.checkpoint import demo_checkpoint_path
 from signet_train.cli import main
-from signet_train.data.predictions import Prediction, read_predictions, write_predictions
+from signet_train.evaluation.predictions import Prediction, read_predictions, write_predictions
 
 
 def figures(output: str) -> dict[str, float]:

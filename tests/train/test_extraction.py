@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from rtmpose_models import paint, write_detector, write_pose
 
 from signet_runtime.errors import EngineError, InputError
-from signet_runtime.outputs.files import OutputError
+from signet_runtime.files import OutputError
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
 from signet_train.data.extraction import Failure, extract, in_shard, plan
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
-from signet_train.data.store import write_store
+from signet_train.data.store.arrow import write_store
 
 FINE = 240  # a brightness at which nothing happens
 
@@ -125,10 +125,16 @@ def test_clips_of_a_pose_store_are_there_or_not_and_never_extracted(tmp_path: Pa
 
 def test_rows_that_never_can_be_extracted_say_why() -> None:
     manifest = Manifest(
-        [row("a", poses="a.pkl"), row("b", video=None), row("c"), row("d", poses="poses/c.npz"),
-         row("e", poses="./poses/c.npz", video="c.mp4"), row("f", poses="poses/c.npz", video="c.mp4", end=2.0)],
+        [
+            row("a", poses="a.pkl"),
+            row("b", video=None),
+            row("c"),
+            row("d", poses="poses/c.npz"),
+            row("e", poses="./poses/c.npz", video="c.mp4"),
+            row("f", poses="poses/c.npz", video="c.mp4", end=2.0),
+        ],
         Path("/nowhere"),
-    )  # fmt: skip
+    )
     todo = plan(manifest)
     assert [job.id for job in todo.jobs] == ["c"]  # which is e's file, too
     said = {failure.row: failure.message for failure in todo.failures}
@@ -182,8 +188,12 @@ def test_stretches_clocks_and_directories_of_frames_reach_the_estimator(tmp_path
             stream = container.add_stream("png", rate=1)
             stream.height, stream.width, stream.pix_fmt = 32, 32, "rgb24"
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
-    rows = [row("v"), row("part", video="v.mp4", start=0.4, end=0.8),
-            row("frames", video="frames", fps=25.0, start=0.4, end=0.8), row("unsaid", video="frames")]  # fmt: skip
+    rows = [
+        row("v"),
+        row("part", video="v.mp4", start=0.4, end=0.8),
+        row("frames", video="frames", fps=25.0, start=0.4, end=0.8),
+        row("unsaid", video="frames"),
+    ]
     (failure,) = run(Manifest(rows, tmp_path), frame_rate=12.5)
     assert failure.id == "unsaid" and "frame rate" in failure.message
     whole, part, frames = (read_keypoints(tmp_path / "poses" / f"{name}.npz") for name in ("v", "part", "frames"))
@@ -302,10 +312,22 @@ def test_ctrl_c_ends_all_processes_at_once_in_one_line(tmp_path: Path, weights: 
     write_manifest(tmp_path / "m.jsonl", rows)
     code = "from signet_train.commands.extract_poses import extract_poses; extract_poses()"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "m.jsonl"), "--workers", "2", "--pose", "rtmpose-balanced",
-         "--pose-weights", str(weights)],
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            code,
+            str(tmp_path / "m.jsonl"),
+            "--workers",
+            "2",
+            "--pose",
+            "rtmpose-balanced",
+            "--pose-weights",
+            str(weights),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     wait_for((tmp_path / "poses").is_dir)  # the first job has begun, the other process is starting
     time.sleep(0.2)
     asked = time.monotonic()

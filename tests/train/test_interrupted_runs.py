@@ -17,7 +17,7 @@ import torch
 from tiny_runs import FUSION, MODEL, config
 
 from signet_runtime.errors import InputError
-from signet_train.checkpoint import load_checkpoint, save_checkpoint, settle
+from signet_train.checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.stages.run import run_stage
 
@@ -69,7 +69,7 @@ def test_killed_and_resumed_is_never_having_stopped(
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     steps = [json.loads(line)["step"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    settle(tmp_path / "parts" / "last")
+    recover_checkpoint(tmp_path / "parts" / "last")
     reached = torch.load(tmp_path / "parts" / "last" / "training_state.pt", weights_only=True)["step"]
     assert 0 < reached < max(steps)
 
@@ -87,10 +87,10 @@ def test_a_checkpoint_is_there_whichever_moment_its_writing_was_cut_off(experts:
     save_checkpoint(last, checkpoint)
     before = weights(tmp_path)
     (tmp_path / ".last.new").mkdir()  # killed while writing
-    settle(last)
+    recover_checkpoint(last)
     assert weights(tmp_path).keys() == before.keys()
     last.rename(tmp_path / ".last.old")  # killed between the two renames
-    settle(last)
+    recover_checkpoint(last)
     assert weights(tmp_path).keys() == before.keys()
     save_checkpoint(last, checkpoint)
     assert {path.name for path in tmp_path.iterdir()} == {"last"}
@@ -118,9 +118,13 @@ def test_two_processes_equal_one_with_the_same_global_batch(
 ) -> None:
     for processes, batch_size in ((1, 8), (2, 4)):
         settings = stage(
-            name, manifest, experts, model={**MODEL, "fusion": FUSION},
-            data={"noise": 0, "frame_drop": 0}, optimisation={"batch_size": batch_size, "accumulation": 2},
-        )  # fmt: skip
+            name,
+            manifest,
+            experts,
+            model={**MODEL, "fusion": FUSION},
+            data={"noise": 0, "frame_drop": 0},
+            optimisation={"batch_size": batch_size, "accumulation": 2},
+        )
         file = tmp_path / f"{processes}.json"
         file.write_text(settings.model_dump_json())
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
@@ -129,8 +133,10 @@ def test_two_processes_equal_one_with_the_same_global_batch(
         done = subprocess.run(
             [*launch, str(DRIVER), str(file), str(tmp_path / str(processes))],
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent)},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr[-3000:]
     one, two = weights(tmp_path / "1"), weights(tmp_path / "2")
     state = torch.load(tmp_path / "2" / "last" / "training_state.pt", weights_only=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from signet_train.losses import info_nce, mean_over, token_loss
+from signet_train.model.losses import info_nce, mean_over, token_loss
 
 
 def softmax_log(x: np.ndarray) -> np.ndarray:

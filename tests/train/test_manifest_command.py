@@ -16,7 +16,7 @@ from signet_train.commands.manifest import manifest
 from signet_train.data.datasets import DATASETS, corpus_of
 from signet_train.data.manifest import Row, read_manifest
 from signet_train.data.poses import load_poses
-from signet_train.data.store import write_store
+from signet_train.data.store.arrow import write_store
 
 METADATA = "file_name,text,split,language,sign_language,start,end\n"
 
@@ -124,8 +124,18 @@ def test_a_store_for_each_split(clips: Path) -> None:
 
 
 def test_keypoints_named_npz_are_not_extracted_into_a_store(clips: Path) -> None:
-    result = run("videos", "clips", "--out", "m.jsonl", "--language", "de", "--sign-language", "gsg",
-                 "--poses", "poses/all.arrow#{id}.npz")  # fmt: skip
+    result = run(
+        "videos",
+        "clips",
+        "--out",
+        "m.jsonl",
+        "--language",
+        "de",
+        "--sign-language",
+        "gsg",
+        "--poses",
+        "poses/all.arrow#{id}.npz",
+    )
     assert result.stderr.endswith("Next: signet-train check m.jsonl\n")
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_train.metrics import (
+from signet_train.evaluation.metrics import (
     TOKENIZERS,
     Scores,
     ascii_punctuation,

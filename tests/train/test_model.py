@@ -9,10 +9,10 @@ from torch import nn
 
 from signet_runtime.skeleton import FACE, LEFT_HAND, REGIONS
 from signet_train.config import BackboneConfig, FusionConfig, LanguageModelConfig, ModelConfig
-from signet_train.losses import token_loss
 from signet_train.model.adapter import Adapter
 from signet_train.model.aggregation import Aggregation, hand_prior
 from signet_train.model.backbone import Backbone
+from signet_train.model.losses import token_loss
 from signet_train.model.router import Router, fuse
 from signet_train.model.signet import Signet, sinusoids
 from signet_train.model.stgcn import FrameLayout, STGCNBlock, distance_partition

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_train.data.predictions import Prediction, read_predictions, write_predictions
+from signet_train.evaluation.predictions import Prediction, read_predictions, write_predictions
 
 SAMPLE = [
     Prediction("11August-1", "am tag regnet es", "am tag schneit es"),

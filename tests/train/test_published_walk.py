@@ -15,7 +15,7 @@ from published_layout import published_state
 from tiny_runs import FUSION
 
 import signet_export.cli
-import signet_runtime.cli
+import signet_runtime.commands.translate
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import FusionConfig, TrainConfig, load_config
@@ -104,7 +104,7 @@ def test_published_experts_are_fused_and_tuned_on_a_published_archive(
     with zipfile.ZipFile(_joined(downloads, tmp_path)) as archive:
         archive.extract("pose_format/test/test0_0-5-rgb_front.pkl")
     clip = "pose_format/test/test0_0-5-rgb_front.pkl"
-    told = run("--bundle", "bundle", clip, "--format", "json", command=signet_runtime.cli.main)
+    told = run("--bundle", "bundle", clip, "--format", "json", command=signet_runtime.commands.translate.main)
     assert '"wlasl"' in told.stdout
 
 
@@ -144,7 +144,12 @@ def _at_this_size(config: TrainConfig) -> TrainConfig:
                     "fusion": FusionConfig(**FUSION),  # type: ignore[arg-type]
                     "language_model": model.language_model.model_copy(
                         update={
-                            "vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+                            "vocab_size": 96,
+                            "d_model": 32,
+                            "d_kv": 8,
+                            "d_ff": 48,
+                            "num_layers": 2,
+                            "num_heads": 4,
                         }
                     ),
                 }
@@ -155,7 +160,7 @@ def _at_this_size(config: TrainConfig) -> TrainConfig:
             ),
             "card": config.card.model_copy(update={"max_new_tokens": 4, "num_beams": 1}),
         }
-    )  # fmt: skip
+    )
 
 
 def _file(directory: str) -> str:

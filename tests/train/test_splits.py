@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from signet_train.data.splits import hash_split
+from signet_train.data.datasets.splits import hash_split
 
 
 @pytest.mark.parametrize("percent", [1, 5, 10])

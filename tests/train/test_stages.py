@@ -18,8 +18,8 @@ from signet_runtime.errors import BundleError, InputError
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import OptimisationConfig, TrainConfig
-from signet_train.data.collate import Batch
-from signet_train.data.dataset import load_rows
+from signet_train.data.batches.collate import Batch
+from signet_train.data.batches.dataset import load_rows
 from signet_train.model.signet import Signet, build_language_model
 from signet_train.stages.assemble import fused_experts, text_encoder
 from signet_train.stages.loop import learning_rate

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from signet_runtime.errors import InputError
-from signet_runtime.outputs.files import OutputError
+from signet_runtime.files import OutputError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import CONFIDENCE, extract_regions
 from signet_train.data.poses import load_poses, poses_exist, split_location
-from signet_train.data.store import (
+from signet_train.data.store.arrow import (
     FULL_HD,
     LARGEST_ERROR,
     PoseStore,
@@ -35,9 +35,12 @@ from signet_train.data.store import (
 def sequence(seed: int = 0, frames: int = 9) -> PoseSequence:
     rng = np.random.default_rng(seed)
     return PoseSequence(
-        rng.uniform(-0.5, 1.5, (frames, 133, 2)), rng.uniform(0, 1, (frames, 133)), 25 + seed / 3, (1280, 720 + seed),
+        rng.uniform(-0.5, 1.5, (frames, 133, 2)),
+        rng.uniform(0, 1, (frames, 133)),
+        25 + seed / 3,
+        (1280, 720 + seed),
         f"rtmpose-{seed % 2}",
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def test_a_full_disk_leaves_the_old_store_and_nothing_else(path: Path, monkeypat
 
 
 def test_many_batches_are_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("signet_train.data.store._BATCH", 20_000)
+    monkeypatch.setattr("signet_train.data.store.arrow._BATCH", 20_000)
     write_store(tmp_path / "a.arrow", ((str(seed), sequence(seed)) for seed in range(20)))
     with pa.ipc.open_file(tmp_path / "a.arrow") as file:
         assert file.num_record_batches > 3
@@ -189,16 +192,21 @@ def test_damaged_and_foreign_files_are_one_line(path: Path) -> None:
         return table.set_column(i, table.schema.field(i), pa.array(values, table.schema.field(i).type))
 
     cases = {
-        "empty": lambda: bad.write_bytes(b""), "cut": lambda: bad.write_bytes(whole[:-500]),
-        "half": lambda: bad.write_bytes(whole[: len(whole) // 2]), "text": lambda: bad.write_bytes(b"hello" * 100),
+        "empty": lambda: bad.write_bytes(b""),
+        "cut": lambda: bad.write_bytes(whole[:-500]),
+        "half": lambda: bad.write_bytes(whole[: len(whole) // 2]),
+        "text": lambda: bad.write_bytes(b"hello" * 100),
         "another table": lambda: write(pa.table({"id": ["a"]})),
         "another version": lambda: write(table.replace_schema_metadata({"signet_pose_store": "2"})),
         "compressed": lambda: write(table, compression="zstd"),
-        "ids twice": lambda: write(without("id", ["a"] * 5)), "no ids": lambda: write(without("id", [None] * 5)),
+        "ids twice": lambda: write(without("id", ["a"] * 5)),
+        "no ids": lambda: write(without("id", [None] * 5)),
         "half frames": lambda: write(without("levels", [b"\0" * 797] * 5)),
-        "no frames": lambda: write(without("levels", [b""] * 5)), "no rate": lambda: write(without("fps", [0.0] * 5)),
-        "NaN": lambda: write(without("low_x", [np.nan] * 5)), "huge": lambda: write(without("step_y", [1e300] * 5)),
-    }  # fmt: skip
+        "no frames": lambda: write(without("levels", [b""] * 5)),
+        "no rate": lambda: write(without("fps", [0.0] * 5)),
+        "NaN": lambda: write(without("low_x", [np.nan] * 5)),
+        "huge": lambda: write(without("step_y", [1e300] * 5)),
+    }
     for name, make in cases.items():
         make()
         with pytest.raises(InputError) as error:

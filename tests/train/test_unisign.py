@@ -16,8 +16,8 @@ from signet_train.checkpoint import load_checkpoint, load_expert
 from signet_train.cli import main
 from signet_train.interop.origins import ORIGINS
 from signet_train.interop.unisign import import_model, read_unisign
-from signet_train.losses import token_loss
 from signet_train.model import Backbone
+from signet_train.model.losses import token_loss
 from signet_train.tokenizer import train_tokenizer
 
 
@@ -57,10 +57,13 @@ def test_an_imported_backbone_computes_what_the_published_encoder_does(
         torch.testing.assert_close(ours, embeddings(state, regions), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "prompt"), [
-    ("how2sign_pose_only_slt.pth", "Translate sign language video to English: "),
-    ("csl_stage1_weight.pth", "Translate sign language video to Chinese: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "prompt"),
+    [
+        ("how2sign_pose_only_slt.pth", "Translate sign language video to English: "),
+        ("csl_stage1_weight.pth", "Translate sign language video to Chinese: "),
+    ],
+)
 def test_an_imported_model_reads_its_prompt_before_the_signs(
     state: dict[str, Tensor], tmp_path: Path, mt5: Path, name: str, prompt: str
 ) -> None:
@@ -138,14 +141,33 @@ def test_import_expert_writes_the_backbone_alone(state: dict[str, Tensor], tmp_p
     assert not (tmp_path / "csl" / "language_model").exists()
 
 
-@pytest.mark.parametrize(("extra", "said"), [
-    ({"rgb_support_backbone.0.0.0.weight": torch.zeros(3), "rgb_proj.weight": torch.zeros(2),
-      "fusion_pose_rgb_linear.weight": torch.zeros(2), "fusion_pose_rgb_DA.to_q.weight": torch.zeros(2),
-      "fusion_gate.0.weight": torch.zeros(2)}, "the RGB branch was left out"),
-    ({"hyp_proj_body.proj.weight": torch.zeros(2), "hyp_proj_body.manifold.isp_c": torch.zeros(1), "hyp_attn_W":
-      torch.zeros(2), "manifold.isp_c": torch.zeros(1), "geom_loss.temp": torch.zeros(1), "loss_alpha_logit":
-      torch.zeros(1), "global_step": torch.tensor(3)}, "Geo-Sign's hyperbolic heads was left out"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (
+            {
+                "rgb_support_backbone.0.0.0.weight": torch.zeros(3),
+                "rgb_proj.weight": torch.zeros(2),
+                "fusion_pose_rgb_linear.weight": torch.zeros(2),
+                "fusion_pose_rgb_DA.to_q.weight": torch.zeros(2),
+                "fusion_gate.0.weight": torch.zeros(2),
+            },
+            "the RGB branch was left out",
+        ),
+        (
+            {
+                "hyp_proj_body.proj.weight": torch.zeros(2),
+                "hyp_proj_body.manifold.isp_c": torch.zeros(1),
+                "hyp_attn_W": torch.zeros(2),
+                "manifold.isp_c": torch.zeros(1),
+                "geom_loss.temp": torch.zeros(1),
+                "loss_alpha_logit": torch.zeros(1),
+                "global_step": torch.tensor(3),
+            },
+            "Geo-Sign's hyperbolic heads was left out",
+        ),
+    ],
+)
 def test_what_is_left_out_is_said(
     state: dict[str, Tensor], tmp_path: Path, extra: dict[str, Tensor], said: str
 ) -> None:
@@ -169,31 +191,45 @@ class _Gadget:
         return print, ("executed",)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda s: {"model": s, "note": _Gadget()}, "it asks for print"),
-    (lambda s: {"model": {"a": 1}}, "no weights under 'model'"),
-    (lambda s: [1, 2], "no weights under 'model'"),
-    (_without("pose_proj.weight"), "pose_proj.weight is missing"),
-    (_without("gcn_modules.body.layer1_0.gcn.A"), "gcn_modules.body.layer1_0.gcn.A is missing"),
-    (_without("gcn_modules.right.layer0_0.gcn.bn.running_mean", "gcn_modules.left.layer0_0.gcn.bn.running_mean"),
-     "saved without its running statistics"),
-    (_without("gcn_modules", "fusion_gcn_modules", "proj_linear", "pose_proj", "part_para"), "no pose encoder in it"),
-    (lambda s: {"model": {"rgb_support_backbone.0.weight": torch.zeros(1)}}, "it has an RGB branch alone"),
-    (lambda s: {"model": {"base_model.model.q.lora_A.default.weight": torch.zeros(1)}}, "LoRA"),
-    (_with(part_para=torch.zeros(512)), r"part_para has the shape (512,), the published encoder's is (1024,)"),
-    (_with(gcn_modules__left__layer0_0__gcn__A=torch.zeros(2, 21, 21)), "differ, and the hands share their weights"),
-    (_with(gcn_modules__body__layer0_0__gcn__A=torch.full((2, 9, 9), torch.nan)), "values that are not finite"),
-    (_with(classifier__weight=torch.zeros(3)), "classifier.weight is not of Uni-Sign's published model"),
-    (_with(pose_proj__weight=torch.zeros(16, 1024), pose_proj__bias=torch.zeros(16)), "embeddings of 16"),
-    (_without("mt5_model.decoder.block.1.layer.0.SelfAttention.q"), "layer.0.SelfAttention.q.weight is missing"),
-    (_with(mt5_model__decoder__embed_tokens__weight=torch.zeros(96, 32)), "decoder.embed_tokens.weight differs"),
-    (_with(mt5_model__lm_head__weight=torch.zeros(90, 32)), "mt5_model.lm_head.weight has the shape (90, 32)"),
-    (_with(mt5_model__extra=torch.zeros(1)), "mt5_model.extra is not of an mT5"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {"model": s, "note": _Gadget()}, "it asks for print"),
+        (lambda s: {"model": {"a": 1}}, "no weights under 'model'"),
+        (lambda s: [1, 2], "no weights under 'model'"),
+        (_without("pose_proj.weight"), "pose_proj.weight is missing"),
+        (_without("gcn_modules.body.layer1_0.gcn.A"), "gcn_modules.body.layer1_0.gcn.A is missing"),
+        (
+            _without("gcn_modules.right.layer0_0.gcn.bn.running_mean", "gcn_modules.left.layer0_0.gcn.bn.running_mean"),
+            "saved without its running statistics",
+        ),
+        (
+            _without("gcn_modules", "fusion_gcn_modules", "proj_linear", "pose_proj", "part_para"),
+            "no pose encoder in it",
+        ),
+        (lambda s: {"model": {"rgb_support_backbone.0.weight": torch.zeros(1)}}, "it has an RGB branch alone"),
+        (lambda s: {"model": {"base_model.model.q.lora_A.default.weight": torch.zeros(1)}}, "LoRA"),
+        (_with(part_para=torch.zeros(512)), r"part_para has the shape (512,), the published encoder's is (1024,)"),
+        (
+            _with(gcn_modules__left__layer0_0__gcn__A=torch.zeros(2, 21, 21)),
+            "differ, and the hands share their weights",
+        ),
+        (_with(gcn_modules__body__layer0_0__gcn__A=torch.full((2, 9, 9), torch.nan)), "values that are not finite"),
+        (_with(classifier__weight=torch.zeros(3)), "classifier.weight is not of Uni-Sign's published model"),
+        (_with(pose_proj__weight=torch.zeros(16, 1024), pose_proj__bias=torch.zeros(16)), "embeddings of 16"),
+        (_without("mt5_model.decoder.block.1.layer.0.SelfAttention.q"), "layer.0.SelfAttention.q.weight is missing"),
+        (_with(mt5_model__decoder__embed_tokens__weight=torch.zeros(96, 32)), "decoder.embed_tokens.weight differs"),
+        (_with(mt5_model__lm_head__weight=torch.zeros(90, 32)), "mt5_model.lm_head.weight has the shape (90, 32)"),
+        (_with(mt5_model__extra=torch.zeros(1)), "mt5_model.extra is not of an mT5"),
+    ],
+)
 def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(
-    state: dict[str, Tensor], tmp_path: Path, capfd: pytest.CaptureFixture[str],
-    change: Callable[[dict[str, Tensor]], object], message: str,
-) -> None:  # fmt: skip
+    state: dict[str, Tensor],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Tensor]], object],
+    message: str,
+) -> None:
     torch.save(change(state), tmp_path / "csl_stage1_weight.pth")
     refused(tmp_path, message)
     assert "executed" not in capfd.readouterr().out

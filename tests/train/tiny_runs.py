@@ -7,14 +7,20 @@ from typing import Any
 
 from signet_train.config import TrainConfig
 from signet_train.data.manifest import Row, write_manifest
-from signet_train.data.spelling import spelling_rows
+from signet_train.data.spelled.corpus import spelling_rows
 
 MODEL: dict[str, Any] = {
     "backbone": {"input_channels": 4, "spatial_channels": [4, 8], "temporal_channels": [8], "embedding": 16},
     "language_model": {
-        "vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "dropout": 0.0,
+        "vocab_size": 64,
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "dropout": 0.0,
     },
-}  # fmt: skip
+}
 FUSION = {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8, "adapter_dropout": 0.0}
 
 

@@ -34,8 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, read_json
-from signet_train.data.captions import Cue, read_captions
+from signet_train.data.datasets.annotations import clip_id, read_json
+from signet_train.data.datasets.captions import Cue, read_captions
 from signet_train.data.manifest import Row
 
 _SITE = "https://www.robots.ox.ac.uk/~vgg/data/bobsl/"

@@ -26,10 +26,10 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id
-from signet_train.data.captions import Cue
+from signet_train.data.datasets.annotations import clip_id
+from signet_train.data.datasets.captions import Cue
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 from signet_train.data.tree import files_below
 
 _TRANSLATION = "Free Translation"

@@ -13,7 +13,7 @@ nothing was published, and not ``S000007_P0003_T00``, which has annotations and 
 readers of the corpus, the one stands for the other. (That the pickle holds plain data only is inferred from its
 uses in public code; the file itself is not public.)
 
-Without ``sentence_label``, Uni-Sign's labels are read (see `signet_train.data.unisign_labels`); of the two clips they
+Without ``sentence_label``, Uni-Sign's labels are read (see `unisign_labels`); of the two clips they
 list ``S000005_P0004_T00``, which is left as it is. Clips as ``sentence-crop/{name}.mp4``, Uni-Sign's layout, are taken
 instead of the frames when that directory is there, or when there are labels and no frames.
 
@@ -27,10 +27,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.unisign_labels import SPLITS, dataset_directory, has_labels, read_labels
 from signet_train.data.manifest import Row
 from signet_train.data.safe_pickle import load_plain_pickle
-from signet_train.data.unisign_labels import SPLITS, dataset_directory, has_labels, read_labels
 
 _PUBLISHED = "it is part of CSL-Daily, https://ustc-slr.github.io/datasets/2021_csl_daily/"
 _LISTED, _RECORDED = "S000005_P0004_T00", "S000007_P0003_T00"

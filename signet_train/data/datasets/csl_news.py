@@ -19,9 +19,9 @@ import re
 from pathlib import Path, PurePosixPath
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_json
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 
 _DAY = re.compile(r"(?<!\d)\d{8}(?!\d)")
 

@@ -18,7 +18,7 @@ VIDEO_ID, VIDEO_NAME, SENTENCE_ID, SENTENCE_NAME, START_REALIGNED, END_REALIGNED
 original), SENTENCE. That was read in ``how2sign_realigned_test.csv`` (its copy in FangyunWei/SLRT); which videos
 go with which times is what the project's site and https://github.com/how2sign/how2sign.github.io/issues/9 say.
 
-A split whose translation is not there is read from Uni-Sign's labels (see `signet_train.data.unisign_labels`), where
+A split whose translation is not there is read from Uni-Sign's labels (see `unisign_labels`), where
 they are; the videos are then clips in its layout, ``rgb_format/{split}/{SENTENCE_NAME}.mp4``. It publishes none of the
 validation split: a manifest from labels alone has no ``dev`` rows, and how2sign_realigned_val.csv beside the labels
 adds them (their keypoints are for `signet-train extract-poses` to make). The labels of the test split are the
@@ -35,9 +35,9 @@ import re
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.unisign_labels import american_row, has_labels, read_labels, videos_directory
 from signet_train.data.manifest import Row
-from signet_train.data.unisign_labels import american_row, has_labels, read_labels, videos_directory
 
 _SPLITS = ("train", "val", "test")
 _TEXT = "sentence_level/{split}/text/en/raw_text"

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_json, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_table
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 
 _FPS = 50
 _PROTOCOLS = ("mDGS", "meineDGS-Translation-Protocols/mDGS")
@@ -154,9 +154,17 @@ def _published_splits(path: Path) -> dict[str, str]:
 
 
 def _row(
-    root: Path, split: str, name: str, transcript: str, camera: str, start: float, end: float, text: str, gloss: str,
+    root: Path,
+    split: str,
+    name: str,
+    transcript: str,
+    camera: str,
+    start: float,
+    end: float,
+    text: str,
+    gloss: str,
     signer: str | None,
-) -> Row:  # fmt: skip
+) -> Row:
     file = f"{transcript}_1{camera.lower()}1.mp4"
     return Row(
         id=name,

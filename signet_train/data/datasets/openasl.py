@@ -12,7 +12,7 @@ checks them, https://github.com/matteo270303/signworld; the file itself could no
 Uni-Sign; the benchmarks' is its lower-case tokens. Whether ``"`` quotes fields is not known: one that is quoted as in
 CSV is unquoted, and no other.
 
-Without the table, Uni-Sign's labels are read (see `signet_train.data.unisign_labels`); a clip that is nowhere below
+Without the table, Uni-Sign's labels are read (see `unisign_labels`); a clip that is nowhere below
 the root is then expected in its layout, ``rgb_format/{split}/{vid}.mp4``.
 
 The id is vid, ``{yid}-{start}-{end}``, as in Uni-Sign's pose archive. The video is the clip, whole; where there is
@@ -25,10 +25,10 @@ import re
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 from signet_train.data.manifest import Row
 from signet_train.data.tree import files_below
-from signet_train.data.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 
 _COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
 _TABLES = ("openasl-v1.0.tsv", "data/openasl-v1.0.tsv")

@@ -24,7 +24,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_table
 from signet_train.data.manifest import Row
 from signet_train.data.safe_pickle import load_plain_pickle
 

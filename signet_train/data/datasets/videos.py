@@ -27,9 +27,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, read_table
+from signet_train.data.datasets.annotations import clip_id, read_table
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 from signet_train.data.tree import files_below
 
 VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}

@@ -10,7 +10,7 @@ The JSON is a list of glosses by falling number of videos, ``{"gloss", "instance
 clips, classes and splits (1442, 338, 258) of the repository's ``nslt_100.json``, for WLASL2000 those on which results
 are reported (14289, 3916, 2878; ``nslt_2000.json`` has twelve clips more, which version 0.3 dropped).
 
-Without the JSON, Uni-Sign's labels make WLASL2000, of the same clips (see `signet_train.data.unisign_labels`); who
+Without the JSON, Uni-Sign's labels make WLASL2000, of the same clips (see `unisign_labels`); who
 signs they do not say. They cannot make WLASL100, whose signs are those with the most videos: of the 29 that have 18,
 24 are among the hundred (``nslt_100.json``), and only the order in the JSON tells which.
 
@@ -23,9 +23,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_json
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json
+from signet_train.data.datasets.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 from signet_train.data.manifest import Row
-from signet_train.data.unisign_labels import SPLITS, american_row, has_labels, read_labels, videos_directory
 
 _JSON = ("WLASL_v0.3.json", "start_kit/WLASL_v0.3.json")
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}

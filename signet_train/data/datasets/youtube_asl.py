@@ -26,10 +26,10 @@ from pathlib import Path
 import langcodes
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import find_file
-from signet_train.data.captions import read_captions
+from signet_train.data.datasets.annotations import find_file
+from signet_train.data.datasets.captions import read_captions
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 from signet_train.data.tree import files_below
 
 VIDEO_ID = re.compile(r"[0-9A-Za-z_-]{11}")

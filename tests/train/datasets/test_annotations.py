@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_train.data.annotations import clip_id, find_file, read_json, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_table
 
 _FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8)
 

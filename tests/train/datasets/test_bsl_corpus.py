@@ -8,8 +8,8 @@ import pytest
 
 from signet_runtime.errors import InputError
 from signet_train.data.datasets import reader
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 
 Annotation = tuple[int, int, str]
 TRANSLATION: list[Annotation] = [(5000, 6000, "Is it? "), (354148, 356223, "All Saints & co."), (7000, 8000, " ")]

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_train.data.captions import Cue, read_captions
+from signet_train.data.datasets.captions import Cue, read_captions
 
 # What YouTube serves: every line rolls up once, and every phrase is shown twice more.
 ROLLING = """WEBVTT

@@ -21,9 +21,15 @@ def record(
     name: str, chars: str = "他是谁？", gloss: tuple[str, ...] = ("他", "谁"), signer: int = 3
 ) -> dict[str, Any]:
     return {
-        "name": name, "length": 55, "label_gloss": list(gloss), "label_char": list(chars),
-        "label_word": ["他", "是", "谁", "？"], "label_postag": ["r", "v", "v", "w"], "signer": signer, "time": 0,
-    }  # fmt: skip
+        "name": name,
+        "length": 55,
+        "label_gloss": list(gloss),
+        "label_char": list(chars),
+        "label_word": ["他", "是", "谁", "？"],
+        "label_postag": ["r", "v", "v", "w"],
+        "signer": signer,
+        "time": 0,
+    }
 
 
 _RECORDS = [

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
 from signet_train.data.datasets import reader
+from signet_train.data.datasets.unisign_labels import Label, read_labels
 from signet_train.data.manifest import Row
-from signet_train.data.unisign_labels import Label, read_labels
 
 H2S = "-fZc293MpJk_2-1-rgb_front"
 ASL = "Mci9oyb5V2E-00:00:05.333-00:00:11.166"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from signet_runtime.errors import InputError
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.datasets.videos import read
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 
 
 def table(root: Path, *lines: dict[str, str], encoding: str = "utf-8") -> Path:
@@ -26,13 +26,21 @@ def test_every_column_of_the_table_is_used(tmp_path: Path, passes_check: Callabl
     table(
         tmp_path,
         {
-            "file_name": "clips/01.mp4", "text": 'Er sagte: "Grüß dich, du!"', "split": "dev", "language": "de",
-            "sign_language": "gsg", "signer": "Anna", "gloss": "GRUSS  DU", "start": "1.5", "end": "3", "id": "first",
+            "file_name": "clips/01.mp4",
+            "text": 'Er sagte: "Grüß dich, du!"',
+            "split": "dev",
+            "language": "de",
+            "sign_language": "gsg",
+            "signer": "Anna",
+            "gloss": "GRUSS  DU",
+            "start": "1.5",
+            "end": "3",
+            "id": "first",
             "weather": "sunny",
         },
         {"file_name": "clips/02.mp4", "text": "Ja.", "split": "my-own", "language": "de", "sign_language": "gsg"},
         encoding="utf-8-sig",  # as Excel writes it
-    )  # fmt: skip
+    )
     first, second = read(tmp_path)
     assert first == Row(
         id="first",
@@ -48,8 +56,12 @@ def test_every_column_of_the_table_is_used(tmp_path: Path, passes_check: Callabl
         gloss="GRUSS DU",
     )
     assert (second.id, second.split, second.start, second.signer, second.gloss) == (
-        "clips-02", "my-own", None, None, None,
-    )  # fmt: skip
+        "clips-02",
+        "my-own",
+        None,
+        None,
+        None,
+    )
     passes_check([first, second])
 
 

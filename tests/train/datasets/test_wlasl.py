@@ -17,10 +17,18 @@ from signet_train.data.manifest import Row
 
 def instance(video_id: str, split: str = "train", signer: int = 9) -> dict[str, Any]:
     return {
-        "bbox": [385, 37, 885, 720], "fps": 25, "frame_end": -1, "frame_start": 1, "instance_id": 0,
-        "signer_id": signer, "source": "aslbrick", "split": split, "url": "http://example.org/book.mp4",
-        "variation_id": 0, "video_id": video_id,
-    }  # fmt: skip
+        "bbox": [385, 37, 885, 720],
+        "fps": 25,
+        "frame_end": -1,
+        "frame_start": 1,
+        "instance_id": 0,
+        "signer_id": signer,
+        "source": "aslbrick",
+        "split": split,
+        "url": "http://example.org/book.mp4",
+        "variation_id": 0,
+        "video_id": video_id,
+    }
 
 
 _ENTRIES = [

@@ -7,8 +7,8 @@ import pytest
 
 from signet_runtime.errors import InputError
 from signet_train.data.datasets import reader
+from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.splits import hash_split
 
 FIRST, SECOND, GONE = "-urXXDI0OiE", "z3thwypVsjw", "EMqOLXi0nmw"
 

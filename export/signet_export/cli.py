@@ -1,0 +1,260 @@
+"""signet-export: a checkpoint becomes a bundle that signet-translate runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from signet_runtime.errors import SignetError
+
+if TYPE_CHECKING:
+    from signet_train.checkpoint import Checkpoint
+
+
+class _Export(click.Group):
+    """`build` where no command is named; every expected failure is one line on stderr and the right exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["build", *args])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SignetError as error:
+            click.echo(f"signet-export: error: {error}", err=True)
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("signet-export: interrupted; nothing was written", err=True)
+            sys.exit(130)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"signet-export: error: {where}cannot be read or written ({error.strerror or error})", err=True)
+            sys.exit(4)
+
+
+@click.group(cls=_Export, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Make bundles of checkpoints, look into them, and check them."""
+
+
+@main.command()
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the bundle to write.")
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx", "trt"]),
+    default="onnx",
+    show_default=True,
+    help="What runs the model; with trt the bundle has TensorRT engines beside the ONNX ones.",
+)
+@click.option(
+    "--target",
+    metavar="GPU",
+    help="For --engine trt: this-gpu, rtx3090, or a compute capability as in sm86. "
+    "[default: this machine's GPU, and sm86 where there is none]",
+)
+@click.option(
+    "--routing",
+    type=click.Choice(["topk", "dense", "pinned"]),
+    default="topk",
+    show_default=True,
+    help="How experts are run, see below.",
+)
+@click.option("--top-k", type=click.IntRange(min=1), help="Experts that a clip is sent to. [default: the checkpoint's]")
+@click.option(
+    "--calibrate",
+    "manifest",
+    metavar="MANIFEST",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Samples by which --routing pinned chooses, and on which --vocabulary is compared; of their --split.",
+)
+@click.option("--split", default="dev", show_default=True, help="Of the samples to calibrate with.")
+@click.option(
+    "--vocabulary",
+    metavar="TEXT_FILE|lang:de,en",
+    help="Keep only the pieces that this text, or these languages' most frequent words, are made of.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of the large products: fp16 for GPUs, int8 for CPUs.",
+)
+@click.option(
+    "--archive",
+    metavar="FILE.signet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the bundle as one zstd-compressed file, to ship; tar --zstd -xf unpacks it.",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
+def build(
+    checkpoint: Path | None,
+    out: Path,
+    engine: str,
+    target: str | None,
+    routing: str,
+    top_k: int | None,
+    manifest: Path | None,
+    split: str,
+    vocabulary: str | None,
+    precision: str,
+    archive: Path | None,
+    force: bool,
+) -> None:
+    """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
+
+    Experts, adapters, router and mT5 encoder become one ONNX graph, folded and with fewer products than the model was
+    trained with; the mT5 decoder becomes two. Every export is compared with the PyTorch model on ragged random clips,
+    encoder states within 1e-4 and the same tokens with 1 and 4 beams (fp16 and int8: within 1% and 10%); the bundle's
+    verification.json tells how far they were apart. If they differ by more, nothing is written.
+
+    A checkpoint that was trained with data.profile = "causal" has the experts in a graph of their own, which
+    signet-translate runs while somebody signs; every expert then computes everything.
+
+    \b
+    Routing:
+      topk    an expert that a clip is not sent to computes only what the router reads
+      dense   every expert computes everything
+      pinned  the experts that most samples of a manifest are sent to stay, the others leave the
+              bundle; what that changes is printed before anything is written
+
+    \b
+    Examples:
+      signet-export --out my-bundle
+      signet-export runs/finetune/best --out my-bundle --top-k 1
+      signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
+      signet-export runs/finetune/best --out german --vocabulary lang:de
+      signet-export runs/finetune/best --out rtx --engine trt --target rtx3090
+      signet-export inspect my-bundle
+      signet-export verify my-bundle --against runs/finetune/best
+      signet-translate --bundle my-bundle video.mp4
+
+    \b
+    Exit codes: 0 done, 2 usage, 3 samples or text unusable, 4 checkpoint invalid or parity failed,
+    5 engine not available, 130 interrupted.
+    """  # noqa: D301
+    if target is not None and engine != "trt":
+        raise click.UsageError("--target is for --engine trt")
+    if engine == "trt" and precision == "int8":
+        raise click.UsageError("--precision int8 is for CPUs; TensorRT engines are fp32 or fp16")
+    if routing == "pinned" and manifest is None:
+        raise click.UsageError("--routing pinned needs --calibrate MANIFEST, whose samples choose the experts")
+    if manifest is not None and routing != "pinned" and vocabulary is None:
+        raise click.UsageError("--calibrate is for --routing pinned and --vocabulary")
+    from signet_export.archive import write_archive
+    from signet_export.bundle import export_bundle
+    from signet_export.pinning import calibrate, pin
+    from signet_export.tensorrt import choose_target
+    from signet_runtime.bundle import Bundle, refuse_taken
+    from signet_runtime.files import check_writable
+    from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
+
+    refuse_taken(out, overwrite=force)
+    if archive is not None:
+        check_writable(archive)
+    gpu = choose_target(target, _tell) if engine == "trt" else None
+    loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
+    if vocabulary is not None:
+        loaded = _trimmed(loaded, vocabulary, manifest, split)
+    if manifest is not None and routing == "pinned":
+        calibration = calibrate(loaded, manifest, split, top_k)
+        _tell(calibration.report())
+        loaded = pin(loaded, calibration.kept)
+    _tell(f"exporting {len(loaded.experts)} experts to {out} …")
+    parity = export_bundle(
+        loaded,
+        out,
+        top_k=top_k,
+        routing=routing,
+        precision=precision,  # type: ignore[arg-type]
+        target=gpu,
+        report=_tell,
+        overwrite=force,
+    )
+    same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in parity.same_tokens.items())
+    _tell(
+        f"verified against PyTorch: encoder states within {parity.largest:.1e} (RMS {parity.relative:.1e}), "
+        f"the same tokens for {same} of {len(parity.frames)} clips"
+    )
+    if archive is not None:
+        write_archive(Bundle.load(out), archive)
+        _tell(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB")
+    if gpu is not None and gpu.gpu is None:
+        _tell(f"the TensorRT engines were built for {gpu.sm} and not run: they are checked where they first run")
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, split: str) -> Checkpoint:
+    """With the pieces that ``vocabulary`` needs; says what that saves, and how the text agrees."""
+    import numpy as np
+
+    from signet_export.pinning import samples
+    from signet_export.vocabulary import agreement, pieces, trim
+    from signet_runtime.engines.parity import random_clips
+
+    trimmed = trim(checkpoint, pieces(checkpoint.tokenizer, vocabulary))
+    _tell(str(trimmed))
+    if manifest is not None:
+        dataset = samples(checkpoint, manifest, split)
+        clips = [dataset[0, i].regions for i in range(len(dataset))]
+    else:
+        clips = random_clips([40, 12, 25], np.random.default_rng(0))
+    card = checkpoint.config.card
+    found = agreement(checkpoint.model, trimmed, clips, card.num_beams, card.max_new_tokens)
+    _tell(
+        f"greedy text of kept pieces: {found.kept} of {found.clips} clips, all unchanged; "
+        f"with {card.num_beams} beams {found.same_with_beams} of {found.kept_with_beams} unchanged"
+    )
+    return trimmed.checkpoint
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="CHECKPOINT",
+    help="Compare with this checkpoint in PyTorch again; without it, the files are compared with their hashes.",
+)
+def verify(bundle: Path, against: Path | None) -> None:
+    """Check BUNDLE: every file's hash, and --against the checkpoint that it was made of, what it computes.
+
+    \b
+    Example: signet-export verify my-bundle --against runs/finetune/best
+    """  # noqa: D301
+    from signet_runtime.bundle import Bundle
+
+    loaded = Bundle.load(bundle, verify=True)
+    click.echo(f"{bundle}: {len(loaded.manifest.files)} files are as they were written")
+    if against is not None:
+        from signet_export.pinning import as_bundled
+        from signet_export.verify import verify as compare
+        from signet_train.checkpoint import load_checkpoint
+
+        found = compare(loaded, as_bundled(load_checkpoint(against), loaded).model)
+        click.echo(found.model_dump_json(indent=2))
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+def inspect(bundle: Path) -> None:
+    """Tell what is in BUNDLE: experts, routing, engines, how far they are from PyTorch, and every file's size.
+
+    \b
+    Example: signet-export inspect my-bundle
+    """  # noqa: D301
+    from signet_export.inspect import describe
+    from signet_runtime.bundle import Bundle
+
+    click.echo(describe(Bundle.load(bundle)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands signet-translate and signet-doctor, and how they speak to a terminal."""

@@ -1,0 +1,109 @@
+"""What a command shows and where: results alone on stdout, single lines on stderr, progress on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from signet_runtime.files import OutputError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Bar:
+    """How far an input is, on a terminal."""
+
+    def __init__(self, path: Path, quiet: bool) -> None:
+        self._name = path.name
+        self._bar: Progress | None = None
+        self._shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> Bar:
+        if self._shown:
+            from rich.console import Console
+            from rich.markup import escape
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(escape(self._name), total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """While something else is written to the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
+
+
+@contextlib.contextmanager
+def own_stdout() -> Iterator[TextIO]:
+    """The real standard output for results; whatever else is printed, from C too, goes to standard error."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed; give -o FILE")
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # replaced by an object in memory: nothing written from C can reach it
+        in_memory = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            yield in_memory
+        return
+    sys.stdout.flush()
+    saved = os.dup(descriptor)
+    # A file name that is not valid Unicode must not end the run; in JSON this is even its escape.
+    results = open(os.dup(saved), "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    os.dup2(2, descriptor)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield results
+    finally:
+        with contextlib.suppress(OSError):  # every write was flushed and reported
+            results.close()
+        os.dup2(saved, descriptor)
+        os.close(saved)
+
+
+@contextlib.contextmanager
+def own_stderr(quiet: bool) -> Iterator[None]:
+    """Our warnings as single lines on standard error, and of other libraries only what matters."""
+    # Everything is on this machine; the hub libraries must not even ask. Read when they are imported.
+    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
+    logger = logging.getLogger("signet_runtime")
+    handler = _OneLine(logging.ERROR if quiet else logging.WARNING)
+    propagate, logger.propagate = logger.propagate, False  # other libraries put handlers on the root
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+class _OneLine(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"signet-translate: {record.levelname.lower()}: {record.getMessage()}", err=True)

@@ -1,0 +1,374 @@
+"""`signet-translate`: results on stdout, everything else on stderr, one line for each thing that went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, TypedDict
+
+import click
+
+from signet_runtime.commands.console import Bar, own_stderr, own_stdout
+from signet_runtime.errors import InputError, SignetError
+from signet_runtime.files import GrowingFile, OutputError, check_writable
+from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend
+from signet_runtime.outputs.results import FORMATS, Results
+from signet_runtime.pose.estimators import CHOICES
+from signet_runtime.sentences.segmenter import Pauses
+
+if TYPE_CHECKING:
+    from signet_runtime.translator import Translation, Translator
+
+INTERRUPTED = 130
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+
+EPILOG = """
+\b
+Examples:
+  signet-translate video.mp4                      the text, on stdout
+  signet-translate *.mp4 --format json > all.jsonl
+  signet-translate talk.mp4 --format srt -o talk.srt
+  signet-translate video.mp4 --keypoints-out video.npz
+  signet-translate video.npz                      the same, without the pose estimator
+  signet-translate lecture.mp4 --cut always --format srt
+  signet-translate --camera 0                     a line a sentence, until Ctrl-C
+  signet-translate --camera rtsp://camera/stream --format json --partial 2
+
+\b
+Sentences:
+  A video is one sentence if the model can read it whole, thinned to half its frames at most, as in training. A
+  longer one, and what a camera sees, is cut where both hands are down for --rest seconds, or still for --pause.
+
+\b
+Exit codes:
+  0    done
+  2    usage
+  3    an input cannot be used (not a video, damaged, empty, no signer found), or an output cannot be written
+  4    the bundle is missing, damaged, or of an unknown version
+  5    an engine, device or pose estimator is not available (signet-doctor says why)
+  130  interrupted; what was translated so far is kept
+With several inputs the others are still done, and the code is that of the first that failed.
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("inputs", metavar="[INPUT...]", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--camera",
+    metavar="SOURCE",
+    help="Translate live, in place of INPUT: a camera's number or device, rtsp://… or another URL, a named pipe, - for "
+    "standard input. A video file is played at its own speed.",
+)
+@click.option(
+    "--bundle",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="The exported model.  [default: the demonstration that comes with the package]",
+)
+@click.option(
+    "--pose",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    help="Who finds the keypoints in a video; auto takes the estimator that the model was trained on, if it can run.",
+)
+@click.option(
+    "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
+)
+@click.option(
+    "--detect-every",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="RTMPose looks for people in every N-th frame and holds the signer's box between; sooner where it is lost.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="text: one line a sentence, in order, an empty one where an input failed. json: one object a line. "
+    "srt, vtt: subtitles of one input.",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write there instead of stdout; until all is done, to FILE.part.",
+)
+@click.option(
+    "--keypoints-out",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="Also keep the keypoints of the one input.",
+)
+@click.option(
+    "--cut",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Cut an input into sentences; auto cuts those that are too long to be one.",
+)
+@click.option(
+    "--rest",
+    metavar="SECONDS",
+    type=_POSITIVE,
+    default=Pauses.rest,
+    show_default=True,
+    help="Both hands down for so long end a sentence.",
+)
+@click.option(
+    "--pause",
+    metavar="SECONDS",
+    type=_POSITIVE,
+    default=Pauses.pause,
+    show_default=True,
+    help="Both hands still for so long end a sentence.",
+)
+@click.option(
+    "--still",
+    metavar="SPEED",
+    type=_POSITIVE,
+    default=Pauses.still,
+    show_default=True,
+    help="Hands up to this fast are still, in shoulder widths a second.",
+)
+@click.option(
+    "--partial",
+    metavar="SECONDS",
+    type=_POSITIVE,
+    help="Show what there is of a sentence every so often: on stderr, or with --format json as objects that are not "
+    "complete.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["onnx", "trt"]),
+    default="onnx",
+    show_default=True,
+    help="What of the bundle runs: ONNX Runtime on DEVICE, or its TensorRT engines.",
+)
+@click.option(
+    "--generation",
+    type=click.Choice(DECODER_BACKENDS),
+    help="What searches for the text: the two write the same, optimum is the reference, needs signet-slt[optimum] and "
+    "drives TensorRT engines.  [default: fast; on a GPU optimum]",
+)
+@click.option("--beams", metavar="N", type=click.IntRange(min=1), help="Width of the search.  [default: the bundle's]")
+@click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
+@click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
+@click.version_option(package_name="signet-slt")
+def main(
+    inputs: tuple[Path, ...],
+    camera: str | None,
+    bundle: Path | None,
+    pose: str,
+    pose_weights: Path | None,
+    detect_every: int,
+    form: str,
+    output: Path | None,
+    keypoints_out: Path | None,
+    cut: str,
+    rest: float,
+    pause: float,
+    still: float,
+    partial: float | None,
+    device: str,
+    engine: str,
+    generation: DecoderBackend | None,
+    beams: int | None,
+    offline: bool,
+    verify: bool,
+    quiet: bool,
+) -> None:
+    """Translate sign-language videos to text, or live what a camera sees.
+
+    INPUT is a video with one signer, or a keypoint file (.npz, .pose, .pkl) in place of one.
+    """
+    if (camera is None) == (not inputs):
+        raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
+    if form in ("srt", "vtt") and len(inputs) > 1:
+        raise click.UsageError(f"--format {form} holds the subtitles of one input; run it once for each.")
+    if keypoints_out is not None:
+        if len(inputs) > 1:
+            raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
+        if keypoints_out.suffix != ".npz":
+            raise click.UsageError("--keypoints-out must end in .npz.")
+    if pose == "mediapipe" and detect_every > 1:
+        raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
+    for written in filter(None, (output, keypoints_out)):
+        if written.resolve() in [path.resolve() for path in inputs]:
+            raise click.UsageError(f"{written} is an input and would be overwritten.")
+
+    def load() -> Translator:
+        from signet_runtime.bundle import Bundle
+
+        # The bundle is checked before the seconds that loading the libraries takes.
+        checked = Bundle.load(bundle, verify=verify)
+        from signet_runtime.translator import Translator
+
+        return Translator(
+            checked,
+            device=device,
+            pose=pose,
+            pose_weights=pose_weights,
+            offline=offline,
+            num_beams=beams,
+            engine=engine,
+            generation=generation,
+            detect_every=detect_every,
+        )
+
+    options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}
+    try:
+        with own_stdout() as stdout, own_stderr(quiet), _destination(output, keypoints_out, stdout) as to:
+            results = Results(form, to)
+            if camera is not None:
+                code = _translate_live(camera, load, results, options, quiet)
+            else:
+                code = _translate_all(inputs, load, results, options, cut, quiet)
+    except SignetError as error:
+        _complain(error)
+        code = error.exit_code
+    except BrokenPipeError:
+        code = 0  # the reader has what it wanted
+    except KeyboardInterrupt:
+        click.echo("signet-translate: interrupted", err=True)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+class Options(TypedDict):
+    """Of `Translator.sentences`."""
+
+    pauses: Pauses
+    partial: float | None
+    keypoints_out: Path | None
+
+
+@contextlib.contextmanager
+def _destination(output: Path | None, keypoints_out: Path | None, stdout: TextIO) -> Iterator[TextIO | GrowingFile]:
+    """Where results go; a file is finished however the run ends."""
+    for written in filter(None, (output, keypoints_out)):
+        check_writable(written)
+    if output is None:
+        yield stdout
+        return
+    file = GrowingFile(output)
+    try:
+        yield file
+    finally:
+        file.finish()
+
+
+def _translate_all(
+    inputs: tuple[Path, ...],
+    load: Callable[[], Translator],
+    results: Results,
+    options: Options,
+    cut: str,
+    quiet: bool,
+) -> int:
+    """Translate and write every input; return the exit code."""
+    problems = {path: _name_problem(path) for path in inputs}
+    code = 0
+    with contextlib.ExitStack() as stack:
+        # What fails here is no input's fault and ends the run.
+        translator = stack.enter_context(load()) if None in problems.values() else None
+        for path in inputs:
+            try:
+                if translator is None or problems[path]:
+                    raise InputError(f"{path}: {problems[path]}")
+                whole = {"auto": 2 * translator.bundle.manifest.max_frames, "always": 0, "never": None}[cut]
+                with (
+                    Bar(path, quiet) as bar,
+                    contextlib.closing(
+                        translator.sentences(path, whole=whole, progress=bar.update, **options)
+                    ) as sentences,
+                ):
+                    for translation in sentences:
+                        with bar.hidden():
+                            _give(results, path, translation, quiet)
+            except OutputError:
+                raise
+            except SignetError as error:
+                code = code or error.exit_code
+                _complain(error)
+                results.fail(str(path), error, alone=len(inputs) == 1)
+    return code
+
+
+def _translate_live(
+    camera: str, load: Callable[[], Translator], results: Results, options: Options, quiet: bool
+) -> int:
+    """Translate until the source ends, or is ended by Ctrl-C or SIGTERM; return the exit code."""
+    from signet_runtime.sources.live import Live, locate
+
+    locate(camera)  # a camera that is not there is known before the seconds of loading
+    signed = False
+    with load() as translator:
+        _ = translator.estimator  # loads before the camera starts, whose first seconds would be lost
+        with Live(camera, translator.bundle.manifest.frame_rate) as live, _ended_by_signals(live.stop):
+            if not quiet:
+                width, height = live.info.size
+                click.echo(f"signet-translate: {live.name}, {width}x{height}; Ctrl-C ends it", err=True)
+            with contextlib.closing(translator.sentences(live, **options)) as sentences:
+                for translation in sentences:
+                    signed = True
+                    _give(results, camera, translation, quiet)
+    if not signed and not quiet:
+        click.echo(f"signet-translate: {live.name}: nobody signed", err=True)
+    return 0
+
+
+def _give(results: Results, source: str | Path, translation: Translation, quiet: bool) -> None:
+    results.add(str(source), translation)
+    if not translation.complete and not quiet:
+        click.echo(f"… {' '.join(translation.text.split())}", err=True)
+
+
+@contextlib.contextmanager
+def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops what runs, so that the open sentence is not lost; the second is as ever."""
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in ends]
+
+    def as_ever() -> None:
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)
+
+    def handle(number: int, frame: object) -> None:
+        as_ever()
+        stop()
+
+    for number in ends:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        as_ever()
+
+
+def _name_problem(path: Path) -> str | None:
+    """What is wrong with an input that can be known before anything is loaded."""
+    if path.is_dir():
+        return "is a directory; give the videos in it"
+    if not path.exists():
+        return "no such file"
+    return None
+
+
+def _complain(error: SignetError) -> None:
+    click.echo(f"signet-translate: error: {' '.join(str(error).split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

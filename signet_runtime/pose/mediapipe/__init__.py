@@ -1,0 +1,1 @@
+"""MediaPipe's holistic solution as a pose estimator."""

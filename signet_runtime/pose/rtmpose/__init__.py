@@ -1,0 +1,1 @@
+"""RTMPose, through rtmlib, as a pose estimator."""

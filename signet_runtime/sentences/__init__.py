@@ -1,0 +1,1 @@
+"""Keypoints as they come, cut into sentences."""

@@ -1,0 +1,130 @@
+"""Keypoints as a stream, frame by frame, whatever they come from: a video, a camera, or keypoints that are there."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from signet_runtime.errors import InputError
+from signet_runtime.pose.estimators import PoseEstimator
+from signet_runtime.pose.files import write_keypoints
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.sentences.segmenter import PosedFrame, join
+from signet_runtime.sources.frames import FrameDirectory
+from signet_runtime.sources.live import Live, LiveFrame
+from signet_runtime.sources.prefetch import prefetch
+from signet_runtime.sources.video import Video
+
+# Decoded frames that may wait for the pose estimator, and posed ones that may wait for the model: enough that a
+# sentence can be translated while the next is posed, and memory stays what it is.
+_DECODED = 4
+_POSED = 256
+
+
+class PoseStream(NamedTuple):
+    """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height)."""
+
+    frames: Iterator[PosedFrame]
+    fps: float
+    size: tuple[int, int]
+    source: str
+    num_frames: int | None = None  # as far as is known
+
+
+@contextmanager
+def stream_video(video: Video | FrameDirectory, estimator: PoseEstimator) -> Iterator[PoseStream]:
+    """The keypoints of a recording. Decoding, pose and whoever reads this work side by side."""
+    decoded = prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
+    with closing(prefetch(_posed(decoded, estimator, None), _POSED)) as frames:
+        yield PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
+
+
+@contextmanager
+def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
+    """The keypoints of what a camera sees, while it sees it."""
+    with closing(prefetch(_posed(live, estimator, live.info.fps), _POSED)) as frames:
+        yield PoseStream(frames, live.info.fps, live.info.size, estimator.name)
+
+
+def stream_sequence(sequence: PoseSequence) -> PoseStream:
+    """The frames of a sequence."""
+    now = time.perf_counter()
+    frames = (
+        PosedFrame(i / sequence.fps, keypoints, scores, 1, now)
+        for i, (keypoints, scores) in enumerate(zip(sequence.keypoints, sequence.scores, strict=True))
+    )
+    return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence))
+
+
+def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None) -> Iterator[PosedFrame]:
+    """Frames with their keypoints; of live ones, with a ``clock`` (frames a second), how many ticks each stands for."""
+    passed: deque[tuple[float, float]] = deque()  # an estimator may look at several frames before it speaks
+
+    def images() -> Iterator[np.ndarray]:
+        for image, seconds, arrived in frames:
+            passed.append((seconds, arrived))
+            yield image
+
+    before = -1
+    for keypoints, scores in estimator.estimate(images(), live=clock is not None):
+        seconds, arrived = passed.popleft()
+        tick = before + 1 if clock is None else round(seconds * clock)
+        yield PosedFrame(seconds, keypoints, scores, tick - before, arrived)
+        before = tick
+
+
+class RecordedStream:
+    """A stream's frames: counted, and kept where they are to be written.
+
+    What was read of a damaged file is not the recording, and nothing is written; what a camera saw is what it saw.
+
+    Args:
+        live: whether it is a camera's.
+        keypoints_out: where to write them when the stream has ended, as .npz; they are held till then.
+        progress: called with the number of frames done and of all, None if unknown.
+
+    Attributes:
+        seen: frames so far.
+        found: whether anybody was in any of them.
+        ended: whether the last one was given.
+    """
+
+    def __init__(
+        self,
+        stream: PoseStream,
+        live: bool,
+        keypoints_out: Path | None,
+        progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.seen = 0
+        self.found = False
+        self.ended = False
+        self._stream, self._live, self._out, self._progress = stream, live, keypoints_out, progress
+        self._kept: list[PosedFrame] = []
+
+    def __iter__(self) -> Iterator[PosedFrame]:
+        try:
+            for frame in self._stream.frames:
+                self.seen += 1
+                self.found = self.found or bool(frame.scores.any())
+                if self._out is not None:
+                    self._kept.append(frame)
+                if self._progress is not None:
+                    self._progress(self.seen, self._stream.num_frames)
+                yield frame
+        except InputError:
+            if self._live:
+                self._write()
+            raise
+        self.ended = True
+        self._write()
+
+    def _write(self) -> None:
+        if self._out is not None and self.found:
+            write_keypoints(self._out, join(self._kept, self._stream.fps, self._stream.size, self._stream.source))

@@ -1,0 +1,1 @@
+"""Where pictures come from: a video, a directory of frames, a camera or stream."""

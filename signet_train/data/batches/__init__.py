@@ -1,0 +1,1 @@
+"""From rows of a manifest to batches of a step."""

@@ -1,0 +1,136 @@
+"""What frozen experts make of a sample never changes: computed once, read by Stages II and III.
+
+cache.json                           what the cache was made of; written last, so that a cache is whole or resumable
+<split>/<view>/<shard>.safetensors   per row: embeddings (N, T, E) and priors (N, D)
+
+A view is a sample as one epoch of uncached training would have seen it, noise, lost frames and all: view v is
+epoch v's. Training goes through the views in turn, so a cache of as many views as epochs loses nothing, and a cache
+of one shows every sample in the same noise every time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.utils.data import Dataset
+
+from signet_runtime.errors import BundleError
+from signet_train.config import TrainConfig
+from signet_train.data.batches.dataset import LocatedRow, target
+from signet_train.data.batches.sampling import Key
+
+SHARD = 256  # rows a file
+
+
+@dataclass(frozen=True, slots=True)
+class CachedSample:
+    """embeddings: float32 (N, T, E); priors: float32 (N, D); text: the target."""
+
+    id: str
+    embeddings: np.ndarray
+    priors: np.ndarray
+    text: str
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of a module's weights and running statistics: frozen experts keep theirs."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        sha.update(name.encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequence[LocatedRow]]) -> dict[str, object]:
+    """All that the features depend on."""
+    data = config.data
+    fusion = config.model.fusion
+    sources = {split: [(r.row.id, r.row.poses) for r in located] for split, located in rows.items()}
+    return {
+        "experts": digest(experts),
+        "router_reads": fusion.router_reads if fusion is not None else "hands",
+        "rows": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
+        "frame_rate": data.frame_rate,
+        "profile": data.profile,
+        "max_frames": data.max_frames,
+        "noise": data.noise,
+        "frame_drop": data.frame_drop,
+        "vary_signer": data.vary_signer,
+        "seed": config.seed,
+    }
+
+
+def shard_path(cache: Path, split: str, view: int, shard: int) -> Path:
+    return cache / split / str(view) / f"{shard:05}.safetensors"
+
+
+def write_shard(path: Path, samples: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Embeddings and priors of up to `SHARD` rows, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    tensors = {}
+    for i, (embeddings, priors) in enumerate(samples):
+        tensors[f"{i}.embeddings"], tensors[f"{i}.priors"] = embeddings.contiguous(), priors.contiguous()
+    save_file(tensors, temporary)
+    temporary.replace(path)
+
+
+class CachedDataset(Dataset[CachedSample]):
+    """Features of a row, in the view that the epoch's turn is.
+
+    Raises:
+        BundleError: no cache there, an unfinished one, or one that other experts, rows or settings made.
+    """
+
+    def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, split: str, expected: dict[str, object]):
+        assert config.data.cache is not None
+        self.rows, self.config, self.split, self.cache = rows, config, split, config.data.cache
+        try:
+            description = json.loads((self.cache / "cache.json").read_text())
+        except (OSError, ValueError):
+            raise BundleError(
+                f"{self.cache}: no finished feature cache; `signet-train cache CONFIG` makes it"
+            ) from None
+        differing = [name for name, value in expected.items() if description["made_of"].get(name) != value]
+        if differing:
+            raise BundleError(
+                f"{self.cache}: made of other {', '.join(differing)} than this run's; make it anew, or drop data.cache"
+            )
+        self.views = description["views"] if split == config.data.train else 1
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> CachedSample:
+        """
+        Raises:
+            BundleError: a shard is missing or damaged.
+        """
+        epoch, index = key
+        shard, place = divmod(index, SHARD)
+        path = shard_path(self.cache, self.split, epoch % self.views, shard)
+        try:
+            file = _open(path)
+            embeddings, priors = (
+                file.get_tensor(f"{place}.{part}").float().numpy() for part in ("embeddings", "priors")
+            )
+        except (OSError, SafetensorError) as error:
+            raise BundleError(f"{path}: missing or damaged; delete the cache and make it anew") from error
+        row = self.rows[index].row
+        return CachedSample(row.id, embeddings, priors, target(row, self.config.task))
+
+
+@lru_cache(maxsize=512)
+def _open(path: Path) -> safe_open:
+    return safe_open(path, framework="pt")

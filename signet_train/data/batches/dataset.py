@@ -1,0 +1,110 @@
+"""Manifest rows -> samples: keypoints loaded, varied in training, and cut into regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from signet_runtime.errors import InputError
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.regions import extract_regions, sample_frames
+from signet_train.config import DataConfig, TrainConfig
+from signet_train.data.batches.augment import add_noise, drop_frames, vary_signer
+from signet_train.data.batches.sampling import Key
+from signet_train.data.manifest import Row, read_manifests
+from signet_train.data.poses import load_poses
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """regions: float32 (T, J, 3) each; text: the target."""
+
+    id: str
+    regions: dict[str, np.ndarray]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedRow:
+    """A row and the directory that its relative paths start from."""
+
+    row: Row
+    root: Path
+
+
+def load_rows(config: DataConfig, split: str) -> list[LocatedRow]:
+    """The rows of one split of all the manifests.
+
+    Raises:
+        InputError: a manifest is unusable, or none of its rows is in this split and these sign languages.
+    """
+    wanted = set(config.sign_languages)
+    rows = [
+        LocatedRow(row, manifest.root)
+        for manifest in read_manifests(config.manifests)
+        for row in manifest.split(split)
+        if not wanted or row.sign_language in wanted
+    ]
+    if not rows:
+        names = ", ".join(map(str, config.manifests))
+        languages = f" in {', '.join(config.sign_languages)}" if wanted else ""
+        raise InputError(f"{names}: no rows of the split {split!r}{languages}; the splits are named in data.train, …")
+    return rows
+
+
+class PoseDataset(Dataset[Sample]):
+    """Regions and target of a row. In training a (seed, epoch, row) has its own noise; in validation there is none."""
+
+    def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, training: bool):
+        self.rows, self.config, self.training = rows, config, training
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Sample:
+        """
+        Raises:
+            InputError: the row's keypoints cannot be used; the message names the row.
+        """
+        epoch, index = key
+        row, root = self.rows[index].row, self.rows[index].root
+        rng = np.random.default_rng([self.config.seed, epoch, index]) if self.training else None
+        try:
+            sequence = load_poses(row.poses, root, rng)
+        except InputError as error:
+            raise InputError(f"row {row.id!r}: {error}") from error
+        return Sample(row.id, self._regions(sequence, rng), target(row, self.config.task))
+
+    def _regions(self, sequence: PoseSequence, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
+        data = self.config.data
+        if rng is None:
+            sequence = sequence.resample(data.frame_rate or sequence.fps)
+            return extract_regions(sequence.take(sample_frames(len(sequence), data.max_frames)), data.profile)
+        if data.frame_rate is not None and data.frame_rate < sequence.fps:
+            # A clip begins anywhere between two ticks of the model's clock.
+            late = rng.integers(min(len(sequence), int(np.ceil(sequence.fps / data.frame_rate))))
+            sequence = sequence.take(np.arange(late, len(sequence))).resample(data.frame_rate)
+        if data.vary_signer:
+            sequence = vary_signer(sequence, rng)
+        if data.frame_drop:
+            sequence = drop_frames(sequence, data.frame_drop, rng)
+        if len(sequence) > data.max_frames:
+            sequence = sequence.take(np.sort(rng.choice(len(sequence), data.max_frames, replace=False)))
+        regions = extract_regions(sequence, data.profile)
+        return add_noise(regions, data.noise, rng) if data.noise else regions
+
+
+def target(row: Row, task: str) -> str:
+    """What the model is to write: the sentence, or in recognition the gloss.
+
+    Raises:
+        InputError: the row has none.
+    """
+    text = row.gloss if task == "recognise" else row.text
+    if not text or not text.strip():
+        raise InputError(f"row {row.id!r}: no {'gloss' if task == 'recognise' else 'text'}")
+    return text

@@ -1,0 +1,1 @@
+"""The demonstration's corpus: words spelled by real signers' letter clips."""

@@ -1,0 +1,1 @@
+"""The pose store: many clips in one memory-mapped file."""
