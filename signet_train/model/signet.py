@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -29,7 +28,9 @@ class Encoded(NamedTuple):
 
 def sinusoids(length: int, channels: int, longest: float = 100.0) -> Tensor:
     """Absolute positions (length, channels), with wavelengths from 2 pi to 2 pi * ``longest`` frames."""
-    rates = torch.exp(-math.log(longest) * torch.arange(channels // 2) / (channels // 2))
+    # As numbers, not as operations: exported, each runtime would round them in a way of its own, and a last digit of a
+    # rate is 1e-5 of an angle 300 frames on.
+    rates = torch.tensor([longest ** (-i / (channels // 2)) for i in range(channels // 2)])
     angles = torch.arange(length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
