@@ -14,36 +14,16 @@ import platform
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import click
 
-CANNOT_RUN = 5
+if TYPE_CHECKING:
+    from signet_runtime.pose.estimators import EstimatorRow
 
-PACKAGES = (
-    "signet-slt",
-    "numpy",
-    "torch",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "optimum",
-    "optimum-onnx",
-    "transformers",
-    "sentencepiece",
-    "pydantic",
-    "av",
-    "mediapipe",
-    "rtmlib",
-    "opencv-python",
-    "opencv-contrib-python",
-    "opencv-python-headless",
-    "opencv-contrib-python-headless",
-    "pose-format",
-    "tensorrt",
-    "tensorrt-rtx-cu13-libs",
-    "tensorrt-rtx-cu13-bindings",
-)
+CANNOT_RUN = 5
 
 _REINSTALL = "pip install --force-reinstall {}, in the version that signet-slt asks for"
 
@@ -79,11 +59,14 @@ def main() -> None:
 
 def _examine() -> tuple[list[Problem], list[Problem]]:
     """Print what is found; return the problems that stop the main job, and the others."""
-    installed = {name: version for name in PACKAGES if (version := _version(name))}
+    table = _estimator_table()
+    of_pose = list(dict.fromkeys(row.package for row in table.values()))
+    packages = _packages(of_pose)
+    installed = {name: version for name in packages if (version := _version(name))}
     _heading("Installed")
     _row("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for name in PACKAGES:
-        if name in installed or name in ("signet-slt", "onnxruntime", "mediapipe", "rtmlib"):
+    for name in packages:
+        if name in installed or name in ("signet-slt", "onnxruntime", *of_pose):
             _row(name, installed.get(name, "-"))
     problems = [*_onnxruntime_clash(installed), *_opencv_versions(installed)]
     fatal: list[Problem] = []
@@ -97,11 +80,13 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
     _heading("Video and pose")
     fatal += _imports("av", "pip install --force-reinstall av")
     problems += _opencv_import(installed)
-    for name in ("SIGNET_OFFLINE", "SIGNET_RTMPOSE"):
+    variables = dict.fromkeys(row.weights_variable for row in table.values() if row.weights_variable)
+    for name in ("SIGNET_OFFLINE", *variables):
         _row(name, os.environ.get(name, "not set"))
     if not _pose_estimators():
-        there = {"mediapipe", "rtmlib"} & installed.keys()
-        fix = "see above for each" if there else "pip install 'signet-slt[edge]'"
+        fix = (
+            "pip install 'signet-slt[edge]'" if table and installed.keys().isdisjoint(of_pose) else "see above for each"
+        )
         fatal.append(("no pose estimator can run, so only keypoint files can be translated", fix))
 
     _heading("Text decoder")
@@ -111,6 +96,32 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
     _heading("Demonstration bundle")
     fatal += _demonstration()
     return fatal, problems
+
+
+def _packages(of_pose: Iterable[str]) -> tuple[str, ...]:
+    """Return what to look for, with the distributions that pose estimators run on among the others."""
+    return (
+        "signet-slt",
+        "numpy",
+        "torch",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "optimum",
+        "optimum-onnx",
+        "transformers",
+        "sentencepiece",
+        "pydantic",
+        "av",
+        *of_pose,
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-python-headless",
+        "opencv-contrib-python-headless",
+        "pose-format",
+        "tensorrt",
+        "tensorrt-rtx-cu13-libs",
+        "tensorrt-rtx-cu13-bindings",
+    )
 
 
 def _onnxruntime_clash(installed: dict[str, str]) -> list[Problem]:
@@ -171,7 +182,8 @@ def _providers() -> tuple[bool, list[Problem]]:
 
 
 def _opencv_import(installed: dict[str, str]) -> list[Problem]:
-    if not {"mediapipe", "rtmlib"} & installed.keys():
+    table = _estimator_table()
+    if table and not any(row.needs_opencv and row.package in installed for row in table.values()):
         return []  # nobody here needs it
     problem = _trouble(lambda: importlib.import_module("cv2"))
     _row("cv2", f"NO  {problem}" if problem else "ok")
@@ -202,7 +214,7 @@ def _reference(installed: dict[str, str]) -> list[Problem]:
 
 
 def _pose_estimators() -> int:
-    """Print whether each estimator starts, and with which weights; nothing is downloaded. How many start."""
+    """Print whether each estimator starts, and with which weights, downloading nothing; return how many start."""
     try:
         from signet_runtime.pose.estimators import ESTIMATORS
     except Exception as error:
@@ -219,15 +231,21 @@ def _pose_estimators() -> int:
 
 
 def _start_estimator(name: str) -> str:
-    """Where the estimator that was just started has its weights from."""
-    from signet_runtime.pose.estimators import load_estimator
-    from signet_runtime.pose.rtmpose.estimator import find_weights
+    """Start an estimator, and return where its weights are."""
+    from signet_runtime.pose.estimators import ESTIMATORS, load_estimator
 
     with contextlib.redirect_stdout(sys.stderr):
         load_estimator(name, name, offline=True).close()
-        if name == "mediapipe":
-            return "weights come with its package"
-        return " and ".join(str(path) for path in find_weights(name.removeprefix("rtmpose-")).values())
+        return ESTIMATORS[name].describe_weights(name)
+
+
+def _estimator_table() -> dict[str, EstimatorRow]:
+    """Return the table of pose estimators, or nothing where numpy is missing: `_pose_estimators` then says so."""
+    try:
+        from signet_runtime.pose.estimators import ESTIMATORS
+    except Exception:
+        return {}
+    return ESTIMATORS
 
 
 def _demonstration() -> list[Problem]:
@@ -251,7 +269,7 @@ def _demonstration() -> list[Problem]:
 
 
 def _trouble(attempt: Callable[[], object]) -> str | None:
-    """What ``attempt`` raised, in one line; None when it worked."""
+    """Return what ``attempt`` raised, in one line; None when it worked."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             attempt()

@@ -16,7 +16,7 @@ from signet_runtime.errors import InputError, SignetError
 from signet_runtime.files import GrowingFile, OutputError, check_writable
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend
 from signet_runtime.outputs.results import FORMATS, Results
-from signet_runtime.pose.estimators import CHOICES
+from signet_runtime.pose.estimators import estimator_choices, takes_option
 from signet_runtime.sentences.segmenter import Pauses
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ With several inputs the others are still done, and the code is that of the first
 )
 @click.option(
     "--pose",
-    type=click.Choice(CHOICES),
+    type=click.Choice(estimator_choices()),
     default="auto",
     show_default=True,
     help="Who finds the keypoints in a video; auto takes the estimator that the model was trained on, if it can run.",
@@ -202,7 +202,7 @@ def main(
             raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
         if keypoints_out.suffix != ".npz":
             raise click.UsageError("--keypoints-out must end in .npz.")
-    if pose == "mediapipe" and detect_every > 1:
+    if detect_every > 1 and not takes_option(pose, "detect_every"):
         raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
     for written in filter(None, (output, keypoints_out)):
         if written.resolve() in [path.resolve() for path in inputs]:

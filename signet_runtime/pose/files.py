@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.pose.mediapipe.landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
+from signet_runtime.pose.mediapipe_landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer
 from signet_runtime.pose.unisign import read_unisign

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from signet_runtime.pose.estimators import ESTIMATORS
+from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
 
 
 class _Shard(click.ParamType):
@@ -30,8 +30,8 @@ class _Shard(click.ParamType):
 @click.argument("manifest", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--pose",
-    type=click.Choice(ESTIMATORS),
-    default="mediapipe",
+    type=click.Choice(tuple(ESTIMATORS)),
+    default=DEFAULT,
     show_default=True,
     help="Who finds the keypoints. A model reads videos best through the estimator that it was trained on.",
 )
@@ -103,6 +103,7 @@ def extract_poses(
     from signet_runtime.pose.estimators import load_estimator
     from signet_train.data.extraction import extract, plan
     from signet_train.data.manifest import read_manifest
+    from signet_train.data.workers import available_cpus
 
     of_shard = "" if shard == (1, 1) else f".{shard[0]}-of-{shard[1]}"
     report = report or manifest.with_name(f"{manifest.stem}.failures{of_shard}.jsonl")
@@ -116,7 +117,7 @@ def extract_poses(
             failures = extract(
                 to_do.jobs,
                 load,
-                workers=workers or _default_workers(pose, device),
+                workers=workers or ESTIMATORS[pose].default_workers(available_cpus(), device),
                 frame_rate=frame_rate,
                 progress=bar.update,
             )
@@ -131,14 +132,6 @@ def extract_poses(
         first = failures[0]
         click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
         sys.exit(3)
-
-
-def _default_workers(pose: str, device: str) -> int:
-    from signet_train.data.workers import available_cpus
-
-    if device != "cpu" and pose != "mediapipe":
-        return 1
-    return available_cpus() if pose == "mediapipe" else max(1, available_cpus() // 4)
 
 
 def _write_report(path: Path, failures: list) -> None:

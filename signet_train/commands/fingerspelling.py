@@ -41,14 +41,15 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
     \b
     Example: signet-train redraw --out runs/redrawn
     """  # noqa: D301
-    from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
+    from signet_runtime.pose.estimators import load_estimator
     from signet_train.data.spelled.clips import SIGN_LANGUAGES
     from signet_train.data.spelled.redraw import redraw as run
 
     unknown = set(sign_languages) - set(SIGN_LANGUAGES)
     if unknown:
         raise click.UsageError(f"no clips for {', '.join(sorted(unknown))}; there are: {' '.join(SIGN_LANGUAGES)}")
-    run(sign_languages or SIGN_LANGUAGES, MediaPipeEstimator(), out)
+    estimator = load_estimator("mediapipe", "mediapipe", offline=True)  # the clips are its landmarks
+    run(sign_languages or SIGN_LANGUAGES, estimator, out)
 
 
 @click.command()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.files import parse_keypoints, read_keypoints, write_keypoints
-from signet_runtime.pose.mediapipe.landmarks import BODY_LANDMARKS, FACE_LANDMARKS
+from signet_runtime.pose.mediapipe_landmarks import BODY_LANDMARKS, FACE_LANDMARKS
 from signet_runtime.pose.sequence import PoseSequence
 
 FRAMES = 6

@@ -21,7 +21,8 @@ from rtmpose_models import (
 
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.estimators import load_estimator
-from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator, find_weights
+from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
+from signet_runtime.pose.rtmpose.weights import find_weights
 
 SIZE = (480, 360)
 BODY, HANDS = slice(0, 91), slice(91, 133)

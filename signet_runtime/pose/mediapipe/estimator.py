@@ -8,22 +8,32 @@ from operator import itemgetter
 
 import numpy as np
 
-from signet_runtime.pose.mediapipe.graph import IN_FLIGHT, Holistic, View, starting, without_native_log
+from signet_runtime.pose.mediapipe.graph import MAX_IN_FLIGHT, Crop, Holistic, filter_startup_log, start_errors
 from signet_runtime.pose.signer import SignerTracker
 from signet_runtime.sources.deferred import deferred_errors
 
 # Every how many frames we look whether other people are in view: often enough to notice somebody joining,
 # rarely enough to cost some 2% of the holistic graph.
-_LOOK_EVERY = 10
+_DETECT_EVERY = 10
 
 # Two people side by side are a shoulder's width apart or more, about this share of an upper-body box.
-_APART = 0.35
+_MIN_DISTANCE = 0.35
 
 _PERSON_GRAPH = """
 input_stream: "image"
 output_stream: "detections"
 node { calculator: "PoseDetectionCpu" input_stream: "IMAGE:image" output_stream: "DETECTIONS:detections" }
 """
+
+
+def load(name: str) -> MediaPipeEstimator:
+    """Load the one estimator of this module."""
+    return MediaPipeEstimator()
+
+
+def describe_weights(name: str) -> str:
+    """Return where the weights are that doctor's row of this estimator speaks of."""
+    return "weights come with its package"
 
 
 class MediaPipeEstimator:
@@ -51,7 +61,7 @@ class MediaPipeEstimator:
 
     def __init__(self) -> None:
         self._holistic = Holistic()
-        with without_native_log(), starting():
+        with filter_startup_log(), start_errors():
             from google.protobuf import text_format
             from mediapipe.framework import calculator_pb2
             from mediapipe.python.solution_base import SolutionBase
@@ -62,35 +72,36 @@ class MediaPipeEstimator:
             self._detector.process({"image": np.zeros((64, 64, 3), np.uint8)})
 
     def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
+        """Yield keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
         with deferred_errors(frames) as images:
-            for _, group in groupby(self._views(images), itemgetter(0)):
-                yield from self._holistic.pose(map(itemgetter(1), group), 1 if live else IN_FLIGHT)
+            for _, group in groupby(self._crops(images), itemgetter(0)):
+                yield from self._holistic.pose(map(itemgetter(1), group), 1 if live else MAX_IN_FLIGHT)
 
     def close(self) -> None:
-        """Frees the graphs."""
+        """Free the graphs."""
         self._holistic.close()
         self._detector.close()
 
-    def _views(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, View]]:
-        """What of every frame holistic may see, and how often that has changed: its tracking is in one view's
-        coordinates.
+    def _crops(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[int, Crop]]:
+        """Yield what of every frame holistic may see, and before it how often its columns have changed.
+
+        The graph's tracking is in the coordinates of one crop, so it starts anew with every change.
         """
         signer = SignerTracker()
-        view: tuple[int, int] | None = None  # first and last column
+        kept: tuple[int, int] | None = None  # first and last column
         changes = 0
         for index, frame in enumerate(frames):
             width = frame.shape[1]
-            if index % _LOOK_EVERY == 0:
-                boxes = self._people(frame)
-                columns = _columns(boxes, signer.update(boxes), view, width)
-                changes += columns != view
-                view = columns
-            left, right = view or (0, width)
-            yield changes, View(np.ascontiguousarray(frame[:, left:right]), left / width, (right - left) / width)
+            if index % _DETECT_EVERY == 0:
+                boxes = self._detect_people(frame)
+                columns = _columns(boxes, signer.update(boxes), kept, width)
+                changes += columns != kept
+                kept = columns
+            left, right = kept or (0, width)
+            yield changes, Crop(np.ascontiguousarray(frame[:, left:right]), left / width, (right - left) / width)
 
-    def _people(self, frame: np.ndarray) -> np.ndarray:
-        """Upper-body boxes (N, 4) in fractions of the frame."""
+    def _detect_people(self, frame: np.ndarray) -> np.ndarray:
+        """Return upper-body boxes (N, 4): left, top, right, bottom in fractions of the frame."""
         detections = self._detector.process({"image": np.ascontiguousarray(frame)}).detections or []
         size = np.array([frame.shape[1], frame.shape[0]])
         boxes = []
@@ -102,21 +113,21 @@ class MediaPipeEstimator:
         return np.array(boxes).reshape(-1, 4)
 
 
-def _columns(boxes: np.ndarray, signer: int | None, view: tuple[int, int] | None, width: int) -> tuple[int, int] | None:
-    """The columns that hold the signer and nobody else's middle; None is the whole frame.
+def _columns(boxes: np.ndarray, signer: int | None, kept: tuple[int, int] | None, width: int) -> tuple[int, int] | None:
+    """Return the first and last column that hold the signer and nobody else's middle; None is the whole frame.
 
-    The present view stays for as long as it serves, because changing it restarts the tracking.
+    Those of before are kept for as long as they serve, because changing them restarts the tracking.
     """
     if signer is None:
-        return view
+        return kept
     middle = (boxes[:, 0] + boxes[:, 2]) / 2 * width
     # Nearer than this, a cut would go through the signer's shoulders: somebody in front or behind, or the
     # same person detected twice.
-    apart = _APART * (boxes[signer, 2] - boxes[signer, 0]) * width
+    apart = _MIN_DISTANCE * (boxes[signer, 2] - boxes[signer, 0]) * width
     others = middle[np.abs(middle - middle[signer]) > apart]
-    left, right = view or (0, width)
+    left, right = kept or (0, width)
     if left <= middle[signer] < right and not ((left <= others) & (others < right)).any():
-        return view
+        return kept
     if len(others) == 0:
         return None
     left = int(max(((x + middle[signer]) / 2 for x in others if x < middle[signer]), default=0))

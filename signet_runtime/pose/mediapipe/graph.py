@@ -15,31 +15,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from signet_runtime.errors import EngineError
-from signet_runtime.pose.mediapipe.landmarks import to_wholebody
-from signet_runtime.pose.rtmpose.estimator import missing_library
+from signet_runtime.pose.installed import missing_library
+from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
 # How many frames the graph may have at a time: one in its body part, one in its hands and face, one that waits.
-IN_FLIGHT = 3
+MAX_IN_FLIGHT = 3
 
-# What the solution itself takes the time between two frames for (us).
-_TICK = 33333
+# Between the timestamps of two frames (us), as the solution itself counts.
+_FRAME_INTERVAL = 33333
 
 # How long to wait for a result before looking whether there will be one (s).
-_WATCH = 1.0
+_RESULT_TIMEOUT = 1.0
 
 # What MediaPipe's C++ writes to stderr on its first frames whatever the log level.
 _NOISE = re.compile(rb"^(INFO: Created TensorFlow|WARNING: All log messages before absl|[IW]\d{4} ).*\n?", re.MULTILINE)
 
 
-class View(NamedTuple):
-    """What of a frame is looked at: uint8 RGB (H, W, 3), and where its columns begin and how wide they are, as
-    fractions of the frame.
+class Crop(NamedTuple):
+    """Some columns of a frame, in its full height.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        left: where the columns begin, as a fraction of the frame's width.
+        width: how many they are, likewise.
     """
 
     image: np.ndarray
-    offset: float
-    scale: float
+    left: float
+    width: float
 
 
 class Landmarks(NamedTuple):
@@ -63,7 +67,7 @@ class Holistic:
     """
 
     def __init__(self) -> None:
-        with without_native_log(), starting():
+        with filter_startup_log(), start_errors():
             solutions = load_solutions()
             from mediapipe.python import packet_creator, packet_getter
             from mediapipe.python._framework_bindings.image_frame import ImageFormat
@@ -73,27 +77,27 @@ class Holistic:
             self._solution = solutions.holistic.Holistic(model_complexity=1, refine_face_landmarks=True)
             self._outputs: SimpleQueue[tuple[str, Any]] = SimpleQueue()
             # The graph's threads put every packet into this, and an empty one where a stream has nothing for a frame.
-            self._solution._graph_outputs = _Put(self._outputs)
+            self._solution._graph_outputs = _PacketQueue(self._outputs)
             self._sent = self._received = 0
-            self._settled = dict.fromkeys(Landmarks._fields, 0)
+            self._answered = dict.fromkeys(Landmarks._fields, 0)
             self._packets: dict[tuple[str, int], Any] = {}
             # The graph starts on threads of its own; a frame through it waits until they have.
             self.send(np.zeros((64, 64, 3), np.uint8))
             self.receive()
 
-    def pose(self, views: Iterable[View], in_flight: int = IN_FLIGHT) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Keypoints and scores of one person, as `PoseEstimator.estimate` gives them, followed from view to view.
+    def pose(self, crops: Iterable[Crop], in_flight: int = MAX_IN_FLIGHT) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield keypoints and scores of one person, as `PoseEstimator.estimate` does, followed from crop to crop.
 
         Args:
-            views: all of the same columns of their frames.
-            in_flight: 1 gives a view's keypoints before it asks for the next.
+            crops: all of the same columns of their frames.
+            in_flight: 1 gives a crop's keypoints before it asks for the next.
         """
         places: deque[tuple[float, float]] = deque()
         first = noisy = True  # a new start makes the graph speak again, until all of it has run once
-        for image, *place in views:
+        for image, *place in crops:
             places.append((place[0], place[1]))
             if noisy:
-                with without_native_log():
+                with filter_startup_log():
                     if first:
                         self.reset()
                         first = False
@@ -109,7 +113,7 @@ class Holistic:
             yield _wholebody(self.receive(), *places.popleft())
 
     def reset(self) -> None:
-        """Nothing is tracked from what was sent before, and what was not received is dropped."""
+        """Track nothing from what was sent before, and drop what was not received."""
         self._solution.reset()
         while not self._outputs.empty():
             self._outputs.get()
@@ -122,51 +126,51 @@ class Holistic:
         Raises:
             RuntimeError: the graph has failed.
         """
-        self._sent += _TICK
+        self._sent += _FRAME_INTERVAL
         packet = self._image_frame(np.ascontiguousarray(image)).at(self._sent)
         self._solution._graph.add_packet_to_input_stream(stream="image", packet=packet)
 
     def receive(self) -> Landmarks:
-        """What is in the earliest frame that was sent and not yet received; waits for it.
+        """Wait for the earliest frame that was sent and not yet received, and return what is in it.
 
         Raises:
             RuntimeError: the graph has failed.
         """
         if self._received == self._sent:
             raise ValueError("every frame that was sent has been received")
-        self._received += _TICK
+        self._received += _FRAME_INTERVAL
         try:
-            while min(time for part, time in self._settled.items() if part != "pose") < self._received:
-                self._note(*self._outputs.get(timeout=_WATCH))
+            while min(time for part, time in self._answered.items() if part != "pose") < self._received:
+                self._record(*self._outputs.get(timeout=_RESULT_TIMEOUT))
         except Empty:
-            self._finish()
+            self._drain()
         # Hands and face come after the body, so it is here too, or there is none: then, until the graph has seen its
         # first body, it does not even say so.
-        if self._settled["pose"] < self._received:
-            self._finish()
+        if self._answered["pose"] < self._received:
+            self._drain()
         found = (self._packets.pop((name, self._received), None) for name in Landmarks._fields)
         return Landmarks(*(None if packet is None else self._proto(packet) for packet in found))
 
     def close(self) -> None:
-        """Frees the graph."""
+        """Free the graph."""
         self._solution.close()
 
-    def _finish(self) -> None:
-        """Everything that the graph will ever say about what it was given; raises why it cannot."""
+    def _drain(self) -> None:
+        """Take in all that the graph will ever say about what it was given; raise why it cannot."""
         self._solution._graph.wait_until_idle()
         while not self._outputs.empty():
-            self._note(*self._outputs.get())
+            self._record(*self._outputs.get())
 
-    def _note(self, stream: str, packet: Any) -> None:
+    def _record(self, stream: str, packet: Any) -> None:
         part, time = stream.removesuffix("_landmarks"), packet.timestamp.value
-        if part in self._settled:
-            self._settled[part] = max(self._settled[part], time)
+        if part in self._answered:
+            self._answered[part] = max(self._answered[part], time)
             if not packet.is_empty():
                 self._packets[part, time] = packet
 
 
-class _Put:
-    """A dict to whoever sets its items, a queue to whoever wants to know of them."""
+class _PacketQueue:
+    """A dict to the graph, which sets items of it; they end up in a queue."""
 
     def __init__(self, queue: SimpleQueue[tuple[str, Any]]) -> None:
         self._queue = queue
@@ -176,7 +180,7 @@ class _Put:
 
 
 def load_solutions() -> Any:
-    """`mediapipe.solutions`.
+    """Return `mediapipe.solutions`.
 
     Raises:
         EngineError: MediaPipe is not there, or is another one.
@@ -197,8 +201,8 @@ def load_solutions() -> Any:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Says in one line what a graph that does not start raises."""
+def start_errors() -> Iterator[None]:
+    """Raise what a graph that does not start raises as an EngineError of one line."""
     try:
         yield
     except (AttributeError, RuntimeError, ValueError, OSError) as error:
@@ -208,13 +212,13 @@ def starting() -> Iterator[None]:
         ) from error
 
 
-def _wholebody(result: Landmarks, offset: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """One holistic result in COCO-WholeBody order; x from the view's fraction to the frame's."""
+def _wholebody(result: Landmarks, left: float, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints and scores in COCO-WholeBody order; x from the crop's fraction to the frame's."""
     if result.pose is None:
         return np.zeros((NUM_KEYPOINTS, 2), np.float32), np.zeros(NUM_KEYPOINTS, np.float32)
 
     def points(found: Any) -> np.ndarray:
-        return np.array([(offset + scale * p.x, p.y) for p in found.landmark])
+        return np.array([(left + width * p.x, p.y) for p in found.landmark])
 
     return to_wholebody(
         points(result.pose),
@@ -224,8 +228,8 @@ def _wholebody(result: Landmarks, offset: float, scale: float) -> tuple[np.ndarr
 
 
 @contextmanager
-def without_native_log() -> Iterator[None]:
-    """Takes MediaPipe's start-up chatter out of stderr; anything else written meanwhile is passed on.
+def filter_startup_log() -> Iterator[None]:
+    """Take MediaPipe's start-up chatter out of stderr; anything else written meanwhile is passed on.
 
     The C++ code writes to the file descriptor itself, so replacing `sys.stderr` would not reach it.
     """

@@ -22,7 +22,7 @@ import wordfreq
 from pose_format import Pose
 
 from signet_runtime.errors import InputError
-from signet_runtime.pose.mediapipe.landmarks import to_wholebody
+from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.pose.sequence import PoseSequence
 
 # POSE, FACE, LEFT_HAND, RIGHT_HAND of MediaPipe holistic; world landmarks follow and are not used.
