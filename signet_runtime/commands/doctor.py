@@ -84,9 +84,8 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
     for name in ("SIGNET_OFFLINE", *variables):
         _row(name, os.environ.get(name, "not set"))
     if not _pose_estimators():
-        fix = (
-            "pip install 'signet-slt[edge]'" if table and installed.keys().isdisjoint(of_pose) else "see above for each"
-        )
+        none_there = bool(table) and installed.keys().isdisjoint(of_pose)
+        fix = "pip install 'signet-slt[edge]'" if none_there else "see above for each"
         fatal.append(("no pose estimator can run, so only keypoint files can be translated", fix))
 
     _heading("Text decoder")

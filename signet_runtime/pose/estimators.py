@@ -76,8 +76,8 @@ _RTMPOSE = EstimatorRow(
     weights_variable="SIGNET_RTMPOSE",
 )
 
-# Every pose estimator, by its name, which becomes `PoseSequence.source`. To add one is to add a row, and the module
-# that it names. Names with one beginning, as FAMILY-VARIANT, are of one kind.
+# Every pose estimator, by its name, which becomes `PoseSequence.source`; the variants of one are FAMILY-VARIANT. To add
+# one is to add a row here, and the module that it names.
 ESTIMATORS: dict[str, EstimatorRow] = {
     "mediapipe": EstimatorRow(
         module="signet_runtime.pose.mediapipe.estimator",
@@ -94,7 +94,8 @@ ESTIMATORS: dict[str, EstimatorRow] = {
 # its package's.
 DEFAULT = "mediapipe"
 
-# The variant that a family's name alone means, unless the model was trained on another of the family.
+# The families that can be asked for by their name alone, and the variant that it means unless the model was trained on
+# another of the family.
 FAMILIES = {"rtmpose": "rtmpose-balanced"}
 
 

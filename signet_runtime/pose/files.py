@@ -20,7 +20,7 @@ KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl"}
 
 
 def read_keypoints(path: str | Path) -> PoseSequence:
-    """Keypoints of one signer from a file, by its suffix.
+    """Return the keypoints of one signer from a file, by its suffix.
 
     - ``.npz``: what `write_keypoints` writes.
     - ``.pose``: MediaPipe Holistic landmarks in pose-format's layout.
@@ -47,7 +47,7 @@ def read_keypoints(path: str | Path) -> PoseSequence:
 
 
 def parse_keypoints(file: BinaryIO, suffix: str, name: str) -> PoseSequence:
-    """Keypoints of one signer from an open file, which may be inside of an archive.
+    """Return the keypoints of one signer from an open file, which may be inside of an archive.
 
     Args:
         file: read from where it is; seekable.
@@ -68,7 +68,7 @@ def parse_keypoints(file: BinaryIO, suffix: str, name: str) -> PoseSequence:
 
 
 def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
-    """Writes a ``.npz`` that is there whole or not at all.
+    """Write a ``.npz`` that is there whole or not at all.
 
     Raises:
         InputError: not a ``.npz`` path, or the file cannot be written (no such directory, no permission,
@@ -142,15 +142,18 @@ def _read_pose(file: BinaryIO) -> PoseSequence:
     scores = np.zeros((frames, people, NUM_KEYPOINTS), np.float32)
     for t in range(frames):
         for person in range(people):
-            keypoints[t, person], scores[t, person] = _holistic(parts, data[t, person], confidence[t, person])
+            keypoints[t, person], scores[t, person] = _wholebody(parts, data[t, person], confidence[t, person])
     one_keypoints, one_scores = follow_signer(keypoints, scores)
     return PoseSequence(one_keypoints, one_scores, float(pose.body.fps), size, "mediapipe")
 
 
-def _holistic(
+def _wholebody(
     parts: dict[str, tuple[slice, list[str]]], data: np.ndarray, confidence: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One person in one frame; a component that is missing, reduced beyond use or all 0 was not found."""
+    """Return one person's keypoints (133, 2) and scores (133,) in one frame.
+
+    A component that is missing, reduced beyond use or all 0 was not found.
+    """
 
     def found(name: str) -> np.ndarray | None:
         where = parts[name][0] if name in parts else slice(0)

@@ -53,7 +53,7 @@ def to_wholebody(
     left_hand: np.ndarray | None,
     right_hand: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One frame's landmarks in COCO-WholeBody order.
+    """Return one frame's landmarks in COCO-WholeBody order.
 
     Args:
         body: (33, 2).

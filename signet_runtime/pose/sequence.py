@@ -53,7 +53,7 @@ class PoseSequence:
     def unchecked(
         cls, keypoints: np.ndarray, scores: np.ndarray, fps: float, size: tuple[int, int], source: str
     ) -> PoseSequence:
-        """A sequence of what is known to fit the description: to check it takes longer than to load it."""
+        """Make a sequence of what is known to fit the description: to check it takes longer than to load it."""
         sequence = object.__new__(cls)
         vars(sequence).update(keypoints=keypoints, scores=scores, fps=fps, size=size, source=source)
         return sequence
@@ -67,11 +67,11 @@ class PoseSequence:
         return len(self) / self.fps
 
     def take(self, frames: np.ndarray, fps: float | None = None) -> PoseSequence:
-        """The given frames, in the given order; ``fps`` when they change it."""
+        """Return the given frames, in the given order; ``fps`` when they change it."""
         return replace(self, keypoints=self.keypoints[frames], scores=self.scores[frames], fps=fps or self.fps)
 
     def resample(self, fps: float) -> PoseSequence:
-        """The nearest existing frame to every tick of a clock at ``fps``; never interpolates.
+        """Return the nearest existing frame to every tick of a clock at ``fps``; never interpolates.
 
         A sequence that is already slower is returned as it is: frames are never made up.
         """

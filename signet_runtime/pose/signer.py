@@ -9,7 +9,7 @@ _SAME_PERSON_IOU = 0.3
 
 # How many frames a bystander's last position is remembered, so that a detector that misses them for a
 # moment does not turn them into somebody new.
-_MEMORY = 30
+_BYSTANDER_MEMORY = 30
 
 _CONFIDENCE = 0.3  # joints at or below say nothing about where somebody is
 
@@ -28,7 +28,7 @@ class SignerTracker:
         self._bystanders: list[tuple[np.ndarray, int]] = []  # last box, frames since it was seen
 
     def update(self, boxes: np.ndarray) -> int | None:
-        """The signer's position in ``boxes``, or None when the signer is not among them.
+        """Return the signer's position in ``boxes``, or None when the signer is not among them.
 
         Args:
             boxes: (N, 4) float, left, top, right, bottom in fractions of the frame; one box a person.
@@ -62,13 +62,13 @@ class SignerTracker:
         unseen = [
             (known, age + 1)
             for known, age in self._bystanders
-            if age < _MEMORY and all(iou(known, box) < _SAME_PERSON_IOU for box in others)
+            if age < _BYSTANDER_MEMORY and all(iou(known, box) < _SAME_PERSON_IOU for box in others)
         ]
         self._bystanders = [(box, 0) for box in others] + unseen
 
 
 def largest_most_central(boxes: np.ndarray) -> int:
-    """Position of the largest box, where nearness to the frame's centre counts as well.
+    """Return the position of the largest box, where nearness to the frame's centre counts as well.
 
     Area times centrality, which falls from 1 in the middle of the frame to 0 in its corners: of two equally
     large people the more central one, but a far larger one even at the side.
@@ -80,7 +80,7 @@ def largest_most_central(boxes: np.ndarray) -> int:
 
 
 def follow_signer(keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One signer out of the keypoints of several people in one frame after another.
+    """Return one signer out of the keypoints of several people in one frame after another.
 
     Args:
         keypoints: (T, P, J, 2) in fractions of the frame.
@@ -106,7 +106,7 @@ def _box(points: np.ndarray) -> np.ndarray:
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes: left, top, right, bottom."""
+    """Return the intersection over union of two boxes: left, top, right, bottom."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     inter = float(np.prod(np.clip(high - low, 0, None)))
     union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inter

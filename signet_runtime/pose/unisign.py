@@ -29,7 +29,7 @@ _MOST_PEOPLE = 250_000  # over all frames: nearly three hours of one person
 
 
 def read_unisign(file: BinaryIO) -> PoseSequence:
-    """The signer's keypoints from a pickled dict.
+    """Return the signer's keypoints from a pickled dict.
 
     ``keypoints`` is a list over frames of (people, 133, 2) and ``scores`` one of (people, 133), as arrays or as nested
     lists, or each is one array; frames of one person may be without the axis of people, and frames in which nobody was
@@ -55,22 +55,22 @@ def read_unisign(file: BinaryIO) -> PoseSequence:
         frames = content[key]
         if not isinstance(frames, list | tuple) and not (isinstance(frames, np.ndarray) and frames.ndim > 0):
             raise InputError(f"not a keypoint pickle: {key!r} is not a list over frames")
-    points, confidence = _stacked(content["keypoints"], content["scores"], *_in_use(content))
+    points, confidence = _stack_people(content["keypoints"], content["scores"], *_frames_in_use(content))
     fps = UNKNOWN_FRAME_RATE if content.get("fps") is None else _positive(content["fps"], "fps", 1)[0]
     w_h = None if content.get("w_h") is None else _positive(content["w_h"], "w_h", 2)
     sure = points[confidence > CONFIDENCE]
     if len(sure) and np.abs(sure).max() > _PIXELS:
         if w_h is None:
             raise InputError("its keypoints are pixels and it has no 'w_h', the frame's width and height")
-        w_h = _upright(w_h, sure)
+        w_h = _width_and_height(w_h, sure)
         points = points / w_h
     size = (1, 1) if w_h is None else (max(1, int(w_h[0])), max(1, int(w_h[1])))
     one_points, one_confidence = _signer(points, confidence)
     return PoseSequence(one_points, one_confidence, float(fps), size, "rtmpose")
 
 
-def _in_use(content: dict[str, Any]) -> tuple[int, int]:
-    """The first frame in use, and the one after the last."""
+def _frames_in_use(content: dict[str, Any]) -> tuple[int, int]:
+    """Return the first frame in use, and the one after the last."""
     frames = len(content["scores"])
     if len(content["keypoints"]) != frames:
         raise InputError(f"{len(content['keypoints'])} frames of 'keypoints' and {frames} of 'scores'")
@@ -83,8 +83,10 @@ def _in_use(content: dict[str, Any]) -> tuple[int, int]:
     return start, end
 
 
-def _stacked(keypoints: Sequence[Any], scores: Sequence[Any], start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """(T, P, 133, 2) and (T, P, 133) float64 from frames with any number of people; who is missing scores 0."""
+def _stack_people(
+    keypoints: Sequence[Any], scores: Sequence[Any], start: int, end: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (T, P, 133, 2) and (T, P, 133) float64 from frames with any number of people; who is missing scores 0."""
     if end - start > _MOST_PEOPLE:
         raise InputError(f"{end - start} frames, which is more than a clip")
     found: list[tuple[np.ndarray, np.ndarray] | None] = []
@@ -121,7 +123,7 @@ def _stacked(keypoints: Sequence[Any], scores: Sequence[Any], start: int, end: i
 
 
 def _people(frame: Any, where: str, person: tuple[int, ...]) -> np.ndarray | None:
-    """(people, *person) from an array or nested lists of it, or of one person; None when there is nobody."""
+    """Return (people, *person) from an array or nested lists of it, or of one person; None when there is nobody."""
     if isinstance(frame, list | tuple):
         frame = _from_lists(frame, where, len(person))
     if frame is None or (isinstance(frame, np.ndarray) and frame.shape[:1] == (0,)):
@@ -139,7 +141,7 @@ def _people(frame: Any, where: str, person: tuple[int, ...]) -> np.ndarray | Non
 
 
 def _from_lists(frame: Sequence[Any], where: str, depth: int) -> np.ndarray | None:
-    """(people, joints) or, with depth 2, (people, joints, 2) from nested lists, or from those of one person.
+    """Return (people, joints) or, with depth 2, (people, joints, 2) from nested lists or those of one person.
 
     A list may be in others many times, and spell more than there is memory for, or be in itself: so every length is
     looked at before anything is put together.
@@ -175,7 +177,7 @@ def _one_from_lists(joints: Any, where: str, depth: int) -> np.ndarray:
 
 
 def _signer(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `follow_signer`, which takes its time: (T, 133, 2) and (T, 133) from the keypoints of several people."""
+    """Return the signer's (T, 133, 2) and (T, 133): of one person alone faster than `follow_signer`."""
     if points.shape[1] > 1:
         return follow_signer(points, scores)
     seen = (scores[:, 0] > CONFIDENCE).any(axis=1)
@@ -183,7 +185,7 @@ def _signer(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _positive(value: Any, key: str, count: int) -> np.ndarray:
-    """So many positive numbers; of a list of them, one a frame, the first."""
+    """Return so many positive numbers; of a list of them, one a frame, the first."""
     if isinstance(value, np.ndarray):
         value = value[:1].tolist() if value.ndim > 1 else value.tolist()
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
@@ -194,8 +196,8 @@ def _positive(value: Any, key: str, count: int) -> np.ndarray:
     return np.array(numbers, np.float64)
 
 
-def _upright(w_h: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """The frame's width and height: some archives store ``w_h`` as height and width.
+def _width_and_height(w_h: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Return the frame's width and height: some archives store ``w_h`` as height and width.
 
     The order as named, unless fewer joints would lie outside the frame the other way round.
     """

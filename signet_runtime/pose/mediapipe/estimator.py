@@ -27,12 +27,12 @@ node { calculator: "PoseDetectionCpu" input_stream: "IMAGE:image" output_stream:
 
 
 def load(name: str) -> MediaPipeEstimator:
-    """Load the one estimator of this module."""
+    """Load the estimator; it has no variants."""
     return MediaPipeEstimator()
 
 
 def describe_weights(name: str) -> str:
-    """Return where the weights are that doctor's row of this estimator speaks of."""
+    """Return where the weights are, for doctor."""
     return "weights come with its package"
 
 

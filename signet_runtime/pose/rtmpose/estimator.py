@@ -30,7 +30,7 @@ def load(name: str, **options: Any) -> RTMPoseEstimator:
 
 
 def describe_weights(name: str) -> str:
-    """Return the paths of the weights that an estimator of this name runs on."""
+    """Return where the weights of an estimator of this name are, for doctor."""
     return " and ".join(str(path) for path in find_weights(name.removeprefix("rtmpose-")).values())
 
 
