@@ -105,4 +105,5 @@ def import_rtmlib() -> Any:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
     return (str(error) or type(error).__name__).splitlines()[0]
