@@ -34,6 +34,7 @@ from signet_export.quantize import quantize
 from signet_runtime.bundle import MANIFEST_NAME, Bundle, Manifest, write_manifest
 from signet_runtime.engines.onnx import Encoded
 from signet_runtime.engines.session import create_session
+from signet_runtime.files import whole_directory
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, load_text_decoder
 from signet_runtime.generation.settings import FILE as GENERATION
 from signet_train.config import LanguageModelConfig
@@ -90,10 +91,8 @@ def write_bundles(model: MT5ForConditionalGeneration, directory: Path, tokens: i
         target = directory / precision
         if target.exists():
             continue
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory) as scratch:
-            draft, converted = Path(scratch, "draft"), Path(scratch, "converted")
-            draft.mkdir()
+        with whole_directory(target) as draft:
+            converted = draft.with_name("converted")
             converted.mkdir()
             if precision == "fp32":
                 export_decoders(model, train_tokenizer(["abc"], 64), draft)
@@ -109,7 +108,6 @@ def write_bundles(model: MT5ForConditionalGeneration, directory: Path, tokens: i
                     if file.suffix in (".json", ".model") and file.name != MANIFEST_NAME:
                         shutil.copy(file, draft)
             write_manifest(draft, _manifest(precision, tokens))
-            draft.rename(target)
 
 
 def _manifest(precision: str, tokens: int) -> Manifest:

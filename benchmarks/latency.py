@@ -144,10 +144,11 @@ def main(
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
-    from signet_runtime.errors import SignetError
+    from signet_runtime.commands.console import complain
+    from signet_runtime.errors import ExitCode, SignetError
 
     report: Report | None = None
-    code = 0
+    code: int = ExitCode.DONE
     began = time.monotonic()
     try:
         files = _Files(json_file, markdown_file, plot_file)
@@ -174,9 +175,9 @@ def main(
         click.echo("latency: interrupted; here is what was measured, no file was written", err=True)
         if report is not None:
             report.notes.append("Interrupted: not all rounds were run, and what is not in a table was not measured.")
-        code = 130
+        code = ExitCode.INTERRUPTED
     except SignetError as error:
-        click.echo(f"latency: error: {' '.join(str(error).split())}", err=True)
+        complain("latency", error)
         code = error.exit_code
     finally:
         if report is not None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from signet_runtime.errors import SignetError
+from signet_runtime.commands.console import exit_on_error
+from signet_runtime.errors import ExitCode
 from signet_runtime.pose.estimators import extract_poses, load_estimator
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
@@ -54,18 +55,15 @@ def agreement(found: PoseSequence, reference: PoseSequence) -> dict[str, tuple[i
 @click.argument("keypoints", type=click.Path(path_type=Path))
 def main(video: Path, keypoints: Path) -> None:
     """Prints the table; exits with 1 when a limit is missed."""
-    try:
+    with exit_on_error("pose"):
         reference = read_keypoints(keypoints)
         found = extract_poses(video, load_estimator("mediapipe", "mediapipe", offline=True))
-    except SignetError as error:
-        print(f"pose: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     print(f"{'part':<12}{'joints':>8}{'found':>9}{'median':>9}{'limit':>8}{'90%':>8}")
     met = True
     for name, (joints, share, median, high) in agreement(found, reference).items():
         print(f"{name:<12}{joints:>8}{share:>9.1%}{median:>9.4f}{LIMITS[name]:>8.2f}{high:>8.3f}")
         met = met and median <= LIMITS[name] and share >= MIN_FOUND
-    sys.exit(0 if met else 1)
+    sys.exit(ExitCode.DONE if met else ExitCode.FAILED)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from benchmarks.alternatives import FrameByFrameHolistic, RtmlibInThreads
 from benchmarks.report import Ratio, Report, Timing
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Bundle
-from signet_runtime.errors import SignetError
+from signet_runtime.commands.console import exit_on_error
 from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
 from signet_runtime.sources.video import Video
 
@@ -122,7 +122,7 @@ def measure(
 def main(videos: tuple[Path, ...], pose_weights: Path | None, detect_every: int, rounds: int) -> None:
     """Prints a table a video and estimator."""
     report = Report("python -m benchmarks.pose_speed " + " ".join(path.name for path in videos))
-    try:
+    with exit_on_error("pose_speed"):
         clock = Bundle.load(None).manifest.frame_rate
         pairs: list[tuple[PoseEstimator, Naive]] = [
             (load_estimator("mediapipe", "mediapipe", offline=True), FrameByFrameHolistic())
@@ -143,8 +143,6 @@ def main(videos: tuple[Path, ...], pose_weights: Path | None, detect_every: int,
                     rounds=rounds,
                     tell=lambda line: click.echo(line, err=True),
                 )
-    except SignetError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(report.markdown())
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from signet_runtime.errors import ExitCode
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.data.store.arrow import PoseStore, quantisation_error, quantise, write_store
@@ -114,7 +115,7 @@ def main(pickles: tuple[Path, ...], rounds: int) -> None:
         if pickles:
             print(f"{len(pickles)} given clips")
             compare(list(pickles), directory, rounds, trusted=False)
-    raise SystemExit(0 if met else 1)
+    raise SystemExit(ExitCode.DONE if met else ExitCode.FAILED)
 
 
 if __name__ == "__main__":

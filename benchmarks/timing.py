@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.report import Size, Timing
 from signet_export.bundle import available_memory
+from signet_runtime.errors import first_line
 
 # ONNX Runtime's threads spin for up to 0.11 s after their last work, on the cores that the next way needs (s).
 _SETTLE = 0.15
@@ -57,7 +58,7 @@ def in_turns(
             with _within_memory(), peak_memory(way.memory, way.owned, device):
                 way.run()
         except (RuntimeError, MemoryError) as error:  # no memory, or a type that a kernel lacks
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             way.timing.problem = "takes more memory than is free" if "alloc" in reason else reason
         way.after()
     for number in range(rounds):

@@ -64,10 +64,10 @@ def main(
     from benchmarks.ablations.report import write_report
     from benchmarks.ablations.runs import Study
     from benchmarks.ablations.world import WORLDS, load_world, manifests
-    from signet_runtime.errors import SignetError
+    from signet_runtime.commands.console import exit_on_error
 
     out = out or Path("runs", "transfer-quick" if quick else "transfer")
-    try:
+    with exit_on_error("transfer", "interrupted; the same command goes on"):
         world = load_world(world_file or WORLDS / "fingerspelling.toml", _MINIATURE if quick else None)
         if quick:
             world = world.hurried()
@@ -78,9 +78,6 @@ def main(
         if not only_report:
             _train(study, seeds or world.seeds)
         write_report(study)
-    except SignetError as error:
-        click.echo(f"transfer: {error}", err=True)
-        sys.exit(error.exit_code)
     click.echo(out / "report.md")
 
 

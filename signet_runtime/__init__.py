@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from signet_runtime.bundle import Bundle
-    from signet_runtime.errors import BundleError, EngineError, InputError, SignetError
+    from signet_runtime.errors import (
+        BundleError,
+        CheckpointError,
+        ConfigError,
+        EngineError,
+        InputError,
+        OutputError,
+        SignetError,
+        TrainingError,
+    )
     from signet_runtime.pose.files import read_keypoints, write_keypoints
     from signet_runtime.pose.sequence import PoseSequence
     from signet_runtime.sentences.keypoints import PoseStream
@@ -24,14 +33,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "bundle",
     "BundleError": "errors",
+    "CheckpointError": "errors",
+    "ConfigError": "errors",
     "EngineError": "errors",
     "InputError": "errors",
     "Live": "sources.live",
+    "OutputError": "errors",
     "Pauses": "sentences.segmenter",
     "PoseSequence": "pose.sequence",
     "PoseStream": "sentences.keypoints",
     "PosedFrame": "sentences.segmenter",
     "SignetError": "errors",
+    "TrainingError": "errors",
     "Translation": "translator",
     "Translator": "translator",
     "read_keypoints": "pose.files",
@@ -41,14 +54,18 @@ _HOMES = {
 __all__ = [
     "Bundle",
     "BundleError",
+    "CheckpointError",
+    "ConfigError",
     "EngineError",
     "InputError",
     "Live",
+    "OutputError",
     "Pauses",
     "PoseSequence",
     "PoseStream",
     "PosedFrame",
     "SignetError",
+    "TrainingError",
     "Translation",
     "Translator",
     "read_keypoints",

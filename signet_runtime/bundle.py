@@ -10,8 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.files import whole_directory
 from signet_runtime.regions import PROFILES
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -292,24 +291,10 @@ def new_bundle(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        draft = temporary / "new"
-        draft.mkdir()
+    with whole_directory(path) as draft:
         yield draft
         if not (draft / MANIFEST_NAME).is_file():
             raise BundleError(f"{path}: no manifest was written, so there is no bundle")
-        if path.exists():
-            path.rename(temporary / "old")
-        try:
-            draft.rename(path)
-        except OSError:
-            if (temporary / "old").exists():
-                (temporary / "old").rename(path)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:

@@ -1,20 +1,20 @@
-"""Output files that exist whole or not at all."""
+"""Output files and directories that exist whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from signet_runtime.errors import SignetError
+from signet_runtime.errors import OutputError, SignetError
 
-
-class OutputError(SignetError):
-    """The output cannot be written: no such directory, no permission, or the disk is full."""
-
-    exit_code = 3
+_UNWRITABLE = "cannot be written ({}); free space or choose another place"
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}(\.[^.]+)?")
 
 
 def check_writable(path: Path) -> None:
@@ -32,15 +32,18 @@ def check_writable(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
     """Where to write so that ``path`` appears only when the block ends without an exception.
 
     Devices and pipes cannot be replaced: they are yielded as they are.
 
+    Args:
+        failure: see `reporting`.
+
     Raises:
         OutputError: the block or the move to ``path`` raised OSError.
     """
-    with reporting(path):
+    with reporting(path, failure):
         if not _is_replaceable(path):
             yield path
             return
@@ -53,6 +56,67 @@ def whole_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def unfinished(name: str) -> str | None:
+    """The name of the file that a temporary one of `whole_file` was to become; None of any other's.
+
+    One stays behind where a process is killed while it writes.
+    """
+    found = _TEMPORARY.fullmatch(name)
+    return found and found[1] + (found[2] or "")
+
+
+@contextlib.contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """An empty directory that takes the name ``path`` when the block ends without an exception.
+
+    What was there before is replaced, and stays if anything fails; where a process is killed between the two renames
+    that this takes, `recover_directory` brings it back. The draft's parent is nobody else's, and may hold what must not
+    be in the result.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+    old = _replaced(path)
+    try:
+        draft = scratch / "new"
+        draft.mkdir(parents=True)
+        yield draft
+        _bring_back(path)
+        try:
+            if path.exists():
+                path.rename(old)
+            draft.rename(path)
+        except BaseException:
+            _bring_back(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def recover_directory(path: Path) -> None:
+    """Put right what a process that was killed in `whole_directory` left: the older directory has its name again.
+
+    Drafts that are not finished are removed, so nobody may be writing ``path`` meanwhile.
+    """
+    _bring_back(path)
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _bring_back(path: Path) -> None:
+    old = _replaced(path)
+    if not path.exists() and old.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class GrowingFile:
@@ -109,12 +173,15 @@ class GrowingFile:
             with contextlib.suppress(OSError):
                 os.truncate(self.part, self._written)
                 kept = f"; what was done before is in {self.part.name}"
-        return _unwritable(self._name, error, kept)
+        return _unwritable(self._name, error, kept=kept)
 
 
 @contextlib.contextmanager
-def reporting(path: Path | str) -> Iterator[None]:
+def reporting(path: Path | str, failure: str = _UNWRITABLE) -> Iterator[None]:
     """Turn an OSError of the block into one line about ``path``.
+
+    Args:
+        failure: what the line says of it, {} for the reason.
 
     Raises:
         OutputError
@@ -124,12 +191,11 @@ def reporting(path: Path | str) -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader has gone: nothing to report, and no one to report it to
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, failure) from error
 
 
-def _unwritable(path: Path | str, error: OSError, kept: str = "") -> OutputError:
-    reason = error.strerror or str(error)
-    return OutputError(f"{path}: cannot be written ({reason}); free space or choose another place{kept}")
+def _unwritable(path: Path | str, error: OSError, failure: str = _UNWRITABLE, kept: str = "") -> OutputError:
+    return OutputError(f"{path}: {failure.format(error.strerror or error)}{kept}")
 
 
 def _is_replaceable(path: Path) -> bool:

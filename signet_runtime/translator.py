@@ -164,7 +164,8 @@ class Translator:
             progress: called with the number of frames read so far and of all frames, None if unknown.
 
         Raises:
-            InputError: the clip cannot be read, there is no signer in it, or the keypoints cannot be written.
+            InputError: the clip cannot be read, or there is no signer in it.
+            OutputError: the keypoints cannot be written.
             EngineError: the pose estimator is not available.
         """
         if isinstance(source, PoseSequence):
@@ -206,7 +207,8 @@ class Translator:
 
         Raises:
             InputError: the source cannot be read, or breaks off (after what was signed until then), or nobody signs in
-                it, which is no error in what is live; or the keypoints cannot be written.
+                it, which is no error in what is live.
+            OutputError: the keypoints cannot be written.
             EngineError: the pose estimator is not available.
         """
         with contextlib.ExitStack() as stack:

@@ -11,7 +11,6 @@ An expert alone, as `signet-train import-expert` writes it, is a directory with 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
 from transformers.utils import logging as transformers_logging
 
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import CheckpointError, OutputError, first_line
+from signet_runtime.files import recover_directory, whole_directory
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.model.signet import Signet
 
@@ -63,7 +63,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, state: dict[str, Any] | 
     """Write to a sibling and rename: a checkpoint exists whole or not at all; an older one is replaced.
 
     Raises:
-        InputError: it cannot be written (disk full, no permission); the older one is still there.
+        OutputError: it cannot be written (disk full, no permission); the older one is still there.
     """
     _save(path, lambda new: _write(new, checkpoint, state))
 
@@ -72,37 +72,23 @@ def save_expert(path: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) 
     """Write an expert alone, as `save_checkpoint` writes a checkpoint; ``weights`` are a `Backbone`'s.
 
     Raises:
-        InputError: as `save_checkpoint`.
+        OutputError: as `save_checkpoint`.
     """
     _save(path, lambda new: _write_expert(new / "experts" / "0", card, weights))
 
 
 def _save(path: Path, write: Callable[[Path], None]) -> None:
-    new, old = path.with_name(f".{path.name}.new"), _replaced(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(new, ignore_errors=True)
-        write(new)
         recover_checkpoint(path)
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        with whole_directory(path) as new:
+            write(new)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(new, ignore_errors=True)
-        raise InputError(f"{path}: cannot write the checkpoint ({error})") from error
-
-
-def _replaced(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+        raise OutputError(f"{path}: cannot write the checkpoint ({error})") from error
 
 
 def recover_checkpoint(path: Path) -> None:
     """Bring back the older checkpoint of a run that was killed between the two renames of `save_checkpoint`."""
-    old = _replaced(path)
-    if not path.exists() and old.exists():
-        old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    recover_directory(path)
 
 
 def _write(new: Path, checkpoint: Checkpoint, state: dict[str, Any] | None) -> None:
@@ -137,10 +123,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint in eval mode.
 
     Raises:
-        BundleError: no checkpoint there, or one that is damaged or does not fit its configuration.
+        CheckpointError: no checkpoint there, or one that is damaged or does not fit its configuration.
     """
     if not (path / "config.json").is_file():
-        raise BundleError(f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote")
+        raise CheckpointError(
+            f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote"
+        )
     cards = load_cards(path)
     try:
         config = TrainConfig.model_validate_json((path / "config.json").read_text())
@@ -153,7 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             model.fusion.load_state_dict(load_file(path / "fusion.safetensors"))
         tokenizer = T5Tokenizer.from_pretrained(path / "language_model", legacy=False)
     except (OSError, RuntimeError, SafetensorError, ValidationError, ValueError) as error:
-        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
     return Checkpoint(model.eval(), cards, tokenizer, config)
 
 
@@ -161,12 +149,12 @@ def load_cards(path: Path) -> list[ExpertCard]:
     """The cards of a checkpoint's experts, in their order.
 
     Raises:
-        BundleError: one is missing or damaged.
+        CheckpointError: one is missing or damaged.
     """
     try:
         return [ExpertCard.model_validate_json((d / "config.json").read_text()) for d in _expert_directories(path)]
     except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
 
 
 def _expert_directories(path: Path) -> list[Path]:
@@ -177,57 +165,57 @@ def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
     """The card and the weights of a Stage I checkpoint's backbone, without its language model.
 
     Raises:
-        BundleError: no checkpoint there, a damaged one, or one of several experts.
+        CheckpointError: no checkpoint there, a damaged one, or one of several experts.
     """
     directory = path / "experts" / "0"
     if not (directory / "config.json").is_file():
-        raise BundleError(f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote")
+        raise CheckpointError(f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote")
     if (path / "experts" / "1").exists():
-        raise BundleError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
+        raise CheckpointError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
     try:
         card = ExpertCard.model_validate_json((directory / "config.json").read_text())
         return card, load_file(directory / "model.safetensors")
     except (OSError, SafetensorError, ValidationError) as error:
-        raise BundleError(f"{path}: damaged checkpoint: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
 
 
 def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTrainedTokenizerBase]:
     """An mT5 and its tokenizer: a directory that transformers wrote, or a name on the Hugging Face hub.
 
     Raises:
-        BundleError: not there and not to be had, damaged, or no mT5.
+        CheckpointError: not there and not to be had, damaged, or no mT5.
     """
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != "mt5":
-            raise BundleError(f"{source}: a {kind} model, where an mT5 is needed")
+            raise CheckpointError(f"{source}: a {kind} model, where an mT5 is needed")
         model = MT5ForConditionalGeneration.from_pretrained(source)
         return model, load_tokenizer(source)
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{source}: no mT5 there, or it cannot be downloaded: {reason}") from error
+        reason = first_line(error)
+        raise CheckpointError(f"{source}: no mT5 there, or it cannot be downloaded: {reason}") from error
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer alone of what `load_mt5` reads.
 
     Raises:
-        BundleError: not there and not to be had, or damaged.
+        CheckpointError: not there and not to be had, or damaged.
     """
     try:
         return T5Tokenizer.from_pretrained(source, legacy=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BundleError(f"{source}: no mT5 tokenizer there, or it cannot be downloaded: {reason}") from error
+        reason = first_line(error)
+        raise CheckpointError(f"{source}: no mT5 tokenizer there, or it cannot be downloaded: {reason}") from error
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
     """The state that `save_checkpoint` was given.
 
     Raises:
-        BundleError: the checkpoint carries none.
+        CheckpointError: the checkpoint carries none.
     """
     file = path / "training_state.pt"
     if not file.is_file():
-        raise BundleError(f"{path}: carries no training state, so its run cannot be resumed")
+        raise CheckpointError(f"{path}: carries no training state, so its run cannot be resumed")
     return torch.load(file, weights_only=True, map_location="cpu")

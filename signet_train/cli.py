@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
-from signet_runtime.errors import SignetError
+from signet_runtime.commands.console import exit_on_error
 from signet_train.commands.check import check
 from signet_train.commands.convert_poses import convert_poses
 from signet_train.commands.evaluate import evaluate
@@ -24,16 +22,10 @@ class _Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with exit_on_error(
+            "signet-train", "interrupted; a training run goes on from its last checkpoint with --resume"
+        ):
             return super().invoke(ctx)
-        except SignetError as error:
-            click.echo(f"signet-train: error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo(
-                "signet-train: interrupted; a training run goes on from its last checkpoint with --resume", err=True
-            )
-            sys.exit(130)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import ConfigError
 from signet_runtime.regions import PROFILES
 
 
@@ -149,14 +149,14 @@ def load_config(path: Path) -> TrainConfig:
     """Read a TOML file; relative paths in it are relative to the working directory.
 
     Raises:
-        BundleError: no such file, not TOML, or a setting that is unknown or of the wrong kind.
+        ConfigError: no such file, not TOML, or a setting that is unknown or of the wrong kind.
     """
     try:
         return TrainConfig.model_validate(tomllib.loads(Path(path).read_text()))
     except FileNotFoundError:
-        raise BundleError(f"{path}: no such configuration file") from None
+        raise ConfigError(f"{path}: no such configuration file") from None
     except tomllib.TOMLDecodeError as error:
-        raise BundleError(f"{path}: not valid TOML: {error}") from None
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BundleError(f"{path}: {faults}") from None
+        raise ConfigError(f"{path}: {faults}") from None

@@ -10,19 +10,19 @@ from pathlib import Path
 import sentencepiece
 from transformers import T5Tokenizer
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import ConfigError
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> T5Tokenizer:
     """One piece per character of the texts, with mT5's ids: pad 0, end of sentence 1, unknown 2.
 
     Raises:
-        BundleError: the texts have more characters than the model's vocabulary has room for.
+        ConfigError: the texts have more characters than the model's vocabulary has room for.
     """
     characters = sorted({character for text in texts for character in text if not character.isspace()})
     pieces = len(characters) + 4  # and pad, end, unknown, the word boundary
     if pieces > vocab_size:
-        raise BundleError(
+        raise ConfigError(
             f"model.language_model.vocab_size is {vocab_size}, and the texts' characters make {pieces} pieces"
         )
     model = io.BytesIO()

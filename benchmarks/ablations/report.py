@@ -19,6 +19,7 @@ from benchmarks.ablations.tables import pair_shares, tables
 from benchmarks.ablations.variants import full
 from benchmarks.ablations.world import one_signer_each
 from benchmarks.report import header
+from signet_runtime.files import whole_file
 from signet_train.data.manifest import read_manifests
 
 _SPLITS = ("train", "dev", "test")
@@ -162,8 +163,7 @@ def _write_scores(study: Study, results: Results, path: Path) -> None:
 
 def _write_runs(study: Study, path: Path) -> None:
     """A line a run: its configurations and logs by stage, and what it wrote in every trial."""
-    temporary = path.with_name(f".{path.name}")
-    with gzip.GzipFile(temporary, "wb", mtime=0) as file:
+    with whole_file(path) as temporary, gzip.GzipFile(temporary, "wb", mtime=0) as file:
         for job in study.jobs(study.world.seeds):
             if not job.file.is_file():
                 continue
@@ -174,4 +174,3 @@ def _write_runs(study: Study, path: Path) -> None:
                 lines = [json.loads(line) for line in log.read_text().splitlines()]
                 record[stage] = {"config": config, "log": lines}
             file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
-    temporary.replace(path)

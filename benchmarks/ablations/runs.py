@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch.utils.data import Dataset
 
 from benchmarks.ablations.variants import Variant, full, variants
 from benchmarks.ablations.world import Data, World, subsample
+from signet_runtime.files import whole_file
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedSample
@@ -225,6 +225,5 @@ def _routing(checkpoint: Checkpoint, seen: _Seen, accelerator: Accelerator) -> d
 
 def _write(file: Path, record: dict[str, Any]) -> None:
     """Whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(record, ensure_ascii=False))
-    temporary.replace(file)
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(record, ensure_ascii=False))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import ConfigError
 from signet_train.config import OptimisationConfig
 from signet_train.data.manifest import Row, read_manifests, write_manifest
 
@@ -111,17 +111,17 @@ def load_world(path: Path, changes: Mapping[str, Any] | None = None) -> World:
     """Read a world; ``changes`` replace settings of its first level.
 
     Raises:
-        InputError: no such file, not TOML, or a setting that is unknown or does not fit.
+        ConfigError: no such file, not TOML, or a setting that is unknown or does not fit.
     """
     try:
         return World.model_validate({**tomllib.loads(path.read_text()), **(changes or {})})
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def manifests(world: World, directory: Path) -> Data:

@@ -37,7 +37,7 @@ from signet_runtime.bundle import (
     new_bundle,
     write_manifest,
 )
-from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.errors import BundleError, CheckpointError, EngineError, OutputError
 from signet_train.checkpoint import Checkpoint
 from signet_train.model.signet import Signet
 
@@ -70,17 +70,20 @@ def export_bundle(
         report: takes a line for the user before and after each of these.
 
     Raises:
-        BundleError: parity fails, ``top_k`` does not fit the experts, ``path`` is taken, or disk or memory are too
-            small.
+        CheckpointError: ``top_k`` does not fit its experts, or its fusion is an ablation's.
+        BundleError: parity fails, ``path`` is taken, or the memory is too small.
+        OutputError: the disk is too small.
         EngineError: TensorRT cannot build an engine, or is asked for one of two graphs.
     """
     model, config = checkpoint.model.eval(), checkpoint.config
     fusion = model.config.fusion
     if fusion is not None and (fusion.gating != "router" or fusion.router_reads != "hands" or not fusion.adapter_rank):
-        raise BundleError("model.fusion: an ablation, with other gating, router_reads or no adapters, is not exported")
+        raise CheckpointError(
+            "model.fusion: an ablation, with other gating, router_reads or no adapters, is not exported"
+        )
     k = top_k or (model.routed.router.top_k if model.routed is not None else 1)
     if not 1 <= k <= len(checkpoint.experts):
-        raise BundleError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
+        raise CheckpointError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
     if model.routed is not None:
         model.routed.router.top_k = k
     profile = checkpoint.experts[0].profile
@@ -191,7 +194,7 @@ def _export_converted(
 
 
 def _check_room(directory: Path, model: Signet, precision: str, target: Target | None) -> None:
-    """Raise BundleError where the disk or the memory is too small, before minutes are spent to find out."""
+    """Raise OutputError where the disk is too small, BundleError where memory is, before minutes are spent on it."""
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     disk = disk_needed(model.language_model) + weights  # the encoder's are fewer
     if precision != "fp32":  # which the conversion starts from
@@ -201,7 +204,7 @@ def _check_room(directory: Path, model: Signet, precision: str, target: Target |
     rooms = {"on disk": (shutil.disk_usage(directory).free, disk), "of memory": (available_memory(), 2 * weights)}
     for where, (free, needed) in rooms.items():
         if free is not None and free < needed:
-            raise BundleError(
+            raise (OutputError if where == "on disk" else BundleError)(
                 f"{directory.parent.parent}: the export takes {needed / 1e9:.1f} GB {where}, "
                 f"{free / 1e9:.1f} GB are free"
             )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from signet_runtime.errors import SignetError
+from signet_runtime.commands.console import exit_on_error
+from signet_runtime.errors import OutputError
 
 if TYPE_CHECKING:
     from signet_train.checkpoint import Checkpoint
@@ -21,18 +21,12 @@ class _Export(click.Group):
         return super().parse_args(ctx, args if args and args[0] in self.commands else ["build", *args])
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except SignetError as error:
-            click.echo(f"signet-export: error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("signet-export: interrupted; nothing was written", err=True)
-            sys.exit(130)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"signet-export: error: {where}cannot be read or written ({error.strerror or error})", err=True)
-            sys.exit(4)
+        with exit_on_error("signet-export", "interrupted; nothing was written"):
+            try:
+                return super().invoke(ctx)
+            except OSError as error:
+                where = f"{error.filename}: " if error.filename else ""
+                raise OutputError(f"{where}cannot be read or written ({error.strerror or error})") from error
 
 
 @click.group(cls=_Export, context_settings={"help_option_names": ["-h", "--help"]})
@@ -134,7 +128,7 @@ def build(
       signet-translate --bundle my-bundle video.mp4
 
     \b
-    Exit codes: 0 done, 2 usage, 3 samples or text unusable, 4 checkpoint invalid or parity failed,
+    Exit codes: 0 done, 2 usage, 3 samples, text or output unusable, 4 checkpoint invalid or parity failed,
     5 engine not available, 130 interrupted.
     """  # noqa: D301
     if target is not None and engine != "trt":

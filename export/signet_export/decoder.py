@@ -28,7 +28,7 @@ from torch import Tensor
 from transformers import MT5ForConditionalGeneration, PreTrainedTokenizerBase
 
 from signet_export.vocabulary import with_tables
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, OutputError
 
 DECODER, DECODER_WITH_PAST = "decoder_model.onnx", "decoder_with_past_model.onnx"
 DECODER_DATA = "decoder.onnx_data"
@@ -49,12 +49,12 @@ def export_decoders(
     Apart, not merged: the merged graph hides the two behind an ``If``, which TensorRT's compiler refuses.
 
     Raises:
-        BundleError: the disk of ``directory`` has less space than `disk_needed`.
+        OutputError: the disk of ``directory`` has less space than `disk_needed`.
         OSError: the files cannot be written.
     """
     needed, free = disk_needed(language_model), shutil.disk_usage(directory).free
     if free < needed:
-        raise BundleError(
+        raise OutputError(
             f"{directory}: the decoders need {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free; "
             "free some, or give another disk"
         )

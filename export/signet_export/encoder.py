@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from signet_export.fuse import FusedEncoder
 from signet_export.split import FeatureReader, FrameFeatures
+from signet_runtime.files import whole_file
 from signet_runtime.skeleton import REGIONS
 
 OPSET = 18
@@ -103,7 +104,6 @@ def _fold_constants(path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    folded = path.with_name(f"{path.name}.folded")
-    options.optimized_model_filepath = str(folded)
-    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    folded.replace(path)
+    with whole_file(path) as folded:
+        options.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

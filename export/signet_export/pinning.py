@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from signet_export.vocabulary import trim
 from signet_runtime.bundle import Bundle
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, CheckpointError
 from signet_train.checkpoint import Checkpoint, load_tokenizer
 from signet_train.config import ModelConfig
 from signet_train.data.batches.collate import Collate, load_batches
@@ -35,13 +35,13 @@ def pin(checkpoint: Checkpoint, kept: Sequence[int]) -> Checkpoint:
         kept: positions of the experts that stay, in order.
 
     Raises:
-        BundleError: no such experts, or a checkpoint without a router.
+        CheckpointError: no such experts, or a checkpoint without a router.
     """
     model = checkpoint.model
     if model.routed is None:
-        raise BundleError("pinned routing: this checkpoint has one expert and no router")
+        raise CheckpointError("pinned routing: this checkpoint has one expert and no router")
     if not kept or sorted(set(kept)) != list(kept) or not 0 <= kept[0] <= kept[-1] < len(checkpoint.experts):
-        raise BundleError(f"pinned routing: no experts {list(kept)} among {len(checkpoint.experts)}")
+        raise CheckpointError(f"pinned routing: no experts {list(kept)} among {len(checkpoint.experts)}")
     fusion = model.config.fusion
     assert fusion is not None
     k = min(model.routed.router.top_k, len(kept))
@@ -120,14 +120,14 @@ def calibrate(checkpoint: Checkpoint, manifest: Path, split: str, top_k: int | N
 
     Raises:
         InputError: the manifest cannot be used, or has no such split.
-        BundleError: a checkpoint without a router, or ``top_k`` does not fit it.
+        CheckpointError: a checkpoint without a router, or ``top_k`` does not fit it.
     """
     model = checkpoint.model
     if model.routed is None or len(checkpoint.experts) < 2:
-        raise BundleError("--routing pinned: this checkpoint has one expert, and nothing to choose from")
+        raise CheckpointError("--routing pinned: this checkpoint has one expert, and nothing to choose from")
     k = top_k or model.routed.router.top_k
     if not 1 <= k < len(checkpoint.experts):
-        raise BundleError(f"--routing pinned: k is {k} of {len(checkpoint.experts)} experts; --top-k must be lower")
+        raise CheckpointError(f"--routing pinned: k is {k} of {len(checkpoint.experts)} experts; --top-k must be lower")
     model.routed.router.top_k = k
     dataset = samples(checkpoint, manifest, split)
     kept, sets = preferred(_routing_weights(checkpoint, dataset))

@@ -7,6 +7,7 @@ file's: both libraries are told to keep every type as it is written there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -29,9 +30,9 @@ from signet_runtime.engines.tensorrt import (
     load_library,
     make_logger,
     this_gpu,
-    write_whole,
 )
-from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.errors import BundleError, EngineError, OutputError
+from signet_runtime.files import whole_file
 
 Kind = Literal["tensorrt", "tensorrt-rtx"]
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -270,7 +271,10 @@ def _build(job: _Job) -> tuple[float, int]:
     _check_engine(library, log, engine, job, {*inputs, *outputs})
     Path(job.engine).write_bytes(engine)
     if timings is not None:
-        write_whole(timings, config.get_timing_cache().serialize())
+        with contextlib.suppress(OSError, OutputError):  # costs taking them again, and nothing else
+            timings.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(timings) as temporary:
+                temporary.write_bytes(config.get_timing_cache().serialize())
     return seconds, engine.nbytes
 
 

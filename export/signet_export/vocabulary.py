@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
 from wordfreq.language_info import get_language_info
 
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import BundleError, CheckpointError, InputError
 from signet_train.checkpoint import Checkpoint
 from signet_train.data.batches.collate import pad_regions
 from signet_train.model.signet import Signet
@@ -224,7 +224,7 @@ def trim(checkpoint: Checkpoint, keep: set[int]) -> Trimmed:
     and rows beyond the tokenizer's pieces go.
 
     Raises:
-        BundleError: the tokenizer or the configuration is of a kind that cannot be trimmed.
+        CheckpointError: the tokenizer or the configuration is of a kind that cannot be trimmed.
     """
     tokenizer, before = checkpoint.tokenizer, checkpoint.model.language_model
     _refuse_unknown_kinds(tokenizer, before)
@@ -275,30 +275,32 @@ def with_tables(
 
 
 def _refuse_unknown_kinds(tokenizer: PreTrainedTokenizerBase, language_model: MT5ForConditionalGeneration) -> None:
-    """Raise BundleError for whatever would be silently wrong with other ids."""
+    """Raise CheckpointError for whatever would be silently wrong with other ids."""
     what = "the vocabulary cannot be trimmed"
     if not isinstance(tokenizer, T5Tokenizer):
-        raise BundleError(f"{what}: the tokenizer is a {type(tokenizer).__name__}, not T5's with a SentencePiece model")
+        raise CheckpointError(
+            f"{what}: the tokenizer is a {type(tokenizer).__name__}, not T5's with a SentencePiece model"
+        )
     if (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) != _SPECIAL:
-        raise BundleError(f"{what}: the tokenizer's padding, end and unknown are not 0, 1 and 2, as mT5's are")
+        raise CheckpointError(f"{what}: the tokenizer's padding, end and unknown are not 0, 1 and 2, as mT5's are")
     pieces = _model(tokenizer).get_piece_size()
     added = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if i not in _SPECIAL}
     others = sorted(token for token in added.values() if not token.startswith("<extra_id_"))
     if others:
-        raise BundleError(f"{what}: tokens were added to the tokenizer ({', '.join(others[:3])})")
+        raise CheckpointError(f"{what}: tokens were added to the tokenizer ({', '.join(others[:3])})")
     rows = min(language_model.get_input_embeddings().weight.shape[0], language_model.lm_head.weight.shape[0])
     if rows < pieces:
-        raise BundleError(f"{what}: the tokenizer has {pieces} pieces and the model only {rows}")
+        raise CheckpointError(f"{what}: the tokenizer has {pieces} pieces and the model only {rows}")
     if language_model.config.tie_word_embeddings:
-        raise BundleError(f"{what}: its embedding and output head are one, and mT5's are two")
+        raise CheckpointError(f"{what}: its embedding and output head are one, and mT5's are two")
     for config in (language_model.config, language_model.generation_config or GenerationConfig()):
         for name in _TOKENS:
             value = getattr(config, name, None)
             if any(v not in _SPECIAL for v in (value if isinstance(value, list) else [value]) if v is not None):
-                raise BundleError(f"{what}: {name} is {value}, and only 0, 1 and 2 keep their meaning")
+                raise CheckpointError(f"{what}: {name} is {value}, and only 0, 1 and 2 keep their meaning")
         for name in _TOKEN_LISTS:
             if getattr(config, name, None):
-                raise BundleError(f"{what}: {name} of the generation's configuration names pieces; remove it")
+                raise CheckpointError(f"{what}: {name} of the generation's configuration names pieces; remove it")
 
 
 def _always(
@@ -306,7 +308,7 @@ def _always(
 ) -> set[int]:
     if proto.trainer_spec.model_type not in (_TRAINER.UNIGRAM, _TRAINER.CHAR):
         kind = _TRAINER.ModelType.Name(proto.trainer_spec.model_type)
-        raise BundleError(f"the vocabulary cannot be trimmed: its kind is {kind}, and only UNIGRAM and CHAR can be")
+        raise CheckpointError(f"the vocabulary cannot be trimmed: its kind is {kind}, and only UNIGRAM and CHAR can be")
     types = (_PIECE.CONTROL, _PIECE.UNKNOWN, _PIECE.BYTE)
     kept = {i for i, piece in enumerate(proto.pieces) if piece.type in types or piece.piece == _SPACE}
     # SentencePiece derives the scores of what is unknown from the lowest, and of what a user defined from the highest.

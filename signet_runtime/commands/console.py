@@ -13,10 +13,35 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from signet_runtime.files import OutputError
+from signet_runtime.errors import ExitCode, OutputError, SignetError, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+
+def complain(command: str, error: SignetError) -> None:
+    """Say in one line on stderr what went wrong."""
+    click.echo(f"{command}: error: {one_line(error)}", err=True)
+
+
+@contextlib.contextmanager
+def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[None]:
+    """End the process where the block raises `SignetError` or is interrupted: a line on stderr and its exit code.
+
+    Args:
+        interrupted: what the line says after Ctrl-C.
+
+    Raises:
+        SystemExit: with that code.
+    """
+    try:
+        yield
+    except SignetError as error:
+        complain(command, error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(f"{command}: {interrupted}", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 class Bar:

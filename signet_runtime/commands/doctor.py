@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from signet_runtime.errors import ExitCode, one_line
+
 if TYPE_CHECKING:
     from signet_runtime.pose.estimators import EstimatorRow
-
-CANNOT_RUN = 5
 
 _REINSTALL = "pip install --force-reinstall {}, in the version that signet-slt asks for"
 
@@ -53,7 +53,7 @@ def main() -> None:
     click.echo("")
     if fatal:
         click.echo("signet-translate cannot translate a video here.")
-        sys.exit(CANNOT_RUN)
+        sys.exit(ExitCode.UNAVAILABLE)
     click.echo("signet-translate can translate a video here.")
 
 
@@ -161,7 +161,7 @@ def _providers() -> tuple[bool, list[Problem]]:
         names = [name for name in onnxruntime.get_available_providers() if name != "AzureExecutionProvider"]
         problems = {name: provider_problem(name) for name in names}
     except Exception as error:
-        _row("onnxruntime", f"NO  {_one_line(error)}")
+        _row("onnxruntime", f"NO  {one_line(error)}")
         return False, []
     for name, problem in problems.items():
         _row(name, f"NO  {problem}" if problem else "ok")
@@ -217,7 +217,7 @@ def _pose_estimators() -> int:
     try:
         from signet_runtime.pose.estimators import ESTIMATORS
     except Exception as error:
-        _row("estimators", f"NO  {_one_line(error)}")
+        _row("estimators", f"NO  {one_line(error)}")
         return 0
     working = 0
     for name in ESTIMATORS:
@@ -225,7 +225,7 @@ def _pose_estimators() -> int:
             _row(name, f"ok  {_start_estimator(name)}")
             working += 1
         except Exception as error:
-            _row(name, f"NO  {_one_line(error)}")
+            _row(name, f"NO  {one_line(error)}")
     return working
 
 
@@ -273,12 +273,8 @@ def _trouble(attempt: Callable[[], object]) -> str | None:
         with contextlib.redirect_stdout(sys.stderr):
             attempt()
     except Exception as error:
-        return _one_line(error)
+        return one_line(error)
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _version(name: str) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-import click
+from signet_runtime.commands.console import complain
+from signet_runtime.errors import EngineError
 
-NOT_AVAILABLE = 5
 _OWN = ("signet_runtime", "signet_train", "signet_export")
 
 
@@ -19,5 +19,6 @@ def run_command(command: str, extra: str, load: Callable[[], Callable[[], object
         package = (error.name or "").split(".")[0]
         if not package or package in _OWN:
             raise
-        click.echo(f"{command}: error: {package} is not installed; pip install 'signet-slt[{extra}]'", err=True)
-        sys.exit(NOT_AVAILABLE)
+        missing = EngineError(f"{package} is not installed; pip install 'signet-slt[{extra}]'")
+        complain(command, missing)
+        sys.exit(missing.exit_code)

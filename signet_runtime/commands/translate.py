@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TextIO, TypedDict
 
 import click
 
-from signet_runtime.commands.console import Bar, own_stderr, own_stdout
-from signet_runtime.errors import InputError, SignetError
-from signet_runtime.files import GrowingFile, OutputError, check_writable
+from signet_runtime.commands.console import Bar, complain, exit_on_error, own_stderr, own_stdout
+from signet_runtime.errors import ExitCode, InputError, SignetError
+from signet_runtime.files import GrowingFile, check_writable
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend
 from signet_runtime.outputs.results import FORMATS, Results
 from signet_runtime.pose.estimators import estimator_choices, takes_option
@@ -21,8 +21,6 @@ from signet_runtime.sentences.segmenter import Pauses
 
 if TYPE_CHECKING:
     from signet_runtime.translator import Translation, Translator
-
-INTERRUPTED = 130
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -228,21 +226,19 @@ def main(
         )
 
     options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}
-    try:
-        with own_stdout() as stdout, own_stderr(quiet), _destination(output, keypoints_out, stdout) as to:
-            results = Results(form, to)
-            if camera is not None:
-                code = _translate_live(camera, load, results, options, quiet)
-            else:
-                code = _translate_all(inputs, load, results, options, cut, quiet)
-    except SignetError as error:
-        _complain(error)
-        code = error.exit_code
-    except BrokenPipeError:
-        code = 0  # the reader has what it wanted
-    except KeyboardInterrupt:
-        click.echo("signet-translate: interrupted", err=True)
-        code = INTERRUPTED
+    code: int = ExitCode.DONE  # also where the reader has what it wanted, and closes the pipe
+    with (
+        exit_on_error("signet-translate"),
+        contextlib.suppress(BrokenPipeError),
+        own_stdout() as stdout,
+        own_stderr(quiet),
+        _destination(output, keypoints_out, stdout) as to,
+    ):
+        results = Results(form, to)
+        if camera is not None:
+            code = _translate_live(camera, load, results, options, quiet)
+        else:
+            code = _translate_all(inputs, load, results, options, cut, quiet)
     sys.exit(code)
 
 
@@ -297,11 +293,11 @@ def _translate_all(
                     for translation in sentences:
                         with bar.hidden():
                             _give(results, path, translation, quiet)
-            except OutputError:
-                raise
             except SignetError as error:
+                if results.broken:
+                    raise
                 code = code or error.exit_code
-                _complain(error)
+                complain("signet-translate", error)
                 results.fail(str(path), error, alone=len(inputs) == 1)
     return code
 
@@ -364,10 +360,6 @@ def _name_problem(path: Path) -> str | None:
     if not path.exists():
         return "no such file"
     return None
-
-
-def _complain(error: SignetError) -> None:
-    click.echo(f"signet-translate: error: {' '.join(str(error).split())}", err=True)
 
 
 if __name__ == "__main__":

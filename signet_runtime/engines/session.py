@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.errors import BundleError, EngineError, one_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -41,7 +41,7 @@ def create_session(model: Path, device: str, *, prepack: bool = True) -> Inferen
     try:
         return open_session(str(model), provider, prepack)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
-        raise BundleError(f"{model}: ONNX Runtime cannot load it ({_one_line(error)})") from error
+        raise BundleError(f"{model}: ONNX Runtime cannot load it ({one_line(error)})") from error
 
 
 def provider_problem(provider: str) -> str | None:
@@ -53,7 +53,7 @@ def provider_problem(provider: str) -> str | None:
     try:
         import onnxruntime
     except ImportError as error:
-        return f"ONNX Runtime cannot be loaded ({_one_line(error)}); install signet-slt again"
+        return f"ONNX Runtime cannot be loaded ({one_line(error)}); install signet-slt again"
     if provider not in onnxruntime.get_available_providers():
         return (
             f"ONNX Runtime {onnxruntime.__version__} here was built without {provider}; for CUDA install "
@@ -65,7 +65,7 @@ def provider_problem(provider: str) -> str | None:
     try:
         loaded = open_session(_IDENTITY_MODEL, provider).get_providers()
     except Exception as error:
-        return f"{provider} does not start ({_one_line(error)})"
+        return f"{provider} does not start ({one_line(error)})"
     if provider not in loaded:
         return f"{provider} does not load ({_library_problem(provider)}); install the libraries it needs"
     return None
@@ -106,9 +106,5 @@ def _library_problem(provider: str) -> str:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(folder / f"libonnxruntime_providers_{stem}.so"))
     except OSError as error:
-        return _one_line(error)
+        return one_line(error)
     return "its library loads but found no device it can use"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,8 +13,6 @@ import contextlib
 import hashlib
 import importlib
 import mmap
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from signet_runtime.bundle import EngineBuild, user_cache
-from signet_runtime.errors import EngineError, InputError
+from signet_runtime.errors import EngineError, InputError, OutputError, one_line
+from signet_runtime.files import whole_file
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +70,7 @@ def load_library(kind: str) -> ModuleType:
             raise EngineError(f"{name} cannot be loaded ({error}); install signet-slt[{extra}] again") from error
         raise EngineError(f"{name} is not installed; pip install 'signet-slt[{extra}]'") from error
     except Exception as error:  # the bindings load shared libraries, and raise what they please
-        reason = " ".join(str(error).split())
-        raise EngineError(f"{name} cannot be loaded ({reason}); install signet-slt[{extra}] again") from error
+        raise EngineError(f"{name} cannot be loaded ({one_line(error)}); install signet-slt[{extra}] again") from error
 
 
 def make_logger(library: ModuleType) -> Any:
@@ -235,8 +233,10 @@ class _RuntimeCache:
 
     def save(self) -> None:
         if self._cache is not None:
-            with contextlib.suppress(OSError):  # costs compiling again, and nothing else
-                write_whole(self._path, self._cache.serialize())
+            with contextlib.suppress(OSError, OutputError):  # costs compiling again, and nothing else
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(self._path) as temporary:
+                    temporary.write_bytes(self._cache.serialize())
 
 
 @contextlib.contextmanager
@@ -274,19 +274,6 @@ def invalidity(library: ModuleType, causes: int) -> list[str]:
     """Names of the reasons for which TensorRT-RTX finds an engine invalid, in words."""
     members = library.EngineInvalidityDiagnostics.__members__
     return [name.lower().replace("_", " ") for name, member in members.items() if causes & int(member)]
-
-
-def write_whole(path: Path, contents: Any) -> None:
-    """Write a buffer so that the file exists whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:32]}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(contents)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signet_runtime.errors import EngineError
+from signet_runtime.errors import EngineError, one_line
 from signet_runtime.generation.candidates import likeliest
 from signet_runtime.generation.graphs import gather_model, likeliest_model
 from signet_runtime.generation.search import Candidates
@@ -121,4 +121,4 @@ def memory_of(session: InferenceSession) -> Memory:
 
 
 def _failure(error: Exception) -> EngineError:
-    return EngineError(f"the text decoder failed ({' '.join(str(error).split())}); run signet-doctor")
+    return EngineError(f"the text decoder failed ({one_line(error)}); run signet-doctor")

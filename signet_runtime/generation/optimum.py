@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoded
-from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.errors import BundleError, EngineError, one_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -41,8 +41,9 @@ class OptimumDecoder:
             fast = (bundle.path / "tokenizer.json").is_file()
             self._tokenizer = AutoTokenizer.from_pretrained(bundle.path, local_files_only=True, use_fast=fast)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{bundle.path}: the language model's files cannot be read ({reason})") from error
+            raise BundleError(
+                f"{bundle.path}: the language model's files cannot be read ({one_line(error)})"
+            ) from error
         search.update(max_new_tokens=bundle.manifest.generation.max_new_tokens, do_sample=False)
         search.max_length = None
         self._num_beams = bundle.manifest.generation.num_beams

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, one_line
 
 FILE = "generation_config.json"
 
@@ -136,8 +136,7 @@ class SearchSettings(BaseModel):
             where = ".".join(str(part) for part in first["loc"])
             raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{path}: the language model's files cannot be read ({reason})") from error
+            raise BundleError(f"{path}: the language model's files cannot be read ({one_line(error)})") from error
 
 
 def _refuse_unsupported(path: Path, contents: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.errors import BundleError, EngineError, one_line
 
 PIECES, CONFIG = "spiece.model", "tokenizer_config.json"
 
@@ -66,15 +66,15 @@ class Tokenizer:
             model = (directory / PIECES).read_bytes()
             config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{directory}: the language model's files cannot be read ({reason})") from error
+            raise BundleError(f"{directory}: the language model's files cannot be read ({one_line(error)})") from error
         try:
             return cls(model, config)
         except ImportError as error:
             raise EngineError(f"the text decoder cannot be loaded ({error}); install signet-slt again") from error
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise BundleError(f"{directory}: {PIECES} or {CONFIG} is damaged ({reason}); export again") from error
+            raise BundleError(
+                f"{directory}: {PIECES} or {CONFIG} is damaged ({one_line(error)}); export again"
+            ) from error
 
     def decode(self, tokens: Iterable[int]) -> str:
         """What the ids spell. Special tokens, and ids that only pad the vocabulary, spell nothing."""

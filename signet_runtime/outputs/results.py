@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from signet_runtime.errors import OutputError
 from signet_runtime.files import GrowingFile, reporting
 from signet_runtime.outputs.json_lines import error_to_json, to_json
 from signet_runtime.outputs.subtitles import Subtitles
@@ -22,12 +23,16 @@ class Results:
         form: one of `FORMATS`.
         to: standard output, or a file.
 
+    Attributes:
+        broken: whether something could not be written, and nothing more can be.
+
     Raises:
         OutputError: what is given to it cannot be written.
     """
 
     def __init__(self, form: str, to: TextIO | GrowingFile) -> None:
         self._form, self._to = form, to
+        self.broken = False
         self._subtitles = Subtitles(form) if form in ("srt", "vtt") else None
 
     def add(self, source: str, translation: Translation) -> None:
@@ -49,9 +54,13 @@ class Results:
             self._write("\n")
 
     def _write(self, text: str) -> None:
-        if isinstance(self._to, GrowingFile):
-            self._to.write(text)
-            return
-        with reporting("standard output"):
-            self._to.write(text)
-            self._to.flush()
+        try:
+            if isinstance(self._to, GrowingFile):
+                self._to.write(text)
+                return
+            with reporting("standard output"):
+                self._to.write(text)
+                self._to.flush()
+        except OutputError:
+            self.broken = True
+            raise

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError
+from signet_runtime.files import whole_file
 from signet_runtime.pose.mediapipe_landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer
@@ -71,36 +70,21 @@ def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
     """Write a ``.npz`` that is there whole or not at all.
 
     Raises:
-        InputError: not a ``.npz`` path, or the file cannot be written (no such directory, no permission,
+        OutputError: not a ``.npz`` path, or the file cannot be written (no such directory, no permission,
             disk full).
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
-        raise InputError(f"{path}: keypoints are written as .npz")
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            np.savez(
-                file,
-                keypoints=sequence.keypoints,
-                scores=sequence.scores,
-                fps=np.float64(sequence.fps),
-                size=np.array(sequence.size, np.int64),
-                source=np.array(sequence.source),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # a temporary file is private, a result is not
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise InputError(f"{path}: cannot write the keypoints ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: keypoints are written as .npz")
+    with whole_file(path, "cannot write the keypoints ({})") as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            keypoints=sequence.keypoints,
+            scores=sequence.scores,
+            fps=np.float64(sequence.fps),
+            size=np.array(sequence.size, np.int64),
+            source=np.array(sequence.source),
+        )
 
 
 def _read_npz(file: BinaryIO) -> PoseSequence:

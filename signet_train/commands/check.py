@@ -9,6 +9,8 @@ from typing import Literal
 
 import click
 
+from signet_runtime.errors import ExitCode
+
 # Nearly seven minutes at 25 frames a second: no sentence, but a recording that nobody cut. Training samples long clips
 # down, so this is for sanity, and for the memory of whatever loads them.
 _MAX_FRAMES = 10_000
@@ -81,7 +83,7 @@ def check(
             )
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; nothing was written", err=True)
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     for fault in faults:
         click.echo(" ".join(f"{fault.manifest}:{fault.row} {fault.id}: {fault.message}".split()))
     faulty = len({(fault.manifest, fault.row) for fault in faults})
@@ -92,4 +94,4 @@ def check(
         write_manifest(clean, rows)
         click.echo(f"rows: {len(rows)} without a fault in {clean}, {faulty} left out", err=True)
     if faults:
-        sys.exit(3)
+        sys.exit(ExitCode.UNUSABLE)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from signet_runtime.errors import ExitCode
+
 
 @click.command("convert-poses")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -53,7 +55,7 @@ def convert_poses(sources: tuple[Path, ...], out: Path, workers: int | None) -> 
             done = convert(clips, out, workers=workers or available_cpus(), progress=bar.update)
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; nothing was written", err=True)
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     _write_report(report, done.failures)
     if done.clips:
         stored = out.stat().st_size
@@ -72,7 +74,7 @@ def convert_poses(sources: tuple[Path, ...], out: Path, workers: int | None) -> 
     else:
         click.echo(f"Next: signet-train manifest DATASET ROOT --out FILE --poses '{out}#{{id}}'", err=True)
     if done.failures:
-        sys.exit(3)
+        sys.exit(ExitCode.UNUSABLE)
 
 
 def _size(count: int) -> str:

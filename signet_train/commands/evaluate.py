@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from signet_runtime.errors import ExitCode
 from signet_train.evaluation.metrics import TOKENIZERS
 
 
@@ -107,7 +108,7 @@ def _translate(checkpoint, manifests, split, beams, batch_size, device, task, to
         batch_size=batch_size,
     )
     if not accelerator.is_main_process:
-        raise SystemExit(0)  # one of several processes tells the scores
+        raise SystemExit(ExitCode.DONE)  # one of several processes tells the scores
     language = rows[0].row.language
     return comparable(found, tokenize or tokenizer_for(language)), language, config.task
 

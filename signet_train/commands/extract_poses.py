@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from signet_runtime.errors import ExitCode
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
 
 
@@ -123,7 +124,7 @@ def extract_poses(
             )
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; the same command goes on with what is not there yet", err=True)
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
     done = len(to_do.jobs) - len(failures)
     failures = sorted([*to_do.failures, *failures], key=lambda failure: failure.row)
     _write_report(report, failures)
@@ -131,7 +132,7 @@ def extract_poses(
     if failures:
         first = failures[0]
         click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
-        sys.exit(3)
+        sys.exit(ExitCode.UNUSABLE)
 
 
 def _write_report(path: Path, failures: list) -> None:

@@ -29,14 +29,14 @@ _allow_leak = click.option(
 
 
 def _run(config: Path, stage: str, out: Path, device: str | None, resume: bool, **changes: object) -> None:
-    from signet_runtime.errors import BundleError
+    from signet_runtime.errors import ConfigError
     from signet_train.config import load_config
     from signet_train.stages.run import run_stage
 
     logging.basicConfig(level=logging.INFO, format="signet-train: %(message)s")
     loaded = load_config(config)
     if loaded.stage != stage:
-        raise BundleError(f"{config}: its stage is {loaded.stage}; run it by `signet-train {loaded.stage}`")
+        raise ConfigError(f"{config}: its stage is {loaded.stage}; run it by `signet-train {loaded.stage}`")
     given = {name: value for name, value in changes.items() if value is not None}
     run_stage(loaded.model_copy(update=given), out, device, resume)
 

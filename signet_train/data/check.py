@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import langcodes
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, one_line
 from signet_runtime.regions import extract_regions
 from signet_train.data.manifest import Manifest, Row
 from signet_train.data.poses import load_poses, poses_exist, split_location
@@ -151,7 +151,7 @@ class _PoseCheck:
             message = str(error)
             return "unusable keypoints", message if job.poses in message else f"{job.poses}: {message}"
         except Exception as error:  # whatever a damaged file brings out of a reader
-            return "unusable keypoints", f"{job.poses}: {type(error).__name__}: {' '.join(str(error).split())}"
+            return "unusable keypoints", f"{job.poses}: {type(error).__name__}: {one_line(error)}"
         if len(sequence) > self._max_frames:
             return (
                 "too long",

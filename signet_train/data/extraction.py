@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from signet_runtime.errors import InputError, SignetError
-from signet_runtime.files import OutputError, check_writable
+from signet_runtime.errors import InputError, OutputError, SignetError
+from signet_runtime.files import check_writable, unfinished
 from signet_runtime.pose.estimators import PoseEstimator, extract_poses
 from signet_runtime.pose.files import write_keypoints
 from signet_train.data.poses import poses_exist, split_location
@@ -158,14 +158,14 @@ def extract(
 
 
 def _sweep(jobs: Sequence[Job]) -> None:
-    """Remove what a run that was killed while it wrote left of these jobs' files (see `write_keypoints`)."""
+    """Remove what a run that was killed while it wrote left of these jobs' files (see `whole_file`)."""
     beginnings: dict[Path, set[str]] = {}
     for job in jobs:
-        beginnings.setdefault(job.poses.parent, set()).add(f".{job.poses.name}")
+        beginnings.setdefault(job.poses.parent, set()).add(job.poses.name)
     for directory, names in beginnings.items():
         with contextlib.suppress(OSError), os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(".") and entry.name.rpartition(".")[0] in names:
+                if unfinished(entry.name) in names:
                     Path(entry.path).unlink(missing_ok=True)
 
 

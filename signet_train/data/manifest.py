@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError, first_line
+from signet_runtime.files import reporting, whole_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -93,7 +93,7 @@ def read_manifest(path: Path) -> Manifest:
         number, *field = first["loc"]
         raise InputError(f"{path}: row {int(number) + 1}: {'.'.join(map(str, field))}: {first['msg']}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a manifest, or a damaged one ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path}: not a manifest, or a damaged one ({first_line(error)})") from error
 
 
 def _read_lines(path: Path) -> list[object]:
@@ -112,25 +112,20 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     """Write ``.parquet`` or ``.jsonl``, whole or not at all.
 
     Raises:
-        InputError: another suffix, or the file cannot be written.
+        OutputError: another suffix, or the file cannot be written.
     """
     records = [dataclasses.asdict(row) for row in rows]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    failure = "cannot be written ({})"
+    with reporting(path, failure):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if path.suffix == ".parquet":
-                pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
-            elif path.suffix == ".jsonl":
-                lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
-                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            else:
-                raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole_file(path, failure) as temporary:
+        if path.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
+        elif path.suffix == ".jsonl":
+            lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        else:
+            raise OutputError(f"{path}: a manifest is a .parquet or .jsonl file")
 
 
 def read_manifests(paths: Sequence[Path]) -> list[Manifest]:

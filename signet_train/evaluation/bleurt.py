@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, first_line
 from signet_train.evaluation.metrics import check_pairs
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _load_bleurt(checkpoint: Path) -> tuple[torch.nn.Module, RemBertConfig]:
         model = RemBertForSequenceClassification(config)
         model.load_state_dict(_rembert_names(_read_weights(checkpoint)), assign=True)
     except (OSError, EOFError, RuntimeError, TypeError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{checkpoint}: damaged, or not BLEURT ({reason})") from error
     return model.float().eval(), config
 

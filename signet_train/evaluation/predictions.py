@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError
+from signet_runtime.files import reporting, whole_file
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", coerce_numbers_to_str=True))
@@ -34,22 +34,16 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     """Write JSON lines, whole or not at all.
 
     Raises:
-        InputError: the name does not end in ``.jsonl``, or the file cannot be written.
+        OutputError: the name does not end in ``.jsonl``, or the file cannot be written.
     """
     if path.suffix != ".jsonl":
-        raise InputError(f"{path}: predictions are written as JSON lines: name the file ….jsonl")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+        raise OutputError(f"{path}: predictions are written as JSON lines: name the file ….jsonl")
+    failure = "cannot be written ({})"
+    with reporting(path, failure):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                for prediction in predictions:
-                    file.write(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with whole_file(path, failure) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for prediction in predictions:
+            file.write(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n")
 
 
 def read_predictions(path: Path, references: Path | None = None) -> list[Prediction]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError, one_line
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_tokenizer
 from signet_train.config import BackboneConfig, DataConfig, LanguageModelConfig, ModelCard, ModelConfig, TrainConfig
 from signet_train.interop.origins import Origin
@@ -82,13 +82,15 @@ def read_unisign(path: Path) -> Published:
     """Read a checkpoint without executing anything in it.
 
     Raises:
-        BundleError: not a file, damaged, or more than weights in it; a key that is missing, unknown, or of another
+        CheckpointError: not a file, damaged, or more than weights in it; a key that is missing, unknown, or of another
             shape than the published encoder's (named).
     """
     tensors = _load(path)
     _refuse_foreign(path, tensors)
     if "pose_proj.weight" not in tensors:
-        raise BundleError(f"{path}: the key pose_proj.weight is missing: not a checkpoint of Uni-Sign's pose encoder")
+        raise CheckpointError(
+            f"{path}: the key pose_proj.weight is missing: not a checkpoint of Uni-Sign's pose encoder"
+        )
     config = BackboneConfig(embedding=len(tensors["pose_proj.weight"]))
     taken: set[str] = set()
     backbone = {name: _take(path, tensors, name, like, taken) for name, like in _meta_backbone(config).items()}
@@ -100,7 +102,7 @@ def read_unisign(path: Path) -> Published:
         language_model_config = _language_model_config(path, language_model)
         _check_language_model(path, language_model, language_model_config)
         if language_model_config.d_model != config.embedding:
-            raise BundleError(
+            raise CheckpointError(
                 f"{path}: pose_proj.weight makes embeddings of {config.embedding}, and its language model reads "
                 f"{language_model_config.d_model} (mt5_model.shared.weight)"
             )
@@ -114,7 +116,7 @@ def read_unisign(path: Path) -> Published:
     unknown = sorted(tensors.keys() - taken)
     if unknown:
         more = f", and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise BundleError(f"{path}: the key {unknown[0]}{more} is not of Uni-Sign's published model")
+        raise CheckpointError(f"{path}: the key {unknown[0]}{more} is not of Uni-Sign's published model")
     return Published(config, backbone, language_model_config, language_model, tuple(left_out))
 
 
@@ -122,7 +124,7 @@ def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, di
     """A published checkpoint's backbone as an expert: its card and weights, and all that was read.
 
     Raises:
-        BundleError: as `read_unisign`.
+        CheckpointError: as `read_unisign`.
     """
     published = read_unisign(path)
     with path.open("rb") as file:
@@ -145,14 +147,14 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
         mt5: where the tokenizer is, which checkpoints do not carry: a directory, or a name on the Hugging Face hub.
 
     Raises:
-        BundleError: as `read_unisign`; no language model in it; or no tokenizer, or one of another vocabulary.
+        CheckpointError: as `read_unisign`; no language model in it; or no tokenizer, or one of another vocabulary.
     """
     card, weights, published = import_expert(path, origin, name)
     if not published.language_model:
-        raise BundleError(f"{path}: has no language model (no key mt5_model.…); it can be an expert: import-expert")
+        raise CheckpointError(f"{path}: has no language model (no key mt5_model.…); it can be an expert: import-expert")
     tokenizer = load_tokenizer(mt5)
     if len(tokenizer) > published.language_model_config.vocab_size:
-        raise BundleError(
+        raise CheckpointError(
             f"{mt5}: its tokenizer has {len(tokenizer)} pieces, and the language model of {path} knows "
             f"{published.language_model_config.vocab_size}"
         )
@@ -186,33 +188,33 @@ def _load(path: Path) -> dict[str, Tensor]:
         reason = (
             f"it asks for {asked[1]}, and only weights may be in it" if asked else "not a checkpoint, or a damaged one"
         )
-        raise BundleError(f"{path}: refused, {reason}") from error
+        raise CheckpointError(f"{path}: refused, {reason}") from error
     except FileNotFoundError:
-        raise BundleError(f"{path}: no such checkpoint") from None
+        raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged file can fail in any way
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise BundleError(f"{path}: not a checkpoint, or a damaged one ({reason})") from error
+        reason = one_line(error)[:120]
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({reason})") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise BundleError(f"{path}: holds no weights under 'model', as Uni-Sign's checkpoints do")
+        raise CheckpointError(f"{path}: holds no weights under 'model', as Uni-Sign's checkpoints do")
     if all(name.startswith("module.") for name in state):  # as torch's and DeepSpeed's wrappers name them
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise BundleError(f"{path}: {name} has values that are not finite")
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
     return state
 
 
 def _refuse_foreign(path: Path, tensors: dict[str, Tensor]) -> None:
     lora = next((name for name in tensors if "lora_" in name or ".base_layer." in name), None)
     if lora is not None:
-        raise BundleError(f"{path}: {lora} is a LoRA weight; merge the adapters into their model, and import that")
+        raise CheckpointError(f"{path}: {lora} is a LoRA weight; merge the adapters into their model, and import that")
     if not any(name.startswith("gcn_modules.") for name in tensors):
         rgb = any(name.startswith(_LEFT_OUT["the RGB branch"]) for name in tensors)
         what = "it has an RGB branch alone" if rgb else f"its first key is {next(iter(tensors))}"
-        raise BundleError(f"{path}: no pose encoder in it (no key gcn_modules.…; {what})")
+        raise CheckpointError(f"{path}: no pose encoder in it (no key gcn_modules.…; {what})")
 
 
 def _meta_backbone(config: BackboneConfig) -> dict[str, Tensor]:
@@ -241,16 +243,16 @@ def _take(path: Path, tensors: dict[str, Tensor], ours: str, like: Tensor, taken
     there = [name for name in names if name in tensors]
     if not there:
         hint = "; it was saved without its running statistics" if "running_" in ours else ""
-        raise BundleError(f"{path}: the key {names[0]} is missing{hint}")
+        raise CheckpointError(f"{path}: the key {names[0]} is missing{hint}")
     taken.update(there)
     first = tensors[there[0]]
     expected = _published_shape(ours, like)
     for name in there:
         if tensors[name].shape != expected:
             found = tuple(tensors[name].shape)
-            raise BundleError(f"{path}: {name} has the shape {found}, the published encoder's is {tuple(expected)}")
+            raise CheckpointError(f"{path}: {name} has the shape {found}, the published encoder's is {tuple(expected)}")
         if not torch.equal(tensors[name], first):
-            raise BundleError(f"{path}: {there[0]} and {name} differ, and the hands share their weights (A.3)")
+            raise CheckpointError(f"{path}: {there[0]} and {name} differ, and the hands share their weights (A.3)")
     return first.reshape(like.shape).to(like.dtype)
 
 
@@ -270,11 +272,11 @@ def _language_model_config(path: Path, tensors: dict[str, Tensor]) -> LanguageMo
     block = "encoder.block.0.layer."
     attention, feed_forward = block + "0.SelfAttention.", block + "1.DenseReluDense."
     if feed_forward + "wi.weight" in tensors:
-        raise BundleError(f"{path}: {_LANGUAGE_MODEL}{feed_forward}wi.weight is of a T5, where an mT5 is needed")
+        raise CheckpointError(f"{path}: {_LANGUAGE_MODEL}{feed_forward}wi.weight is of a T5, where an mT5 is needed")
 
     def shape(name: str) -> torch.Size:
         if name not in tensors or tensors[name].dim() != 2:
-            raise BundleError(f"{path}: the key {_LANGUAGE_MODEL}{name} is missing, or not a matrix")
+            raise CheckpointError(f"{path}: the key {_LANGUAGE_MODEL}{name} is missing, or not a matrix")
         return tensors[name].shape
 
     vocab_size, d_model = shape("shared.weight")
@@ -294,13 +296,13 @@ def _check_language_model(path: Path, tensors: dict[str, Tensor], config: Langua
         expected = build_language_model(config).state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):
         state = "missing" if name in expected else "not of an mT5 of this size"
-        raise BundleError(f"{path}: the key {_LANGUAGE_MODEL}{name} is {state}")
+        raise CheckpointError(f"{path}: the key {_LANGUAGE_MODEL}{name} is {state}")
     for name, like in expected.items():
         if tensors[name].shape != like.shape:
-            raise BundleError(
+            raise CheckpointError(
                 f"{path}: {_LANGUAGE_MODEL}{name} has the shape {tuple(tensors[name].shape)}, an mT5 of this size has "
                 f"{tuple(like.shape)}"
             )
     for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
         if not torch.equal(tensors[name], tensors["shared.weight"]):
-            raise BundleError(f"{path}: {_LANGUAGE_MODEL}{name} differs from shared.weight, which mT5 has it share")
+            raise CheckpointError(f"{path}: {_LANGUAGE_MODEL}{name} differs from shared.weight, which mT5 has it share")

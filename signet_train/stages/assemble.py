@@ -12,7 +12,7 @@ import torch
 from transformers import MT5ForConditionalGeneration
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError, ConfigError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_cards, load_checkpoint, load_expert, load_mt5
 from signet_train.config import LanguageModelConfig, TrainConfig
 from signet_train.data.batches.cache import digest
@@ -32,10 +32,11 @@ def new_expert(config: TrainConfig, rows: Sequence[LocatedRow], name: str) -> Ch
     that experts of one corpus share it.
 
     Raises:
-        BundleError: fusion is configured, which a single expert has not; or the mT5 is not of the configured size.
+        ConfigError: fusion is configured, which a single expert has not.
+        CheckpointError: the mT5 is not of the configured size.
     """
     if config.model.fusion is not None:
-        raise BundleError("model.fusion: Stage I trains a single expert; leave the fusion section out")
+        raise ConfigError("model.fusion: Stage I trains a single expert; leave the fusion section out")
     torch.manual_seed(config.seed)
     model = Signet(config.model, 1)
     if config.mt5 is not None:
@@ -65,13 +66,13 @@ def fused_experts(config: TrainConfig, rows: Sequence[LocatedRow]) -> Checkpoint
     that none has seen takes, in Stage II, the Chinese expert's (C.1), or the first where there is none.
 
     Raises:
-        BundleError: experts that do not fit the configuration or one another, or have seen the corpus; or the rule asks
-            for another stage.
+        ConfigError: no experts, or more of them are asked for; or the rule asks for another stage.
+        CheckpointError: experts that do not fit the configuration or one another, or have seen the corpus.
     """
     if not config.experts or (config.model.fusion is None and (len(config.experts) > 1 or config.stage == "align")):
-        raise BundleError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
+        raise ConfigError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
     if config.model.fusion is not None and not 1 <= config.model.fusion.top_k <= len(config.experts):
-        raise BundleError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
+        raise ConfigError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
     cards = load_experts(model, config.experts, config.data.profile)
@@ -92,15 +93,15 @@ def load_experts(model: Signet, paths: Sequence[Path], profile: str) -> list[Exp
         profile: of normalisation, that the run prepares its data by.
 
     Raises:
-        BundleError: another backbone size than the model's, or another profile.
+        CheckpointError: another backbone size than the model's, or another profile.
     """
     cards: list[ExpertCard] = []
     for expert, path in zip(model.experts, paths, strict=True):
         card, weights = load_expert(path)
         if card.backbone != model.config.backbone:
-            raise BundleError(f"{path}: another backbone than model.backbone states: {card.backbone}")
+            raise CheckpointError(f"{path}: another backbone than model.backbone states: {card.backbone}")
         if card.profile != profile:
-            raise BundleError(
+            raise CheckpointError(
                 f"{path}: its data had the normalisation profile {card.profile}, and data.profile states {profile}: "
                 "experts of one model share it, so set data.profile or take other experts"
             )
@@ -118,12 +119,12 @@ def refuse_leak(cards: Sequence[ExpertCard], downstream: set[str]) -> None:
     """See that no expert was trained on the corpus that a stage is about to train on, as none of the paper's was.
 
     Raises:
-        BundleError: one was.
+        CheckpointError: one was.
     """
     for card in cards:
         leaked = downstream & set(card.seen)
         if leaked:
-            raise BundleError(
+            raise CheckpointError(
                 f"the expert {card.name} was trained on {', '.join(sorted(leaked))}, the corpus of this run, and the "
                 "paper's experts were not: take another, or --allow-leak and say so beside the figures"
             )
@@ -135,14 +136,14 @@ def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sig
     An expert that came without one (`import-expert`) is passed over.
 
     Raises:
-        BundleError: Stage II for a language that was seen, or Stage III without it for one that was not; or none of the
-            experts that come into question has a language model.
+        ConfigError: Stage II for a language that was seen, or Stage III without it for one that was not.
+        CheckpointError: none of the experts that come into question has a language model.
     """
     names = ", ".join(sorted(sign_languages))
     seen = [i for i, card in enumerate(cards) if sign_languages <= set(card.sign_languages)]
     if config.stage == "finetune":
         if not seen:
-            raise BundleError(
+            raise ConfigError(
                 f"no expert has seen {names}: run Stage II (`signet-train align`) and start_from its checkpoint, "
                 "or from an expert's to go without (Sec. 3.7)"
             )
@@ -150,7 +151,7 @@ def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sig
         _log.info("%s was seen by %s: its language model, and no Stage II (Sec. 3.7)", names, cards[chosen].name)
         return config.experts[chosen]
     if seen:
-        raise BundleError(
+        raise ConfigError(
             f"{names} was seen by expert {cards[seen[0]].name}: go on with Stage III (Sec. 3.7), or set start_from to "
             "align nevertheless"
         )
@@ -165,21 +166,25 @@ def _first_with_language_model(experts: Sequence[Path], order: Sequence[int]) ->
         if (experts[i] / "language_model").is_dir():
             return i
     names = ", ".join(str(experts[i]) for i in order)
-    raise BundleError(f"{names}: no language model there; import it by `signet-train import-model`, or set start_from")
+    raise CheckpointError(
+        f"{names}: no language model there; import it by `signet-train import-model`, or set start_from"
+    )
 
 
 def put_fusion(model: Signet, source: Path) -> None:
     """The fusion of a Stage II or III checkpoint, if it was trained on these experts.
 
     Raises:
-        BundleError: it was trained on others, or is of another size.
+        CheckpointError: it was trained on others, or is of another size.
     """
     other = load_checkpoint(source).model
     if digest(other.experts) != digest(model.experts):
-        raise BundleError(f"{source}: its fusion was trained on other experts than these, or on another order of them")
+        raise CheckpointError(
+            f"{source}: its fusion was trained on other experts than these, or on another order of them"
+        )
     assert other.fusion is not None and model.fusion is not None
     if other.config.fusion != model.config.fusion:
-        raise BundleError(f"{source}: another fusion than model.fusion states: {other.config.fusion}")
+        raise CheckpointError(f"{source}: another fusion than model.fusion states: {other.config.fusion}")
     model.fusion.load_state_dict(other.fusion.state_dict())
 
 
@@ -187,14 +192,14 @@ def put_language_model(model: Signet, language_model: MT5ForConditionalGeneratio
     """An mT5's weights.
 
     Raises:
-        BundleError: it is not of the configured size.
+        CheckpointError: it is not of the configured size.
     """
     stated = model.config.language_model
     for name in LanguageModelConfig.model_fields:
         if name in ("dropout", "absolute_positions", "prompt"):
             continue
         if getattr(language_model.config, name) != getattr(stated, name):
-            raise BundleError(
+            raise CheckpointError(
                 f"{source}: its {name} is {getattr(language_model.config, name)}, and model.language_model states "
                 f"{getattr(stated, name)}"
             )
@@ -205,15 +210,15 @@ def text_encoder(config: TrainConfig, checkpoint: Checkpoint) -> MT5Stack:
     """Stage II's frozen text encoder: of ``config.mt5``, or a copy of the language model's as it is at the start.
 
     Raises:
-        BundleError: it is of another width, or it reads other tokens.
+        CheckpointError: it is of another width, or it reads other tokens.
     """
     if config.mt5 is None:
         return copy.deepcopy(cast(MT5Stack, checkpoint.model.language_model.get_encoder()))
     model, tokenizer = load_mt5(config.mt5)
     if tokenizer.get_vocab() != checkpoint.tokenizer.get_vocab():
-        raise BundleError(f"{config.mt5}: its vocabulary is not that of the language model that is aligned with it")
+        raise CheckpointError(f"{config.mt5}: its vocabulary is not that of the language model that is aligned with it")
     if model.config.d_model != config.model.language_model.d_model:
-        raise BundleError(
+        raise CheckpointError(
             f"{config.mt5}: its width is {model.config.d_model}, not {config.model.language_model.d_model}"
         )
     return cast(MT5Stack, model.get_encoder())

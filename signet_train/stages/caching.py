@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError, ConfigError
+from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
 from signet_train.data.batches.collate import load_batches, pad_regions
@@ -25,11 +26,13 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     Shards that are there already are kept, so a run that was stopped goes on. Several processes share the work.
 
     Raises:
-        BundleError: no cache or no experts configured; or the directory has a cache of something else.
+        ConfigError: no cache or no experts configured.
+        CheckpointError: the directory has a cache of something else.
+        OutputError: the cache cannot be written.
     """
     cache = config.data.cache
     if cache is None or not config.experts:
-        raise BundleError(
+        raise ConfigError(
             "data.cache and experts: a configuration of Stage II or III that names both is what is cached"
         )
     accelerator = make_accelerator(config.optimisation.precision, device)
@@ -41,10 +44,11 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     draft = cache / "unfinished.json"
     for file in (cache / "cache.json", draft):
         if file.is_file() and json.loads(file.read_text()) != description:
-            raise BundleError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
+            raise CheckpointError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
     if accelerator.is_main_process:
         cache.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(description, indent=2))
+        with whole_file(draft) as temporary:
+            temporary.write_text(json.dumps(description, indent=2))
     accelerator.wait_for_everyone()
 
     jobs = [

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from tensorboardX import SummaryWriter
 from torch import Tensor
 from tqdm import tqdm
 
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import CheckpointError, ConfigError, InputError, TrainingError
+from signet_runtime.files import whole_file
 from signet_train.checkpoint import Checkpoint, load_training_state, recover_checkpoint, save_checkpoint
 from signet_train.config import OptimisationConfig, TrainConfig
 from signet_train.data.batches.cache import digest
@@ -75,10 +75,10 @@ def make_accelerator(precision: str, device: str | None) -> Accelerator:
     """One process or several (`accelerate launch`), on CPU or GPU; ``precision`` is `OptimisationConfig`'s.
 
     Raises:
-        BundleError: bf16 on a machine that has no fast bf16.
+        ConfigError: bf16 on a machine that has no fast bf16.
     """
     if precision == "bf16" and (device == "cpu" or not torch.cuda.is_available()):
-        raise BundleError('optimisation.precision: bf16 needs a GPU; on a CPU it is far slower than fp32: say "no"')
+        raise ConfigError('optimisation.precision: bf16 needs a GPU; on a CPU it is far slower than fp32: say "no"')
     return Accelerator(mixed_precision=precision, cpu=device == "cpu")
 
 
@@ -91,8 +91,10 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
     however they were divided into forward passes and processes.
 
     Raises:
-        InputError: the data do not fill a single step, or a checkpoint cannot be written.
-        BundleError: ``out`` holds another run, or frozen experts have changed.
+        InputError: the data do not fill a single step.
+        OutputError: a checkpoint cannot be written.
+        CheckpointError: the run was another number of processes'.
+        TrainingError: the loss is no number, or frozen experts have changed.
     """
     config = run.checkpoint.config
     optimisation = config.optimisation
@@ -128,7 +130,7 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
             group["lr"] = learning_rate(optimisation, group["peak"], step / order.steps_per_epoch)
         loss = _step(run, objective, optimizer, accelerator, islice(batches, optimisation.accumulation))
         if not math.isfinite(loss):
-            raise BundleError(f"step {step + 1}: the loss is {loss}; lower optimisation.lr, or look at the data")
+            raise TrainingError(f"step {step + 1}: the loss is {loss}; lower optimisation.lr, or look at the data")
         done = step + 1
         if done % _REPORT_EVERY == 0 or done == steps:
             bar.set_postfix(loss=f"{loss:.3f}", epoch=f"{done / order.steps_per_epoch:.1f}", refresh=False)
@@ -136,7 +138,7 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
         validated = done % order.steps_per_epoch == 0
         if validated or done % optimisation.save_every == 0:
             if _frozen_digest(run.checkpoint) != frozen:
-                raise BundleError("frozen experts have changed in training: this is a defect, please report it")
+                raise TrainingError("frozen experts have changed in training: this is a defect, please report it")
             figures = run.validate() if validated else None
             objective.train()
             progress.save(done, optimizer, figures)
@@ -178,7 +180,7 @@ class Progress:
         if resume:
             self.state = load_training_state(out / "last")
             if self.state["processes"] != accelerator.num_processes:
-                raise BundleError(
+                raise CheckpointError(
                     f"{out}: was trained by {self.state['processes']} processes, and these are "
                     f"{accelerator.num_processes}: a run goes on with as many as it began"
                 )
@@ -227,20 +229,20 @@ def prepare_directory(out: Path, config: TrainConfig, resume: bool) -> None:
     """See that ``out`` is a new run's, or the one that is to go on.
 
     Raises:
-        BundleError: it holds a run already, or none to resume, or the run had another configuration.
+        CheckpointError: it holds a run already, or none to resume, or the run had another configuration.
     """
     recover_checkpoint(out / "last")
     if not resume:
         if (out / "last").exists():
-            raise BundleError(f"{out}: holds a run already; go on with it by --resume, or give another --out")
+            raise CheckpointError(f"{out}: holds a run already; go on with it by --resume, or give another --out")
         return
     file = out / "last" / "config.json"
     if not file.is_file():
-        raise BundleError(f"{out}: no checkpoint to resume from; start the run without --resume")
+        raise CheckpointError(f"{out}: no checkpoint to resume from; start the run without --resume")
     before, now = TrainConfig.model_validate_json(file.read_text()), config
     if before != now:
         differing = [name for name in TrainConfig.model_fields if getattr(before, name) != getattr(now, name)]
-        raise BundleError(f"{out}: the run had another {', '.join(differing)}; resume with the same")
+        raise CheckpointError(f"{out}: the run had another {', '.join(differing)}; resume with the same")
 
 
 def _order(run: Run, accelerator: Accelerator) -> BatchOrder:
@@ -279,6 +281,5 @@ def _cut_log(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in kept))
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept))

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import Dataset
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import ConfigError
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
@@ -27,7 +27,8 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
 
     Raises:
         InputError: manifests or samples that cannot be used.
-        BundleError: a configuration or checkpoints that do not fit together, or a run directory that is taken.
+        ConfigError: a configuration that does not fit together.
+        CheckpointError: checkpoints that do not fit it or one another, or a run directory that is taken.
     """
     accelerator = make_accelerator(config.optimisation.precision, device)
     with accelerator.main_process_first():
@@ -59,7 +60,7 @@ def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[L
         training, validation = (PoseDataset(rows[s], config, training=s == splits[0]) for s in splits)
         return training, validation
     if config.stage == "pretrain" or config.train_experts:
-        raise BundleError("data.cache: features can be cached of frozen experts only; leave it out")
+        raise ConfigError("data.cache: features can be cached of frozen experts only; leave it out")
     made_of = fingerprint(config, checkpoint.model.experts, rows)
     cached = [CachedDataset(rows[s], config, s, made_of) for s in splits]
     return cached[0], cached[1]

@@ -18,7 +18,7 @@ from benchmarks.ablations.scores import Difference, Results, Trial, difference
 from benchmarks.ablations.variants import full, single, variants
 from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
-from signet_runtime.errors import InputError
+from signet_runtime.errors import ConfigError
 from signet_train.data.manifest import Row, read_manifest, write_manifest
 from signet_train.data.spelled.corpus import spelling_rows
 from signet_train.evaluation.metrics import character_error_rate
@@ -250,10 +250,10 @@ def test_the_world_in_the_documentation_can_be_read(tmp_path: Path) -> None:
 def test_a_world_that_does_not_fit_is_one_line(tmp_path: Path, change: dict, message: str) -> None:
     path = tmp_path / "world.toml"
     path.write_text(TINY)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_world(path, change)
     path.write_text("[experts\n")
-    with pytest.raises(InputError, match="not valid TOML"):
+    with pytest.raises(ConfigError, match="not valid TOML"):
         load_world(path)
     result = CliRunner().invoke(main, ["--world", str(path), "--out", str(tmp_path)])
     assert result.exit_code == 3 and result.stderr.startswith("transfer: ") and result.stderr.count("\n") == 1

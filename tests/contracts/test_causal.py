@@ -14,7 +14,7 @@ from signet_export.bundle import export_bundle
 from signet_runtime import Translator
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoded, Encoder
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.sentences.keypoints import PoseStream
 from signet_runtime.sentences.segmenter import PosedFrame
@@ -69,7 +69,7 @@ def test_experts_of_another_profile_are_refused(run: Path) -> None:
         "finetune", checkpoint.config.data.manifests[0], experts=[run], start_from=run, model=checkpoint.config.model
     )
     assert settings.data.profile == "unisign"
-    with pytest.raises(BundleError, match=r"profile causal, and data\.profile states unisign"):
+    with pytest.raises(CheckpointError, match=r"profile causal, and data\.profile states unisign"):
         run_stage(settings, run.parent / "finetune", "cpu")
 
 

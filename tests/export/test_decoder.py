@@ -20,7 +20,7 @@ from transformers import MT5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from signet_export.decoder import DECODER, DECODER_DATA, DECODER_WITH_PAST, disk_needed, export_decoders, share_weights
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, OutputError
 from signet_train.config import LanguageModelConfig
 from signet_train.model.signet import build_language_model
 from signet_train.tokenizer import train_tokenizer
@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
     needed = disk_needed(language_model)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 0, needed - 1))
-    with pytest.raises(BundleError, match=r"need 0\.0\d GB of disk and 0\.0\d GB are free"):
+    with pytest.raises(OutputError, match=r"need 0\.0\d GB of disk and 0\.0\d GB are free"):
         export_decoders(language_model, train_tokenizer(_ALPHABET, 64), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -25,7 +25,7 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.engines.onnx import Encoder
 from signet_runtime.engines.parity import random_clips
 from signet_runtime.engines.session import create_session
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, OutputError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.model.signet import Signet
@@ -275,6 +275,6 @@ def test_too_little_memory_or_disk_is_said_with_how_much(
         with pytest.raises(BundleError, match=r"takes 0\.0 GB of memory, 0\.0 GB are free"):
             export_bundle(checkpoint, tmp_path / "bundle")
     monkeypatch.setattr(exporting, "disk_needed", lambda _: 10**18)
-    with pytest.raises(BundleError, match=r"takes 1000000000\.0 GB on disk"):
+    with pytest.raises(OutputError, match=r"takes 1000000000\.0 GB on disk"):
         export_bundle(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

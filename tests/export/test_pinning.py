@@ -13,7 +13,7 @@ from tiny_runs import words
 from signet_export.cli import main
 from signet_export.pinning import calibrate, pin, preferred
 from signet_runtime.bundle import Bundle
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError
 from signet_train.checkpoint import Checkpoint, ExpertCard, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.tokenizer import train_tokenizer
@@ -61,7 +61,7 @@ def test_pinned_experts_are_routed_among_themselves(kept: list[int]) -> None:
 
 @pytest.mark.parametrize("kept", [[], [3], [-1], [1, 0], [1, 1]])
 def test_experts_that_there_are_not_cannot_be_pinned(kept: list[int]) -> None:
-    with pytest.raises(BundleError, match="pinned routing: no experts"):
+    with pytest.raises(CheckpointError, match="pinned routing: no experts"):
         pin(whole(), kept)
 
 

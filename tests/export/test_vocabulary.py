@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 import signet_export.vocabulary as vocabulary
 from signet_export.vocabulary import Trimmed, agreement, pieces, pieces_of_corpus, pieces_of_languages, trim
 from signet_runtime.engines.parity import random_clips
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import BundleError, CheckpointError, InputError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.collate import pad_regions
@@ -348,18 +348,18 @@ def test_what_cannot_be_trimmed_is_refused(checkpoint: Checkpoint, tmp_path: Pat
         return Checkpoint(checkpoint.model, checkpoint.experts, tokenizer, checkpoint.config)
 
     bpe = _unigram(tmp_path, model_type="bpe")
-    with pytest.raises(BundleError, match="its kind is BPE"):
+    with pytest.raises(CheckpointError, match="its kind is BPE"):
         trim(with_tokenizer(bpe), {5})
     added = _unigram(tmp_path)
     added.add_tokens(["[gloss]"])
-    with pytest.raises(BundleError, match=r"tokens were added .*\[gloss\]"):
+    with pytest.raises(CheckpointError, match=r"tokens were added .*\[gloss\]"):
         trim(with_tokenizer(added), {5})
     search = checkpoint.model.language_model.generation_config
     search.suppress_tokens = [17]
-    with pytest.raises(BundleError, match="suppress_tokens"):
+    with pytest.raises(CheckpointError, match="suppress_tokens"):
         trim(checkpoint, {5})
     search.suppress_tokens, search.forced_eos_token_id = None, 17
-    with pytest.raises(BundleError, match="forced_eos_token_id is 17"):
+    with pytest.raises(CheckpointError, match="forced_eos_token_id is 17"):
         trim(checkpoint, {5})
     search.forced_eos_token_id = None
     checkpoint.model.read_prompt(checkpoint.tokenizer)

@@ -28,7 +28,7 @@ import torch
 from parity import LABEL_SMOOTHING, Agree, Pair
 from peer import INPUT_CASES, PARTS, SENTENCES, PeerCode, load_peer, random_clip
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError
 from signet_runtime.regions import extract_regions
 from signet_train.interop.origins import Origin
 from signet_train.interop.unisign import import_model, read_unisign
@@ -134,5 +134,5 @@ def test_pretraining_checkpoints_lack_running_statistics(code: PeerCode, theirs:
     """Its pre_training.py saves parameters without buffers: BatchNorm's statistics are lost, and cannot be guessed."""
     path = tmp_path / "checkpoint_0.pth"
     torch.save({"model": code.models.get_requires_grad_dict(theirs)}, path)
-    with pytest.raises(BundleError, match=r"running_mean is missing; it was saved without its running statistics"):
+    with pytest.raises(CheckpointError, match=r"running_mean is missing; it was saved without its running statistics"):
         read_unisign(path)

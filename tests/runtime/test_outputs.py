@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from signet_runtime.errors import InputError
-from signet_runtime.files import GrowingFile, OutputError, check_writable, whole_file
+from signet_runtime.errors import InputError, OutputError
+from signet_runtime.files import GrowingFile, check_writable, whole_file
 from signet_runtime.outputs.json_lines import error_to_json, to_json
 from signet_runtime.outputs.results import Results
 from signet_runtime.outputs.subtitles import Subtitles

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError
 from signet_runtime.pose.files import parse_keypoints, read_keypoints, write_keypoints
 from signet_runtime.pose.mediapipe_landmarks import BODY_LANDMARKS, FACE_LANDMARKS
 from signet_runtime.pose.sequence import PoseSequence
@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, sequence, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left") as error:
+    with pytest.raises(OutputError, match="No space left") as error:
         write_keypoints(path, sequence)
     assert "\n" not in str(error.value)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -66,7 +66,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, sequence, mo
 
 def test_places_that_cannot_be_written(tmp_path, sequence):
     for path in (tmp_path / "none" / "a.npz", tmp_path / "a.txt"):
-        with pytest.raises(InputError, match=str(path)):
+        with pytest.raises(OutputError, match=str(path)):
             write_keypoints(path, sequence)
     assert not list(tmp_path.iterdir())
 

@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from tiny_runs import config
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError, ConfigError
 from signet_train.cli import main
 from signet_train.config import TrainConfig
 from signet_train.data.batches.collate import Collate
@@ -114,7 +114,7 @@ def test_a_stopped_cache_goes_on_and_an_unfinished_one_is_not_used(
     monkeypatch.setattr(caching, "write_shard", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         cache_features(given, views=1, half=False, device="cpu")
-    with pytest.raises(BundleError, match="no finished feature cache"):
+    with pytest.raises(CheckpointError, match="no finished feature cache"):
         run_stage(given, tmp_path / "run", "cpu")
     first = written[0].stat().st_mtime_ns
     monkeypatch.setattr(caching, "write_shard", original)
@@ -153,11 +153,11 @@ def test_a_cache_of_something_else_is_refused(manifest: Path, experts: list[Path
         ({"data": given.data.model_copy(update={"noise": 0.5})}, "noise"),
         ({"data": given.data.model_copy(update={"sign_languages": ("ase",)})}, "rows"),
     ):
-        with pytest.raises(BundleError, match=f"made of other {named}"):
+        with pytest.raises(CheckpointError, match=f"made of other {named}"):
             run_stage(given.model_copy(update=changes), tmp_path / "run", "cpu")
-    with pytest.raises(BundleError, match="holds a cache of something else"):
+    with pytest.raises(CheckpointError, match="holds a cache of something else"):
         cache_features(given, views=3, half=False, device="cpu")
-    with pytest.raises(BundleError, match="frozen experts only"):
+    with pytest.raises(ConfigError, match="frozen experts only"):
         run_stage(config("pretrain", manifest, data={"cache": tmp_path / "cache"}), tmp_path / "run", "cpu")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import TrainConfig, load_config
@@ -38,13 +38,13 @@ def test_a_configuration_of_another_stage_is_refused(tmp_path: Path) -> None:
 def test_checkpoints_that_are_none_or_damaged_say_so(experts: list[Path], tmp_path: Path) -> None:
     import shutil
 
-    with pytest.raises(BundleError, match="not a checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         load_checkpoint(tmp_path)
     broken = tmp_path / "broken"
     shutil.copytree(experts[0], broken)
     weights = broken / "experts" / "0" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(BundleError, match="damaged"):
+    with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(broken)
 
 

@@ -22,8 +22,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signet_runtime.errors import InputError
-from signet_runtime.files import OutputError
+from signet_runtime.errors import InputError, OutputError
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_train.commands.convert_poses import convert_poses
 from signet_train.data.store.archives import ClipReader, _Joined, find_clips, open_archive

@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtmpose_models import paint, write_detector, write_pose
 
-from signet_runtime.errors import EngineError, InputError
-from signet_runtime.files import OutputError
+from signet_runtime.errors import EngineError, InputError, OutputError
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
@@ -209,7 +208,7 @@ def test_a_full_disk_ends_the_run_and_says_that_it_goes_on(tmp_path: Path, monke
     from signet_train.data import extraction
 
     def full(path: Path, _sequence: object) -> None:
-        raise InputError(f"{path}: cannot write the keypoints") from OSError(28, "No space left on device")
+        raise OutputError(f"{path}: cannot write the keypoints") from OSError(28, "No space left on device")
 
     manifest = corpus(tmp_path, [FINE])
     monkeypatch.setattr(extraction, "write_keypoints", full)
@@ -235,7 +234,7 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> N
     time.sleep(0.5)  # its workers finish the clips they are at, and end
     first = {name: (tmp_path / "poses" / name).stat().st_mtime_ns for name in written(tmp_path)}
     assert 2 <= len(first) < 8
-    (tmp_path / "poses" / ".h.npz.1a2b3c4d").write_bytes(b"PK")  # as when it is killed while it writes
+    (tmp_path / "poses" / ".h.1a2b3c4d.npz").write_bytes(b"PK")  # as when it is killed while it writes
     subprocess.run(command, env=environment, check=True)
     assert written(tmp_path) == {f"{name}.npz" for name in "abcdefgh"}
     for name, when in first.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import BackboneConfig, FusionConfig, LanguageModelConfig, ModelConfig
@@ -80,6 +80,6 @@ def test_an_ablation_is_not_exported(experts: list, tmp_path) -> None:
     made = load_checkpoint(experts[0])
     for changes in ({"gating": "average"}, {"router_reads": "hands+body"}, {"adapter_rank": 0}):
         checkpoint = Checkpoint(model(2, **changes), cards, made.tokenizer, made.config)
-        with pytest.raises(BundleError, match="ablation"):
+        with pytest.raises(CheckpointError, match="ablation"):
             export_bundle(checkpoint, tmp_path / "bundle")
         assert not (tmp_path / "bundle").exists()

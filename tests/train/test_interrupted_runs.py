@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_runs import FUSION, MODEL, config
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import OutputError
 from signet_train.checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.stages.run import run_stage
@@ -86,7 +86,7 @@ def test_a_checkpoint_is_there_whichever_moment_its_writing_was_cut_off(experts:
     checkpoint = load_checkpoint(experts[0])
     save_checkpoint(last, checkpoint)
     before = weights(tmp_path)
-    (tmp_path / ".last.new").mkdir()  # killed while writing
+    (tmp_path / ".last.01234567.draft").mkdir()  # killed while writing
     recover_checkpoint(last)
     assert weights(tmp_path).keys() == before.keys()
     last.rename(tmp_path / ".last.old")  # killed between the two renames
@@ -106,7 +106,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_older_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("signet_train.checkpoint.save_file", full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         save_checkpoint(tmp_path / "last", checkpoint)
     assert weights(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"last"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError
 from signet_train.data import manifest as module
 from signet_train.data.manifest import Row, read_manifest, read_manifests, write_manifest
 
@@ -94,7 +94,7 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(
 
     monkeypatch.setattr(module.pq, "write_table", write_half)
     monkeypatch.setattr(Path, "write_text", write_half)
-    with pytest.raises(InputError if isinstance(failure, OSError) else KeyboardInterrupt) as raised:
+    with pytest.raises(OutputError if isinstance(failure, OSError) else KeyboardInterrupt) as raised:
         write_manifest(path, [ROW, dataclasses.replace(ROW, id="b")])
     if isinstance(failure, OSError):
         assert str(raised.value) == f"{path}: cannot be written (No space left on device)"
@@ -104,10 +104,10 @@ def test_a_manifest_is_replaced_whole_or_not_at_all(
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/m\.parquet: cannot be written"):
+    with pytest.raises(OutputError, match=r"file/m\.parquet: cannot be written"):
         write_manifest(tmp_path / "file" / "m.parquet", [ROW])
     (tmp_path / "directory.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"directory\.jsonl: cannot be written"):
+    with pytest.raises(OutputError, match=r"directory\.jsonl: cannot be written"):
         write_manifest(tmp_path / "directory.jsonl", [ROW])
 
 
@@ -125,8 +125,8 @@ def test_an_id_is_one_row_s_in_all_manifests_together(tmp_path: Path) -> None:
 
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
-    for use in (read_manifest, lambda path: write_manifest(path, [ROW])):
-        with pytest.raises(InputError, match=r"m\.csv: a manifest is a \.parquet or \.jsonl file"):
+    for use, error in ((read_manifest, InputError), (lambda path: write_manifest(path, [ROW]), OutputError)):
+        with pytest.raises(error, match=r"m\.csv: a manifest is a \.parquet or \.jsonl file"):
             use(tmp_path / "m.csv")
     assert list(tmp_path.iterdir()) == []
 

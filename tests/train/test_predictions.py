@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError
 from signet_train.evaluation.predictions import Prediction, read_predictions, write_predictions
 
 SAMPLE = [
@@ -148,8 +148,8 @@ def test_an_interrupted_writing_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"name the file ….jsonl"):
+    with pytest.raises(OutputError, match=r"name the file ….jsonl"):
         write_predictions(tmp_path / "p.csv", SAMPLE)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         write_predictions(tmp_path / "file" / "p.jsonl", SAMPLE)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from tiny_runs import FUSION, MODEL, config, words
 from torch import nn
 
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import CheckpointError, ConfigError, InputError, TrainingError
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import OptimisationConfig, TrainConfig
@@ -85,7 +85,7 @@ def test_a_changed_expert_stops_training(
 
     monkeypatch.setattr(Signet, "features", meddle)
     settings = config("finetune", manifest, experts=experts, start_from=experts[0])
-    with pytest.raises(BundleError, match="frozen experts have changed"):
+    with pytest.raises(TrainingError, match="frozen experts have changed"):
         run_stage(settings, tmp_path / "run", "cpu")
 
 
@@ -209,7 +209,7 @@ def test_a_language_that_was_seen_takes_its_experts_language_model(
     settings = config("finetune", manifest, experts=experts, data={"sign_languages": ["gsg"]})
     assert torch.equal(start(settings).model.language_model.shared.weight, embeddings(experts[1]))
     assert "gsg was seen by two" in caplog.text
-    with pytest.raises(BundleError, match="go on with Stage III"):
+    with pytest.raises(ConfigError, match="go on with Stage III"):
         start(settings.model_copy(update={"stage": "align"}))
 
 
@@ -217,7 +217,7 @@ def test_a_language_that_was_not_seen_is_aligned_first(
     experts: list[Path], manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = config("finetune", manifest, experts=experts)  # ase and gsg: no expert has seen both
-    with pytest.raises(BundleError, match=r"no expert has seen ase, gsg: run Stage II"):
+    with pytest.raises(ConfigError, match=r"no expert has seen ase, gsg: run Stage II"):
         start(settings)
     aligning = settings.model_copy(update={"stage": "align"})
     assert torch.equal(start(aligning).model.language_model.shared.weight, embeddings(experts[0]))
@@ -258,28 +258,28 @@ def test_stage_one_starts_from_a_pretrained_mt5(manifest: Path, tmp_path: Path) 
     assert torch.equal(reader.embed_tokens.weight, mt5.shared.weight)
     wider = {**MODEL, "language_model": {**MODEL["language_model"], "d_ff": 48}}
     other = config("pretrain", manifest, mt5=str(tmp_path / "mt5"), model=wider)
-    with pytest.raises(BundleError, match=r"its d_ff is 32, and model\.language_model states 48"):
+    with pytest.raises(CheckpointError, match=r"its d_ff is 32, and model\.language_model states 48"):
         run_stage(other, tmp_path / "other", "cpu")
     absent = config("pretrain", manifest, mt5=str(tmp_path / "none"))
-    with pytest.raises(BundleError, match="no mT5 there"):
+    with pytest.raises(CheckpointError, match="no mT5 there"):
         run_stage(absent, tmp_path / "absent", "cpu")
 
 
 def test_experts_and_fusion_that_do_not_fit_are_refused(experts: list[Path], manifest: Path, tmp_path: Path) -> None:
     bigger = {**MODEL, "backbone": {**MODEL["backbone"], "embedding": 32}, "fusion": FUSION}
-    with pytest.raises(BundleError, match=r"another backbone than model\.backbone"):
+    with pytest.raises(CheckpointError, match=r"another backbone than model\.backbone"):
         start(config("finetune", manifest, experts=experts, model=bigger, start_from=experts[0]))
     run_stage(config("align", manifest, experts=experts), tmp_path / "align", "cpu")
     turned = config("finetune", manifest, experts=experts[::-1], start_from=tmp_path / "align" / "best")
-    with pytest.raises(BundleError, match="trained on other experts"):
+    with pytest.raises(CheckpointError, match="trained on other experts"):
         start(turned)
-    with pytest.raises(BundleError, match="holds several experts"):
+    with pytest.raises(CheckpointError, match="holds several experts"):
         start(config("finetune", manifest, experts=[tmp_path / "align" / "best", experts[0]], start_from=experts[0]))
-    with pytest.raises(BundleError, match=r"model\.fusion\.top_k: 2 of 1 experts"):
+    with pytest.raises(ConfigError, match=r"model\.fusion\.top_k: 2 of 1 experts"):
         start(config("finetune", manifest, experts=experts[:1], start_from=experts[0]))
-    with pytest.raises(BundleError, match="Stages II and III need some"):
+    with pytest.raises(ConfigError, match="Stages II and III need some"):
         start(config("finetune", manifest))
-    with pytest.raises(BundleError, match="Stage I trains a single expert"):
+    with pytest.raises(ConfigError, match="Stage I trains a single expert"):
         run_stage(config("pretrain", manifest, model={**MODEL, "fusion": FUSION}), tmp_path / "fused", "cpu")
 
 
@@ -323,13 +323,13 @@ def test_a_run_is_not_overwritten_and_resumes_with_its_own_configuration(
 ) -> None:
     run = experts[0].parent
     settings = config("pretrain", manifest, data={"sign_languages": ["ase"]})
-    with pytest.raises(BundleError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="holds a run already"):
         run_stage(settings, run, "cpu")
-    with pytest.raises(BundleError, match="another optimisation; resume with the same"):
+    with pytest.raises(CheckpointError, match="another optimisation; resume with the same"):
         run_stage(
             config("pretrain", manifest, data={"sign_languages": ["ase"]}, optimisation={"lr": 1}), run, "cpu", True
         )
-    with pytest.raises(BundleError, match="no checkpoint to resume from"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         run_stage(settings, tmp_path / "none", "cpu", resume=True)
 
 
@@ -337,10 +337,10 @@ def test_data_that_do_not_fill_a_step_and_bf16_without_a_gpu_are_said_early(mani
     too_large = config("pretrain", manifest, optimisation={"batch_size": 64})
     with pytest.raises(InputError, match="has 48 samples, and a step takes 64"):
         run_stage(too_large, tmp_path / "a", "cpu")
-    with pytest.raises(BundleError, match="bf16 needs a GPU"):
+    with pytest.raises(ConfigError, match="bf16 needs a GPU"):
         run_stage(config("pretrain", manifest, optimisation={"precision": "bf16"}), tmp_path / "b", "cpu")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"the loss is (nan|inf)"):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf)"):
         run_stage(config("pretrain", manifest, optimisation={"lr": 1e30, "clip_norm": 1e30}), tmp_path / "run", "cpu")

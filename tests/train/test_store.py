@@ -15,8 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from signet_runtime.errors import InputError
-from signet_runtime.files import OutputError
+from signet_runtime.errors import InputError, OutputError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import CONFIDENCE, extract_regions
 from signet_train.data.poses import load_poses, poses_exist, split_location
@@ -218,7 +217,7 @@ def test_damaged_and_foreign_files_are_one_line(path: Path) -> None:
     for missing in (path.parent / "none.arrow", path.parent):
         with pytest.raises(InputError):
             PoseStore.open(missing)
-    with pytest.raises(InputError, match=r"is an \.arrow file"):
+    with pytest.raises(OutputError, match=r"is an \.arrow file"):
         write_store(path.with_suffix(".npz"), [])
 
 

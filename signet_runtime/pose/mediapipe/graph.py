@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from signet_runtime.errors import EngineError
+from signet_runtime.errors import EngineError, first_line
 from signet_runtime.pose.installed import missing_library
 from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.skeleton import NUM_KEYPOINTS
@@ -206,9 +206,8 @@ def start_errors() -> Iterator[None]:
     try:
         yield
     except (AttributeError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).splitlines()[0]
         raise EngineError(
-            f"MediaPipe does not start ({reason}): pip install 'mediapipe==0.10.21' 'protobuf<5'"
+            f"MediaPipe does not start ({first_line(error)}): pip install 'mediapipe==0.10.21' 'protobuf<5'"
         ) from error
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from signet_runtime.errors import EngineError
+from signet_runtime.errors import EngineError, first_line
 from signet_runtime.pose.rtmpose.detected_box import DetectedBox
-from signet_runtime.pose.rtmpose.weights import find_weights, first_line, get_weights, import_rtmlib
+from signet_runtime.pose.rtmpose.weights import find_weights, get_weights, import_rtmlib
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 from signet_runtime.sources.prefetch import prefetch

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from signet_runtime.errors import EngineError
+from signet_runtime.errors import EngineError, first_line
 from signet_runtime.pose.installed import missing_library
 
 
@@ -102,8 +102,3 @@ def import_rtmlib() -> Any:
     except ImportError as error:
         raise EngineError(missing_library(error)) from error
     return rtmlib
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +24,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import CheckpointError, OutputError, one_line
+from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
 from signet_train.data.batches.dataset import LocatedRow, target
 from signet_train.data.batches.sampling import Key
@@ -76,21 +76,27 @@ def shard_path(cache: Path, split: str, view: int, shard: int) -> Path:
 
 
 def write_shard(path: Path, samples: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
-    """Embeddings and priors of up to `SHARD` rows, whole or not at all."""
+    """Write embeddings and priors of up to `SHARD` rows, whole or not at all.
+
+    Raises:
+        OutputError: the shard cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     tensors = {}
     for i, (embeddings, priors) in enumerate(samples):
         tensors[f"{i}.embeddings"], tensors[f"{i}.priors"] = embeddings.contiguous(), priors.contiguous()
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    try:
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary)
+    except SafetensorError as error:  # as it calls a full disk
+        raise OutputError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
 class CachedDataset(Dataset[CachedSample]):
     """Features of a row, in the view that the epoch's turn is.
 
     Raises:
-        BundleError: no cache there, an unfinished one, or one that other experts, rows or settings made.
+        CheckpointError: no cache there, an unfinished one, or one that other experts, rows or settings made.
     """
 
     def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, split: str, expected: dict[str, object]):
@@ -99,12 +105,12 @@ class CachedDataset(Dataset[CachedSample]):
         try:
             description = json.loads((self.cache / "cache.json").read_text())
         except (OSError, ValueError):
-            raise BundleError(
+            raise CheckpointError(
                 f"{self.cache}: no finished feature cache; `signet-train cache CONFIG` makes it"
             ) from None
         differing = [name for name, value in expected.items() if description["made_of"].get(name) != value]
         if differing:
-            raise BundleError(
+            raise CheckpointError(
                 f"{self.cache}: made of other {', '.join(differing)} than this run's; make it anew, or drop data.cache"
             )
         self.views = description["views"] if split == config.data.train else 1
@@ -115,7 +121,7 @@ class CachedDataset(Dataset[CachedSample]):
     def __getitem__(self, key: Key) -> CachedSample:
         """
         Raises:
-            BundleError: a shard is missing or damaged.
+            CheckpointError: a shard is missing or damaged.
         """
         epoch, index = key
         shard, place = divmod(index, SHARD)
@@ -126,7 +132,7 @@ class CachedDataset(Dataset[CachedSample]):
                 file.get_tensor(f"{place}.{part}").float().numpy() for part in ("embeddings", "priors")
             )
         except (OSError, SafetensorError) as error:
-            raise BundleError(f"{path}: missing or damaged; delete the cache and make it anew") from error
+            raise CheckpointError(f"{path}: missing or damaged; delete the cache and make it anew") from error
         row = self.rows[index].row
         return CachedSample(row.id, embeddings, priors, target(row, self.config.task))
 

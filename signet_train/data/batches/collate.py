@@ -94,7 +94,7 @@ def load_batches(
     """The batches of a `BatchOrder` or a list, loaded by up to ``workers`` processes and CPUs (0: by this one).
 
     Raises:
-        InputError, BundleError: what a sample raised, in its own one line.
+        InputError, CheckpointError: what a sample raised, in its own one line.
     """
     loader = DataLoader(
         dataset,

@@ -7,7 +7,6 @@ find, so they are a lit relief of capsules with occlusion; the rest of the signe
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
@@ -16,6 +15,8 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+
+from signet_runtime.files import whole_file
 
 NUM_LANDMARKS = 33 + 478 + 21 + 21
 FACE, LEFT_HAND, RIGHT_HAND = 33, 33 + 478, 33 + 478 + 21
@@ -183,20 +184,10 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
 
     Raises:
         ValueError: no frames, an odd size, or frames of different sizes.
+        OutputError: it cannot be written.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with whole_file(Path(path)) as temporary:
         _encode(temporary, frames, fps)
-        # mkstemp makes files private; a video is as readable as any other file the user writes.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, one_line
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, parse_keypoints, read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.data.tree import files_below
@@ -226,7 +226,7 @@ class ClipReader:
         try:
             data = self._archives[clip.path].read(clip.member)
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-            raise InputError(f"{clip}: damaged in the archive ({' '.join(str(error).split())})") from error
+            raise InputError(f"{clip}: damaged in the archive ({one_line(error)})") from error
         except (NotImplementedError, RuntimeError) as error:  # a compression that Python does not know
             raise InputError(f"{clip}: cannot be unpacked ({error})") from error
         except OSError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, OutputError, first_line
 from signet_runtime.files import whole_file
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import CONFIDENCE
@@ -175,11 +175,10 @@ def new_store(path: Path) -> Iterator[StoreWriter]:
     """A store that is at ``path`` when the block has ended, whole, and never before.
 
     Raises:
-        InputError: no ``.arrow`` path.
-        OutputError: it cannot be written.
+        OutputError: no ``.arrow`` path, or it cannot be written.
     """
     if path.suffix != ".arrow":
-        raise InputError(f"{path}: a pose store is an .arrow file")
+        raise OutputError(f"{path}: a pose store is an .arrow file")
     with whole_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as file:
         writer = StoreWriter(file)
         yield writer
@@ -190,8 +189,8 @@ def write_store(path: Path, sequences: Iterable[tuple[str, PoseSequence]]) -> No
     """Write clips and their ids, whole or not at all.
 
     Raises:
-        InputError: not an ``.arrow`` path, an id that occurs twice, or a clip that `quantise` refuses.
-        OutputError: the file cannot be written.
+        InputError: an id that occurs twice, or a clip that `quantise` refuses.
+        OutputError: not an ``.arrow`` path, or the file cannot be written.
     """
     with new_store(path) as store:
         for clip_id, sequence in sequences:
@@ -220,7 +219,7 @@ class PoseStore:
         except FileNotFoundError:
             raise InputError(f"{path}: no such pose store; `signet-train convert-poses` makes one") from None
         except (OSError, ValueError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise InputError(f"{path}: not a pose store, or a damaged one ({reason})") from error
 
     def _index(self, table: pa.Table, whole: pa.Buffer) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from signet_runtime.errors import InputError
+from signet_runtime.errors import InputError, one_line
+from signet_runtime.files import unfinished
 from signet_train.data.store.archives import ClipFile, ClipReader
 from signet_train.data.store.arrow import QuantisedClip, StoreWriter, new_store, quantisation_error, quantise
 from signet_train.data.workers import run_jobs
@@ -98,7 +98,7 @@ class _Converter:
         try:
             sequence = self._reader.read(file)
         except InputError as error:
-            return " ".join(str(error).split())
+            return one_line(error)
         except Exception as error:  # whatever a damaged file brings out of a reader
             return " ".join(f"{file}: {type(error).__name__}: {error}".split())
         try:
@@ -135,7 +135,6 @@ class _InOrder:
 
 def _sweep(out: Path) -> None:
     """Remove what a run that was killed while it wrote left beside the store (see `whole_file`)."""
-    left = re.compile(rf"\.{re.escape(out.stem)}\.[0-9a-f]{{8}}{re.escape(out.suffix)}")
     for path in out.parent.iterdir():
-        if left.fullmatch(path.name):
+        if unfinished(path.name) == out.name:
             path.unlink(missing_ok=True)
