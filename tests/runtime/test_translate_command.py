@@ -456,6 +456,8 @@ def test_a_full_disk_leaves_nothing_half_written(
     result = translate(clips[0], "--keypoints-out", tmp_path / "k.npz")
     assert result.exit_code == 3
     assert "k.npz: cannot write the keypoints (No space left on device)" in the_error(result)
+    result = translate(clips[0], "--keypoints-out", tmp_path / "k.npz", "--format", "json")
+    assert "cannot write the keypoints" in json.loads(result.stdout)["error"]  # stdout is not what is full
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "out.txt.part"])
     assert (tmp_path / "out.txt").read_text() == "from before"
     assert (tmp_path / "out.txt.part").read_text().splitlines() == texts[:1]

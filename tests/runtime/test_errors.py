@@ -1,0 +1,93 @@
+"""The errors and their exit codes are those that users are told of; a command ends with them, and with one line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+import signet_runtime
+from signet_runtime import errors
+from signet_runtime.commands.console import exit_on_error
+from signet_runtime.errors import BundleError, ExitCode, InputError, SignetError, first_line, one_line
+
+ROOT = Path(__file__).parents[2]
+CLASSES = [
+    c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, SignetError) and c is not SignetError
+]
+
+# What the words of the documented table stand for.
+DOCUMENTED = {
+    "input": "InputError",
+    "output": "OutputError",
+    "configuration": "ConfigError",
+    "checkpoint": "CheckpointError",
+    "bundle": "BundleError",
+    "training": "TrainingError",
+    "engine": "EngineError",
+}
+
+
+def table(page: Path) -> dict[int, str]:
+    """Its sentence on exit codes, by code."""
+    found = re.search(r"Exit codes(?:\*\*)?: (.*?interrupted)", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, f"{page} says nothing of exit codes"
+    parts = re.findall(r"(\d+) (.*?)(?=, \d|$)", " ".join(found[1].split()))
+    return {int(code): words for code, words in parts}
+
+
+def test_every_error_ends_with_the_code_that_is_documented() -> None:
+    documented = {
+        DOCUMENTED[word]: code
+        for code, words in table(ROOT / "ARCHITECTURE.md").items()
+        for word in re.findall(r"\w+", words)
+        if word in DOCUMENTED
+    }
+    assert {c.__name__: int(c.exit_code) for c in CLASSES} == documented
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "README.md"])
+def test_the_codes_that_are_documented_are_all_that_there_are(page: str) -> None:
+    assert sorted(table(ROOT / page)) == sorted(set(ExitCode) - {ExitCode.FAILED})
+
+
+def test_every_error_can_be_had_from_the_package() -> None:
+    for error in (SignetError, *CLASSES):
+        assert getattr(signet_runtime, error.__name__) is error
+        assert error.__name__ in signet_runtime.__all__
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "line"),
+    [
+        *((error("a.mp4:\n  no"), error.exit_code, "it: error: a.mp4: no") for error in CLASSES),
+        (KeyboardInterrupt(), 130, "it: stopped"),
+        (click.Abort(), 130, "it: stopped"),
+    ],
+)
+def test_a_command_ends_with_a_line_and_a_code(
+    raised: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, exit_on_error("it", "stopped"):
+        raise raised
+    assert ended.value.code == code
+    assert capsys.readouterr() == ("", f"{line}\n")
+
+
+def test_a_fault_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), exit_on_error("it"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("error", [ValueError("a\n b\tc"), BundleError("a b c\n"), InputError("  a  b c")])
+def test_an_error_is_one_line(error: Exception) -> None:
+    assert one_line(error) == "a b c"
+
+
+def test_what_a_library_says_first_is_one_line() -> None:
+    assert first_line(OSError("\nno such model\nIf this is private, log in")) == "no such model"
+    for silent in (KeyError(), ValueError(" \n")):
+        assert first_line(silent) == one_line(silent) == type(silent).__name__
