@@ -33,7 +33,7 @@ def check_writable(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
-    """Where to write so that ``path`` appears only when the block ends without an exception.
+    """Yield where to write so that ``path`` appears only when the block ends without an exception.
 
     Devices and pipes cannot be replaced: they are yielded as they are.
 
@@ -59,7 +59,7 @@ def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
 
 
 def unfinished(name: str) -> str | None:
-    """The name of the file that a temporary one of `whole_file` was to become; None of any other's.
+    """Return the name of the file that a temporary one of `whole_file` was to become; None of any other's.
 
     One stays behind where a process is killed while it writes.
     """
@@ -69,7 +69,7 @@ def unfinished(name: str) -> str | None:
 
 @contextlib.contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """An empty directory that takes the name ``path`` when the block ends without an exception.
+    """Yield an empty directory that takes the name ``path`` when the block ends without an exception.
 
     What was there before is replaced, and stays if anything fails; where a process is killed between the two renames
     that this takes, `recover_directory` brings it back. The draft's parent is nobody else's, and may hold what must not
@@ -79,19 +79,19 @@ def whole_directory(path: Path) -> Iterator[Path]:
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+    scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.draft"
     old = _replaced(path)
     try:
         draft = scratch / "new"
         draft.mkdir(parents=True)
         yield draft
-        _bring_back(path)
+        recover_directory(path)
         try:
             if path.exists():
                 path.rename(old)
             draft.rename(path)
         except BaseException:
-            _bring_back(path)
+            recover_directory(path)
             raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
@@ -99,24 +99,21 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 
 def recover_directory(path: Path) -> None:
-    """Put right what a process that was killed in `whole_directory` left: the older directory has its name again.
+    """Bring back the older directory of a process that was killed between the two renames of `whole_directory`."""
+    old = _replaced(path)
+    if not path.exists() and old.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
-    Drafts that are not finished are removed, so nobody may be writing ``path`` meanwhile.
-    """
-    _bring_back(path)
+
+def discard_drafts(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote in `whole_directory`; none may be writing now."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def _replaced(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def _bring_back(path: Path) -> None:
-    old = _replaced(path)
-    if not path.exists() and old.exists():
-        old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    return path.parent / f".{path.name}.old"
 
 
 class GrowingFile:

@@ -24,7 +24,7 @@ from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedToke
 from transformers.utils import logging as transformers_logging
 
 from signet_runtime.errors import CheckpointError, OutputError, first_line
-from signet_runtime.files import recover_directory, whole_directory
+from signet_runtime.files import discard_drafts, recover_directory, whole_directory
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.model.signet import Signet
 
@@ -79,7 +79,7 @@ def save_expert(path: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) 
 
 def _save(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        recover_checkpoint(path)
+        discard_drafts(path)
         with whole_directory(path) as new:
             write(new)
     except (OSError, SafetensorError) as error:

@@ -18,6 +18,7 @@ from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import (
     GrowingFile,
     check_writable,
+    discard_drafts,
     recover_directory,
     unfinished,
     whole_directory,
@@ -294,7 +295,7 @@ with whole_directory(path) as draft:
     if moment == "writing":
         os.kill(os.getpid(), signal.SIGKILL)
 """
-    (tmp_path / "running").mkdir()  # another's, whose name begins alike
+    (tmp_path / ".running.0123abcd.draft").mkdir()  # another's, whose name begins alike
     for moment in ("writing", "first rename", "second rename"):
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run" / "before").touch()
@@ -303,7 +304,8 @@ with whole_directory(path) as draft:
         assert (tmp_path / "run").exists() == (moment != "second rename")
         recover_directory(tmp_path / "run")
         assert [file.name for file in (tmp_path / "run").iterdir()] == ["before"]
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "running"]
+        discard_drafts(tmp_path / "run")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".running.0123abcd.draft", "run"]
 
 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
