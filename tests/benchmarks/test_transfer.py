@@ -256,7 +256,7 @@ def test_a_world_that_does_not_fit_is_one_line(tmp_path: Path, change: dict, mes
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_world(path)
     result = CliRunner().invoke(main, ["--world", str(path), "--out", str(tmp_path)])
-    assert result.exit_code == 3 and result.stderr.startswith("transfer: ") and result.stderr.count("\n") == 1
+    assert result.exit_code == 4 and result.stderr.startswith("transfer: error: ") and result.stderr.count("\n") == 1
 
 
 def test_spelled_words_are_split_as_the_world_says(tmp_path: Path) -> None:

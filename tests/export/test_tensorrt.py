@@ -112,6 +112,13 @@ def test_the_classic_library_keeps_its_timings(bundle: Path, fake: None) -> None
     assert timings.read_bytes() == b"+++"  # each of the three added to what it was given
 
 
+def test_timings_that_cannot_be_kept_are_no_obstacle(bundle: Path, fake: None) -> None:
+    cache = Path(os.environ["XDG_CACHE_HOME"]) / "signet"
+    cache.mkdir(parents=True)
+    (cache / "tensorrt").write_text("a file where the directory should be")
+    assert len(build(bundle, Target("tensorrt", "sm86", Gpu("NVIDIA GeForce RTX 3090", "sm86"))).parts) == 3
+
+
 @pytest.mark.parametrize(
     ("fate", "message"),
     [
