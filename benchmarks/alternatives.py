@@ -33,7 +33,7 @@ from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
 from signet_runtime.pose.rtmpose.weights import find_weights
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.regions import prepare as prepare_clip
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.video import Video
 from signet_train.checkpoint import Checkpoint
@@ -117,8 +117,7 @@ class PublishedWay:
             frames = list(video)
         keypoints, scores = (np.stack(part) for part in zip(*self._pose(frames), strict=True))
         poses = PoseSequence(keypoints, scores, video.info.fps, video.info.size, self._pose.name)
-        at_rate = poses.resample(manifest.frame_rate) if manifest.frame_rate else poses
-        regions = extract_regions(at_rate.take(sample_frames(len(at_rate), manifest.max_frames)))
+        regions = prepare_clip(poses, manifest)
         inputs = {name: torch.from_numpy(region)[None] for name, region in regions.items()}
         with torch.inference_mode():
             encoded = self._model(inputs, torch.ones(1, len(regions["body"]), dtype=torch.bool))

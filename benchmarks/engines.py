@@ -31,7 +31,7 @@ from signet_runtime.engines.tensorrt import library_name, load_library
 from signet_runtime.errors import EngineError
 from signet_runtime.generation import DECODER_BACKENDS, load_text_decoder
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.regions import prepare
 from signet_runtime.translator import Translator
 from signet_train.checkpoint import Checkpoint, demo_checkpoint_path, load_checkpoint
 from signet_train.config import ModelCard
@@ -60,9 +60,7 @@ class Subject:
 
     def regions(self) -> Regions:
         """As `Translator` prepares the clip."""
-        manifest = self.bundle.manifest
-        at_rate = self.clip.resample(manifest.frame_rate) if manifest.frame_rate else self.clip
-        return extract_regions(at_rate.take(sample_frames(len(at_rate), manifest.max_frames)))
+        return prepare(self.clip, self.bundle.manifest)
 
 
 def demo(clip: PoseSequence) -> Subject:

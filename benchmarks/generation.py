@@ -117,7 +117,7 @@ def _manifest(precision: str, tokens: int) -> Manifest:
             "name": "random",
             "language": "mul",
             "routing": {"k": 1},
-            "profile": "unisign",
+            "normalisation": "unisign",
             "pose_estimator": "none",
             "experts": [{"name": "none", "sign_languages": [], "corpus": "none"}],
             "generation": {"max_new_tokens": tokens},

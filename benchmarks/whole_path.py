@@ -23,7 +23,7 @@ from benchmarks.timing import Way, in_turns
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions
+from signet_runtime.regions import prepare
 from signet_runtime.sentences.keypoints import PoseStream
 from signet_runtime.sentences.segmenter import PosedFrame
 from signet_runtime.sources.live import Live
@@ -123,7 +123,8 @@ def _stages(path: Path, translator: Translator) -> dict[str, float]:
     with _DetectorClock(estimator) as clock:
         keypoints, scores = (np.stack(part) for part in zip(*estimator.estimate(frames), strict=True))
     times.append(time.perf_counter())
-    regions = extract_regions(PoseSequence(keypoints, scores, video.info.fps, video.info.size, estimator.name))
+    poses = PoseSequence(keypoints, scores, video.info.fps, video.info.size, estimator.name)
+    regions = prepare(poses, translator.bundle.manifest)
     times.append(time.perf_counter())
     encoded = translator.encoder([regions])
     times.append(time.perf_counter())

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.files import whole_directory
-from signet_runtime.regions import PROFILES
+from signet_runtime.regions import NORMALISATIONS
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "signet.json"
@@ -78,11 +78,12 @@ class ShapeRange(_Part):
 
 
 class EngineBuild(_Part):
-    """What a TensorRT engine is bound to: the version of its library, one kind of GPU, and its profiles."""
+    """What a TensorRT engine is bound to: the version of its library, one kind of GPU, and the shapes it takes."""
 
     version: str  # of the library, exactly
     target: Annotated[str, Field(pattern=r"^sm[0-9]{2,3}$")]  # compute capability, "sm86" is 8.6
-    profiles: ShapeRange
+    # Called profiles, as TensorRT calls them, in `signet.json`.
+    shapes: ShapeRange = Field(validation_alias=AliasChoices("profiles", "shapes"), serialization_alias="profiles")
     executed: bool  # False: built where there was no such GPU, so it is checked where it first runs
 
 
@@ -102,7 +103,7 @@ class Engine(_Part):
     decoder_with_past: str
     features: str | None = None
     reach: Annotated[int, Field(ge=1)] | None = None
-    build: EngineBuild | None = None  # of TensorRT engines; ONNX runs anywhere
+    build: EngineBuild | None = None  # None where it is portable
 
     @model_validator(mode="after")
     def _is_bound_or_portable(self) -> Engine:
@@ -137,7 +138,10 @@ class Manifest(_Part):
     notice: str | None = None  # what a user must know before trusting the text; shown when the bundle is used
     experts: Annotated[list[Expert], Field(min_length=1)]
     routing: Routing
-    profile: Literal[PROFILES]  # type: ignore[valid-type]  # of normalisation, see regions.py
+    # See regions.py. Called profile in `signet.json`.
+    normalisation: Literal[NORMALISATIONS] = Field(  # type: ignore[valid-type]
+        validation_alias=AliasChoices("profile", "normalisation"), serialization_alias="profile"
+    )
     pose_estimator: str  # that the model was trained on
     frame_rate: Annotated[float, Field(gt=0)] | None = None  # the model's clock; None takes the video's own
     max_frames: Annotated[int, Field(ge=1)] = 256
@@ -201,7 +205,7 @@ class Bundle:
         return bundle
 
     def engine(self, kind: str = "onnx", precision: str | None = None) -> Engine:
-        """The first engine of a kind, and of a precision where one is given; "trt" is any TensorRT engine.
+        """Return the first engine of a kind, or of one of `ENGINE_CHOICES`, and of a precision where one is given.
 
         Raises:
             EngineError: there is none; no other takes its place.
@@ -307,7 +311,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
                 sha256 = hashlib.file_digest(contents, "sha256").hexdigest()
             files[name] = FileRecord(size=file.stat().st_size, sha256=sha256)
     manifest = Manifest.model_validate({**manifest.model_dump(), "files": files})
-    (directory / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (directory / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2, by_alias=True) + "\n", encoding="utf-8")
     return manifest
 
 

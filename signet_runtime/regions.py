@@ -1,33 +1,81 @@
-"""PoseSequence -> what the model sees: four regions, filtered by confidence, scaled, root-relative.
+"""PoseSequence -> what the model sees: on its clock, thinned, in four regions that are filtered and normalised.
 
-The profile `unisign` is the normalisation that published pose-encoder checkpoints were trained with; it
-satisfies the paper's Eq. 11 and its confidence filter (A.2). The box spans the whole clip, so nothing is
-final before the last frame. In the profile `causal` it spans the frames up to the one that is normalised:
-a frame is final when it is there, and a model that is trained so can read along.
+The normalisation `unisign` is the one that published pose-encoder checkpoints were trained with; it satisfies the
+paper's Eq. 11 and its confidence filter (A.2). The box spans the whole clip, so nothing is final before the last frame.
+In `causal` it spans the frames up to the one that is normalised: a frame is final when it is there, and a model that is
+trained so can read along.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.skeleton import REGIONS
+from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
-PROFILES = ("unisign", "causal")
+NORMALISATIONS = ("unisign", "causal")
 
-CONFIDENCE = 0.3  # A.2: joints at or below are zeroed
+Regions = dict[str, np.ndarray]
+
 _MIN_BODY_JOINTS = 4  # fewer confident body joints in the box: there is no scale to speak of
 
 
-def sample_frames(num_frames: int, max_frames: int) -> np.ndarray:
-    """Indices (int64) of at most ``max_frames`` frames, evenly spaced and always the same."""
+class Reading(Protocol):
+    """How a model reads a clip; a bundle's manifest and the data settings of a run are such.
+
+    Attributes:
+        frame_rate: the model's clock, in frames a second; None takes every recording as it is.
+        max_frames: most that it reads of a clip.
+        normalisation: one of `NORMALISATIONS`.
+    """
+
+    @property
+    def frame_rate(self) -> float | None: ...
+
+    @property
+    def max_frames(self) -> int: ...
+
+    @property
+    def normalisation(self) -> str: ...
+
+
+def prepare(clip: PoseSequence, reading: Reading, rng: np.random.Generator | None = None) -> Regions:
+    """Return what a model reads of a clip: brought to its clock, thinned to what it reads, normalised.
+
+    Args:
+        clip: at any frame rate; one that is on the model's clock stays as it is.
+        reading: of the model.
+        rng: None thins evenly, as everywhere but in training, where the frames are drawn.
+
+    Returns:
+        The regions of `extract_regions`.
+    """
+    at_rate = on_clock(clip, reading.frame_rate)
+    frames = sample_frames(len(at_rate), reading.max_frames, rng)
+    return extract_regions(at_rate.take(frames), reading.normalisation)
+
+
+def on_clock(clip: PoseSequence, frame_rate: float | None) -> PoseSequence:
+    """Return the clip at a model's frame rate; None leaves it at its own, as does a clip that is slower."""
+    return clip.resample(frame_rate) if frame_rate else clip
+
+
+def sample_frames(num_frames: int, max_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """Return the rising indices (int64) of at most ``max_frames`` frames: all, evenly spaced ones, or with ``rng`` any.
+
+    Evenly spaced ones are always the same.
+    """
     if num_frames <= max_frames:
         return np.arange(num_frames)
+    if rng is not None:
+        return np.sort(rng.choice(num_frames, max_frames, replace=False))
     return np.round(np.linspace(0, num_frames - 1, max_frames)).astype(np.int64)
 
 
-def extract_regions(sequence: PoseSequence, profile: str = "unisign") -> dict[str, np.ndarray]:
-    """Model inputs by one of `PROFILES`.
+def extract_regions(sequence: PoseSequence, normalisation: str = "unisign") -> Regions:
+    """Return the model's inputs, by one of `NORMALISATIONS`.
 
     Returns:
         float32 arrays in the order body (T, 9, 3), left_hand (T, 21, 3), right_hand (T, 21, 3),
@@ -36,20 +84,20 @@ def extract_regions(sequence: PoseSequence, profile: str = "unisign") -> dict[st
         frame is that has seen so few.
 
     Raises:
-        ValueError: there is no such profile.
+        ValueError: there is no such normalisation.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"no profile {profile!r} among {', '.join(PROFILES)}")
+    if normalisation not in NORMALISATIONS:
+        raise ValueError(f"no normalisation {normalisation!r} among {', '.join(NORMALISATIONS)}")
     # In fp64, as the published code computes: differences of a small signer's joints have few digits to lose.
     motion = np.concatenate([sequence.keypoints, sequence.scores[..., None]], axis=-1, dtype=np.float64)
     scale, corner = _boxes(motion[:, REGIONS["body"].joints])
-    if profile == "unisign":
+    if normalisation == "unisign":
         scale, corner = scale[-1:], corner[-1:]  # the box that has seen everything, for every frame
     return {name: _normalise(motion[:, region.joints], region.root, scale, corner) for name, region in REGIONS.items()}
 
 
 def _boxes(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of body joints (T, 9, 3), the box about those seen up to every frame: longer side (T,) and corner (T, 2).
+    """Box the body joints (T, 9, 3) that were seen up to every frame: longer side (T,) and corner (T, 2).
 
     The side is 0 where there is no box.
     """
@@ -64,7 +112,7 @@ def _boxes(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _normalise(part: np.ndarray, root: int | None, scale: np.ndarray, corner: np.ndarray) -> np.ndarray:
-    """A part (T, J, 3) on boxes (T or 1 of them)."""
+    """Measure a part (T, J, 3) on boxes (T or 1 of them)."""
     side = np.where(scale > 0, scale, 1)[:, None, None]
     if root is None:
         xy = ((part[..., :2] - corner[:, None]) / side - 0.5) * 2  # the box becomes [-1, 1] squared

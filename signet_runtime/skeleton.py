@@ -1,4 +1,4 @@
-"""COCO-WholeBody-133 and the four regions that SIGNET reads. Data, no logic.
+"""COCO-WholeBody-133, the four regions of it that SIGNET reads, and when a joint counts. Data, no logic.
 
 The 133 keypoints are, 0-based: body 0-16, feet 17-22, face 23-90, left hand 91-111, right hand 112-132.
 The regions are the paper's A.1 (1-based there); left and right are the signer's.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NUM_KEYPOINTS = 133
+
+CONFIDENCE = 0.3  # A.2: joints at or below are read as (0, 0, 0)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from signet_runtime.generation import DecoderBackend, TextDecoder, load_text_dec
 from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.regions import prepare
 from signet_runtime.sentences.keypoints import PoseStream, RecordedStream, stream_live, stream_sequence, stream_video
 from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
 from signet_runtime.sources.live import Live
@@ -308,9 +308,7 @@ class Translator:
 
     def _regions(self, clip: PoseSequence) -> dict[str, np.ndarray]:
         """What the model reads of a clip."""
-        manifest = self.bundle.manifest
-        at_rate = clip.resample(manifest.frame_rate) if manifest.frame_rate else clip
-        return extract_regions(at_rate.take(sample_frames(len(at_rate), manifest.max_frames)), manifest.profile)
+        return prepare(clip, self.bundle.manifest)
 
     def _translate(
         self,

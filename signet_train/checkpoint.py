@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
@@ -32,7 +32,7 @@ transformers_logging.disable_progress_bar()
 
 
 class ExpertCard(BaseModel):
-    """Where an expert comes from. Experts of one SIGNET share profile and size.
+    """Where an expert comes from. Experts of one SIGNET share normalisation and size.
 
     ``seen`` are the published corpora, by `Row.corpus`, that its weights were trained on at any time.
     """
@@ -42,7 +42,12 @@ class ExpertCard(BaseModel):
     corpus: str
     seen: tuple[str, ...] = ()
     source: str
-    profile: str = "unisign"
+    # Called profile on disk: an older package that did not find that would take it for unisign.
+    normalisation: str = Field(
+        default="unisign",
+        validation_alias=AliasChoices("normalisation", "profile"),
+        serialization_alias="profile",
+    )
     backbone: BackboneConfig
 
 
@@ -101,12 +106,12 @@ def _write(new: Path, checkpoint: Checkpoint, state: dict[str, Any] | None) -> N
     checkpoint.tokenizer.save_pretrained(new / "language_model")
     if state is not None:
         torch.save(state, new / "training_state.pt")
-    (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2))
+    (new / "config.json").write_text(checkpoint.config.model_dump_json(indent=2, by_alias=True))
 
 
 def _write_expert(directory: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) -> None:
     directory.mkdir(parents=True)
-    (directory / "config.json").write_text(card.model_dump_json(indent=2))
+    (directory / "config.json").write_text(card.model_dump_json(indent=2, by_alias=True))
     save_file(_plain(weights), directory / "model.safetensors")
 
 

@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from signet_runtime.errors import ConfigError
-from signet_runtime.regions import PROFILES
+from signet_runtime.regions import NORMALISATIONS
 
 
 class _Strict(BaseModel):
@@ -81,9 +81,13 @@ class DataConfig(_Strict):
     sign_languages: tuple[str, ...] = ()  # rows of these alone; empty: all
     # The model's clock, in frames a second. None takes every recording as it is.
     frame_rate: float | None = None
-    # Of normalisation; its experts' in Stages II and III. Experts that are published are unisign; causal can be read
-    # along while somebody signs.
-    profile: Literal[PROFILES] = "unisign"  # type: ignore[valid-type]
+    # Its experts' in Stages II and III. Experts that are published are unisign; causal can be read along while somebody
+    # signs. Called profile in checkpoints and in older configurations.
+    normalisation: Literal[NORMALISATIONS] = Field(  # type: ignore[valid-type]
+        default="unisign",
+        validation_alias=AliasChoices("normalisation", "profile"),
+        serialization_alias="profile",
+    )
     max_frames: int = 256  # of a longer clip: a random sorted subset in training, an even one otherwise
     max_target_tokens: int = 50
     noise: float = 0.01  # sigma on x and y of confident joints, in normalised units (Appendix B)

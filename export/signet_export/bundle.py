@@ -58,7 +58,7 @@ def export_bundle(
 ) -> Verification:
     """Export, check against PyTorch, and only then let the bundle appear at ``path``.
 
-    Of a checkpoint with the causal profile the encoder becomes two graphs, the first of which can be run while somebody
+    Of a checkpoint with the causal normalisation the encoder becomes two graphs, the first of which runs while somebody
     signs. Nothing is routed before the end, so every expert is computed whole, and ``topk`` is ``dense``.
 
     Args:
@@ -86,8 +86,8 @@ def export_bundle(
         raise CheckpointError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
     if model.routed is not None:
         model.routed.router.top_k = k
-    profile = checkpoint.experts[0].profile
-    streams = profile == "causal"
+    normalisation = checkpoint.experts[0].normalisation
+    streams = normalisation == "causal"
     if streams and target is not None:
         raise EngineError(
             "--engine trt: with the causal profile the encoder is two graphs, which TensorRT engines are not made of; "
@@ -105,7 +105,7 @@ def export_bundle(
             Expert(name=e.name, sign_languages=list(e.sign_languages), corpus=e.corpus) for e in checkpoint.experts
         ],
         routing=Routing(mode=routing, k=k),
-        profile=profile,
+        normalisation=normalisation,
         pose_estimator=card.pose_estimator,
         frame_rate=config.data.frame_rate,
         max_frames=config.data.max_frames,
@@ -142,13 +142,13 @@ def export_bundle(
 
 def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report: Callable[[str], None]) -> Engine:
     """TensorRT engines; where their GPU is they are run once and compared, and then count as executed."""
-    profiles = ShapeRange(
+    shapes = ShapeRange(
         frames=(1, 128, max(512, manifest.max_frames)),
         beams=manifest.generation.num_beams,
         tokens=manifest.generation.max_new_tokens,
         prompt=prompt,
     )
-    engine = build_engines(draft, manifest.engines[0], target, profiles, report).engine
+    engine = build_engines(draft, manifest.engines[0], target, shapes, report).engine
     if target.gpu is None or engine.build is None:
         return engine
     from signet_runtime.engines.tensorrt_model import load_engines

@@ -16,7 +16,7 @@ def describe(bundle: Bundle) -> str:
         *([f"notice       {manifest.notice}"] if manifest.notice else []),
         f"experts      {'; '.join(experts)}",
         f"routing      {manifest.routing.mode}, {manifest.routing.k} of {len(experts)}",
-        f"keypoints    {manifest.pose_estimator}, profile {manifest.profile}",
+        f"keypoints    {manifest.pose_estimator}, profile {manifest.normalisation}",
         f"search       {manifest.generation.num_beams} beams, at most {manifest.generation.max_new_tokens} tokens",
     ]
     for engine in manifest.engines:

@@ -121,7 +121,7 @@ def build_engines(
     directory: Path,
     onnx: Engine,
     target: Target,
-    profiles: ShapeRange,
+    shapes: ShapeRange,
     report: Callable[[str], None] = lambda line: None,
 ) -> BuiltEngines:
     """Build the three engines from a bundle's ONNX graphs, into the bundle's directory: all, or none.
@@ -132,7 +132,7 @@ def build_engines(
     Args:
         directory: of the bundle; the graphs' external data lie beside them.
         onnx: the graphs; the engines have their precision.
-        profiles: the shapes to build for.
+        shapes: what to build for.
         report: takes a line for the user before and after each engine.
 
     Raises:
@@ -156,13 +156,13 @@ def build_engines(
                 kind=target.kind,
                 sm=target.sm,
                 gpu_is_here=target.gpu is not None,
-                profiles=profiles,
+                shapes=shapes,
             )
             parts.append(_run(job, name))
             report(_describe(parts[-1]))
         for name in graphs:
             Path(scratch, name).replace(directory / name)
-    build = EngineBuild(version=library.__version__, target=target.sm, profiles=profiles, executed=False)
+    build = EngineBuild(version=library.__version__, target=target.sm, shapes=shapes, executed=False)
     engine = Engine(
         kind=target.kind,
         precision=onnx.precision,
@@ -185,11 +185,11 @@ class _Job(NamedTuple):
     kind: str
     sm: str
     gpu_is_here: bool
-    profiles: ShapeRange
+    shapes: ShapeRange
 
 
 def _run(job: _Job, name: str) -> BuiltPart:
-    described = json.dumps({**job._asdict(), "profiles": job.profiles.model_dump()})
+    described = json.dumps({**job._asdict(), "shapes": job.shapes.model_dump()})
     process = subprocess.Popen(
         [sys.executable, "-m", "signet_export.tensorrt", described],
         stdin=subprocess.DEVNULL,
@@ -222,7 +222,7 @@ def _run(job: _Job, name: str) -> BuiltPart:
 def _main(described: str) -> int:
     """Build one engine, here, and print what came of it as JSON."""
     fields = json.loads(described)
-    job = _Job(**{**fields, "profiles": ShapeRange.model_validate(fields["profiles"])})
+    job = _Job(**{**fields, "shapes": ShapeRange.model_validate(fields["shapes"])})
     try:
         seconds, size = _build(job)
     except OSError as error:
@@ -255,9 +255,9 @@ def _build(job: _Job) -> tuple[float, int]:
         config.set_compute_capability(library.ComputeCapability.__members__[job.sm.upper()], 0)
     profile = builder.create_optimization_profile()
     for tensor in inputs.values():
-        profile.set_shape(tensor.name, *input_shapes(tensor.name, tuple(tensor.shape), job.profiles))
+        profile.set_shape(tensor.name, *input_shapes(tensor.name, tuple(tensor.shape), job.shapes))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineError(f"{name} refuses the profiles: {log.first()}")
+        raise EngineError(f"{name} refuses the shapes: {log.first()}")
     # TensorRT-RTX has no use for timings, and would look for a GPU to take them on.
     timings = user_cache() / "tensorrt" / f"{library.__version__}-{job.sm}.timings" if job.kind == "tensorrt" else None
     if timings is not None:
@@ -307,24 +307,24 @@ def _check_contract(engine: str, inputs: dict[str, Any], outputs: dict[str, Any]
             raise EngineError(f"{name} is {tensor.dtype.name}, which the runtime does not give or read")
 
 
-def input_shapes(name: str, shape: tuple[int, ...], profiles: ShapeRange) -> Shapes:
+def input_shapes(name: str, shape: tuple[int, ...], limits: ShapeRange) -> Shapes:
     """Smallest, likely and largest shape of an engine's input.
 
     Args:
         name: of the input.
         shape: as in the graph, -1 for what is dynamic: the first axis the batch, and at most one more.
     """
-    clips, beams = profiles.clips, profiles.beams
+    clips, beams = limits.clips, limits.beams
     batches: tuple[int, ...] = (1, beams, clips * beams)
-    lengths: tuple[int, ...] = profiles.frames
+    lengths: tuple[int, ...] = limits.frames
     if name in INPUTS:
         batches = (1, 1, clips)
     elif name == "input_ids":
         lengths = (1, 1, 1)
     elif ".decoder." in name:
-        lengths = (1, (profiles.tokens + 1) // 2, profiles.tokens)
+        lengths = (1, (limits.tokens + 1) // 2, limits.tokens)
     else:
-        lengths = tuple(profiles.prompt + frames for frames in lengths)
+        lengths = tuple(limits.prompt + frames for frames in lengths)
 
     def fixed(batch: int, length: int) -> tuple[int, ...]:
         return (batch, *(length if size < 0 else size for size in shape[1:]))

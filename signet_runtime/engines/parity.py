@@ -64,7 +64,7 @@ def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
     reference = next((e for e in portable if e.precision == engine.precision), portable[0])
     encoder = Encoder(create_session(bundle.file(reference.encoder), "cpu"))
     worst = 0.0
-    for clip in _clips(engine.build.profiles):
+    for clip in _clips(engine.build.shapes):
         expected, found = encoder([clip]), loaded.encoder([clip])
         pairs = [
             ("encoder states", expected.hidden_states, found.hidden_states),
@@ -76,7 +76,7 @@ def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
     # Both decoders read the reference's states, so that an error of the encoder is not counted again.
     first = create_session(bundle.file(reference.decoder), "cpu")
     later = create_session(bundle.file(reference.decoder_with_past), "cpu")
-    beams = engine.build.profiles.beams
+    beams = engine.build.shapes.beams
     feed = {
         "input_ids": np.zeros((beams, 1), np.int64),
         "encoder_attention_mask": np.repeat(expected.attention_mask, beams, axis=0),
@@ -84,7 +84,7 @@ def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
     }
     past: dict[str, np.ndarray] = {}
     past_found: dict[str, np.ndarray] = {}
-    for step in range(min(_STEPS, engine.build.profiles.tokens)):
+    for step in range(min(_STEPS, engine.build.shapes.tokens)):
         session, part = (later, loaded.decoder_with_past) if step else (first, loaded.decoder)
         names = [value.name for value in session.get_inputs()]
         wanted_outputs = dict(

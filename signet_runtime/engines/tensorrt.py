@@ -188,7 +188,7 @@ class TensorRTEngine:
             if not all(low <= size <= high for low, size, high in limits):
                 raise InputError(
                     f"{self.path.name}: {name} of shape {tuple(tensor.shape)} is outside the engine's "
-                    f"{spec.smallest} to {spec.largest}; export the bundle with wider profiles, or use the onnx engine"
+                    f"{spec.smallest} to {spec.largest}; export the bundle with wider shapes, or use the onnx engine"
                 )
             buffers[name] = tensor
             context.set_input_shape(name, tuple(tensor.shape))

@@ -184,7 +184,7 @@ def load_engines(bundle: Bundle, engine: Engine) -> LoadedEngines:
         raise BundleError(f"{bundle.path}: its {engine.kind} engine is not a TensorRT engine")
     files = [bundle.file(name) for name in (engine.encoder, engine.decoder, engine.decoder_with_past)]
     parts = tuple(TensorRTEngine(file, engine.kind, engine.build) for file in files)
-    loaded = LoadedEngines(TensorRTEncoder(parts[0], engine.build.profiles), parts[1], parts[2], parts)
+    loaded = LoadedEngines(TensorRTEncoder(parts[0], engine.build.shapes), parts[1], parts[2], parts)
     check_once(bundle, engine, loaded)
     return loaded
 

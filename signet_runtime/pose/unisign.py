@@ -12,8 +12,7 @@ from signet_runtime.errors import InputError
 from signet_runtime.pose.pickles import load_pickle
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer
-from signet_runtime.regions import CONFIDENCE
-from signet_runtime.skeleton import NUM_KEYPOINTS
+from signet_runtime.skeleton import CONFIDENCE, NUM_KEYPOINTS
 
 # The pickles do not say; 25 is the rate of most of the archives that have this layout.
 UNKNOWN_FRAME_RATE = 25.0

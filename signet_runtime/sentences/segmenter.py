@@ -22,8 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import CONFIDENCE
-from signet_runtime.skeleton import REGIONS
+from signet_runtime.skeleton import CONFIDENCE, REGIONS
 from signet_runtime.sources.deferred import deferred_errors
 
 # Signing space ends about at the waist: passive arms of one-handed signers had their wrists 1.0 to 1.5 shoulder widths

@@ -52,7 +52,7 @@ def new_expert(config: TrainConfig, rows: Sequence[LocatedRow], name: str) -> Ch
         corpus=" + ".join(path.stem for path in config.data.manifests),
         seen=tuple(sorted(corpora(rows))),
         source="signet-train pretrain",
-        profile=config.data.profile,
+        normalisation=config.data.normalisation,
         backbone=config.model.backbone,
     )
     return Checkpoint(model, [card], tokenizer, config)
@@ -75,7 +75,7 @@ def fused_experts(config: TrainConfig, rows: Sequence[LocatedRow]) -> Checkpoint
         raise ConfigError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     torch.manual_seed(config.seed)
     model = Signet(config.model, len(config.experts))
-    cards = load_experts(model, config.experts, config.data.profile)
+    cards = load_experts(model, config.experts, config.data.normalisation)
     source = config.start_from or language_model_by_rule(config, cards, {r.row.sign_language for r in rows})
     if not config.allow_leak:
         refuse_leak([*cards, *load_cards(source)], corpora(rows))
@@ -86,24 +86,24 @@ def fused_experts(config: TrainConfig, rows: Sequence[LocatedRow]) -> Checkpoint
     return Checkpoint(model, cards, tokenizer, config)
 
 
-def load_experts(model: Signet, paths: Sequence[Path], profile: str) -> list[ExpertCard]:
+def load_experts(model: Signet, paths: Sequence[Path], normalisation: str) -> list[ExpertCard]:
     """Fill the model's experts from Stage I checkpoints, and give their cards.
 
     Args:
-        profile: of normalisation, that the run prepares its data by.
+        normalisation: that the run prepares its data by.
 
     Raises:
-        CheckpointError: another backbone size than the model's, or another profile.
+        CheckpointError: another backbone size than the model's, or another normalisation.
     """
     cards: list[ExpertCard] = []
     for expert, path in zip(model.experts, paths, strict=True):
         card, weights = load_expert(path)
         if card.backbone != model.config.backbone:
             raise CheckpointError(f"{path}: another backbone than model.backbone states: {card.backbone}")
-        if card.profile != profile:
+        if card.normalisation != normalisation:
             raise CheckpointError(
-                f"{path}: its data had the normalisation profile {card.profile}, and data.profile states {profile}: "
-                "experts of one model share it, so set data.profile or take other experts"
+                f"{path}: its data had the normalisation {card.normalisation}, and data.normalisation states "
+                f"{normalisation}: experts of one model share it, so set data.normalisation or take other experts"
             )
         expert.load_state_dict(weights)
         cards.append(card)

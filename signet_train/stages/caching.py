@@ -37,7 +37,7 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
         )
     accelerator = make_accelerator(config.optimisation.precision, device)
     model = Signet(config.model, len(config.experts))
-    load_experts(model, config.experts, config.data.profile)
+    load_experts(model, config.experts, config.data.normalisation)
     experts = model.eval().requires_grad_(False).experts.to(accelerator.device)
     rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
     description = {"views": views, "half": half, "made_of": fingerprint(config, experts, rows)}

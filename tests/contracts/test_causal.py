@@ -1,4 +1,4 @@
-"""The causal profile all the way: a model that is trained with it is exported and reads along what it is shown."""
+"""The causal normalisation all the way: a model that is trained with it is exported and reads along what is shown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stage I on a few words."""
     root = tmp_path_factory.mktemp("causal")
     manifest = words(root / "words.jsonl", train=8, dev=2, sign_languages=("ase",))
-    changes = {"data": {"profile": "causal"}, "optimisation": {"epochs": 1}}
+    changes = {"data": {"normalisation": "causal"}, "optimisation": {"epochs": 1}}
     run_stage(config("pretrain", manifest, **changes), root / "run", "cpu")
     return root / "run" / "best"
 
@@ -48,13 +48,13 @@ def signing() -> PoseSequence:
     return spell("wonderful", "ase", Pace()).resample(6.25)
 
 
-def test_training_prepares_its_data_by_the_profile_it_states(run: Path) -> None:
+def test_training_prepares_its_data_by_the_normalisation_it_states(run: Path) -> None:
     checkpoint = load_checkpoint(run)
-    assert checkpoint.experts[0].profile == checkpoint.config.data.profile == "causal"
+    assert checkpoint.experts[0].normalisation == checkpoint.config.data.normalisation == "causal"
     rows = load_rows(checkpoint.config.data, "dev")
     found = PoseDataset(rows, checkpoint.config, training=False)[0, 0].regions
     unisign = checkpoint.config.model_copy(
-        update={"data": checkpoint.config.data.model_copy(update={"profile": "unisign"})}
+        update={"data": checkpoint.config.data.model_copy(update={"normalisation": "unisign"})}
     )
     other = PoseDataset(rows, unisign, training=False)[0, 0].regions
     assert not np.array_equal(found["body"], other["body"])
@@ -63,13 +63,13 @@ def test_training_prepares_its_data_by_the_profile_it_states(run: Path) -> None:
     assert keys[0] != keys[1]  # of caches
 
 
-def test_experts_of_another_profile_are_refused(run: Path) -> None:
+def test_experts_of_another_normalisation_are_refused(run: Path) -> None:
     checkpoint = load_checkpoint(run)
     settings: TrainConfig = config(
         "finetune", checkpoint.config.data.manifests[0], experts=[run], start_from=run, model=checkpoint.config.model
     )
-    assert settings.data.profile == "unisign"
-    with pytest.raises(CheckpointError, match=r"profile causal, and data\.profile states unisign"):
+    assert settings.data.normalisation == "unisign"
+    with pytest.raises(CheckpointError, match=r"normalisation causal, and data\.normalisation states unisign"):
         run_stage(settings, run.parent / "finetune", "cpu")
 
 

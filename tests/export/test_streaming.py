@@ -96,12 +96,17 @@ def test_a_frame_is_felt_as_far_as_the_reach_and_no_further(width: tuple[int, ..
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint with the causal profile."""
-    config = TrainConfig.model_validate({**_CONFIG, "data": {**_CONFIG["data"], "profile": "causal"}})
+    """A checkpoint with the causal normalisation."""
+    config = TrainConfig.model_validate({**_CONFIG, "data": {**_CONFIG["data"], "normalisation": "causal"}})
     torch.manual_seed(1)
     cards = [
         ExpertCard(
-            name=n, sign_languages=(n,), corpus="none", source="test", profile="causal", backbone=config.model.backbone
+            name=n,
+            sign_languages=(n,),
+            corpus="none",
+            source="test",
+            normalisation="causal",
+            backbone=config.model.backbone,
         )
         for n in ("ase", "gsg", "ssp")
     ]
@@ -118,7 +123,7 @@ def test_a_causal_checkpoint_becomes_a_bundle_that_reads_along(saved: Path, tmp_
     assert "routing is dense" in result.stderr
     bundle = Bundle.load(path, verify=True)
     engine = bundle.engine()
-    assert (bundle.manifest.profile, bundle.manifest.routing.mode) == ("causal", "dense")
+    assert (bundle.manifest.normalisation, bundle.manifest.routing.mode) == ("causal", "dense")
     assert (engine.features, engine.reach) == ("features.onnx", 4)  # two blocks of five taps
     assert load_encoder(bundle, engine, "cpu").can_stream
     told = CliRunner().invoke(main, ["inspect", str(path)]).stdout

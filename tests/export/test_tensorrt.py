@@ -25,7 +25,7 @@ from signet_runtime.bundle import Bundle, Manifest, ShapeRange, write_manifest
 from signet_runtime.engines.tensorrt import Gpu
 from signet_runtime.errors import BundleError, EngineError
 
-PROFILES = ShapeRange(frames=(1, 16, 64), clips=2, beams=4, tokens=12, prompt=PROMPT)
+SHAPES = ShapeRange(frames=(1, 16, 64), clips=2, beams=4, tokens=12, prompt=PROMPT)
 FOR_SM86 = Target("tensorrt-rtx", "sm86", None)
 ENGINES = ("encoder.engine", "decoder.engine", "decoder_with_past.engine")
 HELPERS = Path(__file__).parent.parent / "runtime"
@@ -49,12 +49,12 @@ def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         (directory / f"{module}.py").write_text((HELPERS / "fake_tensorrt.py").read_text())
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(str(directory))
-    monkeypatch.setenv("PYTHONPATH", str(directory))
+    monkeypatch.setenv("PYTHONPATH", str(directory), prepend=os.pathsep)
     monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
 
 
 def build(bundle: Path, target: Target = FOR_SM86, **rest: object) -> building.BuiltEngines:
-    return build_engines(bundle, Bundle.load(bundle).manifest.engines[0], target, PROFILES, **rest)  # type: ignore[arg-type]
+    return build_engines(bundle, Bundle.load(bundle).manifest.engines[0], target, SHAPES, **rest)  # type: ignore[arg-type]
 
 
 def recorded(bundle: Path) -> Path:
@@ -76,7 +76,7 @@ def test_three_engines_and_what_they_are_bound_to(bundle: Path, fake: None) -> N
     assert built.engine.build.model_dump() == {
         "version": "1.7.1.116",
         "target": "sm86",
-        "profiles": PROFILES.model_dump(),
+        "shapes": SHAPES.model_dump(),
         "executed": False,
     }
     for part in built.parts:
@@ -188,12 +188,12 @@ def test_graphs_that_cannot_become_engines(bundle: Path, fake: None) -> None:
         (bundle / "encoder.onnx").write_bytes(contents)
         before = listing(bundle)
         with pytest.raises(EngineError, match=rf"^encoder\.onnx for sm86: {message}") as raised:
-            build_engines(bundle, engine, FOR_SM86, PROFILES)
+            build_engines(bundle, engine, FOR_SM86, SHAPES)
         assert "\n" not in str(raised.value)
         assert listing(bundle) == before
     (bundle / "encoder.onnx").unlink()
     with pytest.raises(BundleError, match=r"encoder\.onnx: missing from the bundle"):
-        build_engines(bundle, engine, FOR_SM86, PROFILES)
+        build_engines(bundle, engine, FOR_SM86, SHAPES)
 
 
 def test_masks_of_another_type_are_refused(bundle: Path, fake: None) -> None:
@@ -215,7 +215,7 @@ def test_masks_of_another_type_are_refused(bundle: Path, fake: None) -> None:
 def test_shapes_are_ordered_and_fit_the_graph(
     frames: list[int], clips: int, beams: int, tokens: int, prompt: int
 ) -> None:
-    profiles = ShapeRange(frames=tuple(frames), clips=clips, beams=beams, tokens=tokens, prompt=prompt)  # type: ignore[arg-type]
+    limits = ShapeRange(frames=tuple(frames), clips=clips, beams=beams, tokens=tokens, prompt=prompt)  # type: ignore[arg-type]
     graph = {
         "body": (-1, -1, 9, 3),
         "attention_mask": (-1, -1),
@@ -225,13 +225,13 @@ def test_shapes_are_ordered_and_fit_the_graph(
         "past_key_values.0.decoder.key": (-1, 12, -1, 64),
         "past_key_values.11.encoder.value": (-1, 12, -1, 64),
     }
-    found = {name: input_shapes(name, shape, profiles) for name, shape in graph.items()}
+    found = {name: input_shapes(name, shape, limits) for name, shape in graph.items()}
     for name, shape in graph.items():
         for sizes in zip(shape, *found[name], strict=True):
-            declared, *in_profile = sizes
-            assert in_profile == sorted(in_profile)
-            assert in_profile[0] >= 1
-            assert declared < 0 or set(in_profile) == {declared}
+            declared, *in_range = sizes
+            assert in_range == sorted(in_range)
+            assert in_range[0] >= 1
+            assert declared < 0 or set(in_range) == {declared}
     # What the encoder puts out is what the decoders take, and every beam of every clip has a row.
     assert found["encoder_hidden_states"][2][:2] == (clips * beams, prompt + frames[2])
     assert found["encoder_attention_mask"][0] == (1, prompt + frames[0])

@@ -149,7 +149,7 @@ def test_several_engines(bundle_copy: Path) -> None:
     built = bundle.engine("trt").build
     assert built is not None
     assert bundle.engine("tensorrt-rtx", "fp32").build == built
-    assert built.profiles == ShapeRange(frames=(1, 128, 512), clips=1, beams=4, tokens=100, prompt=0)
+    assert built.shapes == ShapeRange(frames=(1, 128, 512), clips=1, beams=4, tokens=100, prompt=0)
     # No other engine takes the place of one that was asked for.
     for asked, message in ((("tensorrt",), "no tensorrt engine"), (("trt", "fp16"), "no trt fp16 engine")):
         with pytest.raises(EngineError, match=f"{message} but onnx fp32, tensorrt-rtx fp32; ask for"):

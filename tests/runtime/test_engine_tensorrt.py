@@ -25,7 +25,7 @@ from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
 
-PROFILES = ShapeRange(frames=(2, 20, 60), clips=2, beams=4, tokens=12, prompt=PROMPT)
+SHAPES = ShapeRange(frames=(2, 20, 60), clips=2, beams=4, tokens=12, prompt=PROMPT)
 GRAPHS = {
     "encoder.engine": "encoder.onnx",
     "decoder.engine": "decoder_model.onnx",
@@ -51,7 +51,7 @@ def put_gpu(monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None) -> None:
 
 
 def shapes(name: str, declared: tuple[int, ...]) -> list[tuple[int, ...]]:
-    fewest, likely, most = PROFILES.frames
+    fewest, likely, most = SHAPES.frames
     if name in ("body", "left_hand", "right_hand", "face", "attention_mask"):
         sizes = [(1, fewest), (1, likely), (2, most)]
     elif name == "input_ids":
@@ -82,7 +82,7 @@ def add_engines(path: Path) -> Bundle:
     for engine, graph in GRAPHS.items():
         compile_graph(path / graph, path / engine)
     manifest = Bundle.load(path).manifest
-    build = EngineBuild(version=fake_tensorrt.__version__, target="sm86", profiles=PROFILES, executed=False)
+    build = EngineBuild(version=fake_tensorrt.__version__, target="sm86", shapes=SHAPES, executed=False)
     encoder, decoder, later = GRAPHS
     engine = Engine(
         kind="tensorrt-rtx", precision="fp32", encoder=encoder, decoder=decoder, decoder_with_past=later, build=build
@@ -180,7 +180,7 @@ def test_the_cache_goes_from_step_to_step_without_a_copy(
 
 
 @pytest.mark.parametrize(("frames", "message"), [(1, "clip of 1 frames"), (61, "clip of 61 frames")])
-def test_a_clip_outside_the_profile(loaded_engines: LoadedEngines, frames: int, message: str) -> None:
+def test_a_clip_outside_the_shapes(loaded_engines: LoadedEngines, frames: int, message: str) -> None:
     clip = extract_regions(random_poses(0, frames))
     with pytest.raises(InputError, match=f"{message}: the TensorRT engine takes 2 to 60; .*onnx engine"):
         loaded_engines.encoder([clip])
@@ -251,7 +251,7 @@ def test_a_damaged_file(built: Bundle, tmp_path: Path, damage: object, reason: s
 
 def test_an_engine_of_something_else(built: Bundle) -> None:
     with pytest.raises(BundleError, match="not this model's engine, its inputs differ in"):
-        TensorRTEncoder(load_one(built, "decoder.engine"), PROFILES)
+        TensorRTEncoder(load_one(built, "decoder.engine"), SHAPES)
     first, later = load_one(built, "decoder.engine"), load_one(built, "decoder_with_past.engine")
     swapped = LoadedEngines(None, later, first, ())  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="not this model's engine"):

@@ -1,4 +1,4 @@
-"""What the model is given of keypoints: by each profile what it says, and by `causal` nothing of what comes later."""
+"""What the model is given of keypoints: by each normalisation what it says, by `causal` nothing of what comes later."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import CONFIDENCE, PROFILES, extract_regions
-from signet_runtime.skeleton import REGIONS
+from signet_runtime.regions import NORMALISATIONS, extract_regions
+from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
 
 @st.composite
@@ -48,34 +48,34 @@ def by_the_book(clip: PoseSequence, frame: int, seen: int) -> dict[str, np.ndarr
 
 
 @settings(max_examples=60, deadline=None)
-@given(recordings(), st.sampled_from(PROFILES))
-def test_regions_are_what_their_profile_says(clip: PoseSequence, profile: str) -> None:
-    found = extract_regions(clip, profile)
+@given(recordings(), st.sampled_from(NORMALISATIONS))
+def test_regions_are_what_their_normalisation_says(clip: PoseSequence, normalisation: str) -> None:
+    found = extract_regions(clip, normalisation)
     for frame in range(len(clip)):
-        expected = by_the_book(clip, frame, len(clip) if profile == "unisign" else frame + 1)
+        expected = by_the_book(clip, frame, len(clip) if normalisation == "unisign" else frame + 1)
         for name, region in found.items():
             np.testing.assert_array_equal(region[frame], expected[name], err_msg=f"{name} of frame {frame}")
 
 
 @settings(max_examples=60, deadline=None)
 @given(recordings(), st.data())
-def test_in_the_causal_profile_nothing_depends_on_later_frames(clip: PoseSequence, data: st.DataObject) -> None:
+def test_in_the_causal_normalisation_nothing_depends_on_later_frames(clip: PoseSequence, data: st.DataObject) -> None:
     until = data.draw(st.integers(1, len(clip)))
     whole, part = (extract_regions(c, "causal") for c in (clip, clip.take(np.arange(until))))
     for name, region in part.items():
         np.testing.assert_array_equal(region, whole[name][:until])
 
 
-def test_both_profiles_agree_on_the_last_frame() -> None:
+def test_both_normalisations_agree_on_the_last_frame() -> None:
     rng = np.random.default_rng(3)
     clip = PoseSequence(rng.random((9, 133, 2)), rng.uniform(0.4, 1, (9, 133)), 25.0, (640, 480), "test")
-    unisign, causal = (extract_regions(clip, profile) for profile in PROFILES)
+    unisign, causal = (extract_regions(clip, normalisation) for normalisation in NORMALISATIONS)
     for name in REGIONS:
         np.testing.assert_array_equal(unisign[name][-1], causal[name][-1])
         assert not np.array_equal(unisign[name][0], causal[name][0])
 
 
-def test_there_is_no_profile_by_another_name() -> None:
+def test_there_is_no_normalisation_by_another_name() -> None:
     clip = PoseSequence(np.zeros((1, 133, 2)), np.zeros((1, 133)), 25.0, (640, 480), "test")
-    with pytest.raises(ValueError, match="no profile 'uni' among unisign, causal"):
+    with pytest.raises(ValueError, match="no normalisation 'uni' among unisign, causal"):
         extract_regions(clip, "uni")

@@ -40,7 +40,7 @@ def make_tiny_bundle(directory: Path) -> TinyBundle:
         notice=NOTICE,
         experts=[Expert(name=name, sign_languages=[name], corpus="none") for name in ("ase", "gsg", "csl")],
         routing=Routing(k=2),
-        profile="unisign",
+        normalisation="unisign",
         pose_estimator="mediapipe",
         frame_rate=25.0,
         max_frames=64,

@@ -17,7 +17,8 @@ from hypothesis.extra import numpy as npst
 
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import CONFIDENCE, extract_regions
+from signet_runtime.regions import extract_regions
+from signet_runtime.skeleton import CONFIDENCE
 from signet_train.data.poses import load_poses, poses_exist, split_location
 from signet_train.data.store.arrow import (
     FULL_HD,

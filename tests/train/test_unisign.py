@@ -123,7 +123,7 @@ def test_import_model_writes_a_checkpoint_that_says_where_it_comes_from(
     (card,) = again.experts
     assert (card.name, card.sign_languages, card.seen) == ("model", ("ase",), ("youtube-asl", "openasl"))
     assert card.source.startswith("unisign openasl_pose_only_slt.pth sha256:")
-    assert card.backbone.body_injection and card.profile == "unisign"
+    assert card.backbone.body_injection and card.normalisation == "unisign"
     assert again.config.card.language == "en" and again.config.card.max_new_tokens == 100
     assert again.tokenizer.decode(again.model.prompt).startswith("Translate sign language video to English:")
     regions, mask = random_regions(1, 5), torch.ones(1, 5, dtype=torch.bool)

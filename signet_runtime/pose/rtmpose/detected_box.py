@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from signet_runtime.pose.signer import SignerTracker, iou
-from signet_runtime.regions import CONFIDENCE
+from signet_runtime.skeleton import CONFIDENCE
 
 _BODY = slice(0, 17)
 _HANDS = [9, 10, *range(91, 133)]  # with the wrists

@@ -62,7 +62,7 @@ def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequ
         "router_reads": fusion.router_reads if fusion is not None else "hands",
         "rows": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
         "frame_rate": data.frame_rate,
-        "profile": data.profile,
+        "profile": data.normalisation,  # as caches that are there call it
         "max_frames": data.max_frames,
         "noise": data.noise,
         "frame_drop": data.frame_drop,

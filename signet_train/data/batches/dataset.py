@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.regions import prepare
 from signet_train.config import DataConfig, TrainConfig
 from signet_train.data.batches.augment import add_noise, drop_frames, vary_signer
 from signet_train.data.batches.sampling import Key
@@ -82,8 +82,7 @@ class PoseDataset(Dataset[Sample]):
     def _regions(self, sequence: PoseSequence, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
         data = self.config.data
         if rng is None:
-            sequence = sequence.resample(data.frame_rate or sequence.fps)
-            return extract_regions(sequence.take(sample_frames(len(sequence), data.max_frames)), data.profile)
+            return prepare(sequence, data)
         if data.frame_rate is not None and data.frame_rate < sequence.fps:
             # A clip begins anywhere between two ticks of the model's clock.
             late = rng.integers(min(len(sequence), int(np.ceil(sequence.fps / data.frame_rate))))
@@ -92,9 +91,7 @@ class PoseDataset(Dataset[Sample]):
             sequence = vary_signer(sequence, rng)
         if data.frame_drop:
             sequence = drop_frames(sequence, data.frame_drop, rng)
-        if len(sequence) > data.max_frames:
-            sequence = sequence.take(np.sort(rng.choice(len(sequence), data.max_frames, replace=False)))
-        regions = extract_regions(sequence, data.profile)
+        regions = prepare(sequence, data, rng)
         return add_noise(regions, data.noise, rng) if data.noise else regions
 
 

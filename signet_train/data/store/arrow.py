@@ -19,8 +19,7 @@ import pyarrow as pa
 from signet_runtime.errors import InputError, OutputError, first_line
 from signet_runtime.files import whole_file
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import CONFIDENCE
-from signet_runtime.skeleton import NUM_KEYPOINTS
+from signet_runtime.skeleton import CONFIDENCE, NUM_KEYPOINTS
 
 LARGEST_ERROR = 0.25  # of a coordinate, in pixels of FULL_HD; a clip that would lose more is refused
 FULL_HD = (1920, 1080)
@@ -69,7 +68,7 @@ class QuantisedClip:
 def quantise(sequence: PoseSequence) -> QuantisedClip:
     """Coordinates to the nearest of 65536 steps over the clip's range, scores to 65535ths.
 
-    A score stays on its side of the confidence filter (`signet_runtime.regions.CONFIDENCE`), always. Where joints that
+    A score stays on its side of the confidence filter (`signet_runtime.skeleton.CONFIDENCE`), always. Where joints that
     were not found (score 0) lie so far out that they would make steps coarse, they are clipped to those that were.
 
     Raises:
