@@ -25,14 +25,14 @@ from signet_export.encoder import export_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.tensorrt import choose_target
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.load import load_engine
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import PROVIDERS, create_session, provider_problem
 from signet_runtime.engines.tensorrt import library_name, load_library
 from signet_runtime.errors import EngineError
 from signet_runtime.generation import DECODER_BACKENDS, load_text_decoder
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import prepare
-from signet_runtime.translator import Translator
+from signet_runtime.regions import Regions, prepare
 from signet_train.checkpoint import Checkpoint, demo_checkpoint_path, load_checkpoint
 from signet_train.config import ModelCard
 from signet_train.model.signet import Signet, build_language_model
@@ -45,7 +45,6 @@ TOP_K = (1, 2, 3)
 K = 2  # of the published model, and of every row that does not vary it
 
 Tell = Callable[[str], None]
-Regions = dict[str, np.ndarray]
 Generate = Callable[[int, int], list[list[int]]]
 
 
@@ -59,7 +58,7 @@ class Subject:
     clip: PoseSequence
 
     def regions(self) -> Regions:
-        """As `Translator` prepares the clip."""
+        """Return what the model reads of the clip."""
         return prepare(self.clip, self.bundle.manifest)
 
 
@@ -178,8 +177,8 @@ def _bytes(module: torch.nn.Module | None) -> int:
 
 
 def _onnx_engine(subject: Subject, graphs: dict[int, Path], regions: Regions, where: str) -> Engine:
-    """ONNX Runtime on one device: an encoder for every k, and the decoders driven in every `Way`."""
-    encoders = {k: Encoder(create_session(path, where)) for k, path in graphs.items()}
+    """ONNX Runtime on one device: an encoder for every k, and the decoders driven by every `DecoderBackend`."""
+    encoders = {k: OnnxEncoder(create_session(path, where)) for k, path in graphs.items()}
     encode: dict[int, Callable[[], Any]] = {k: partial(encoder, [regions]) for k, encoder in encoders.items()}
     encoded = encode[K]()
     engine = subject.bundle.engine("onnx")
@@ -197,12 +196,12 @@ def _onnx_engine(subject: Subject, graphs: dict[int, Path], regions: Regions, wh
 
 def _tensorrt_engine(subject: Subject, regions: Regions) -> Engine:
     """The one that the bundle has; loading compares it with the ONNX graphs."""
-    translator = Translator(subject.bundle, device="cuda", engine="trt")
-    encode = partial(translator.encoder, [regions])
+    loaded = load_engine(subject.bundle, "trt", "cuda")
+    encode = partial(loaded.encoder, [regions])
     engine = subject.bundle.engine("trt")
     files = (engine.encoder, engine.decoder, engine.decoder_with_past)
     sizes = [subject.bundle.file(name).stat().st_size for name in files]
-    generate: dict[str, Generate] = {"optimum": partial(translator.decoder.generate, encode())}
+    generate: dict[str, Generate] = {"optimum": partial(loaded.decoder.generate, encode())}
     return Engine(library_name(engine.kind), {K: encode}, generate, sizes[0], sizes[1] + sizes[2])
 
 

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.report import header
-from signet_export.encoder import INPUTS, OPSET, OUTPUTS, export_encoder
+from signet_export.encoder import OPSET, export_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.pinning import pin
 from signet_export.quantize import quantize
+from signet_runtime.engines.encoder import INPUTS, OUTPUTS
 from signet_runtime.skeleton import REGIONS
 from signet_train.checkpoint import Checkpoint, ExpertCard
 from signet_train.config import DataConfig, FusionConfig, LanguageModelConfig, ModelConfig, TrainConfig

@@ -32,7 +32,7 @@ from benchmarks.timing import Way, in_turns
 from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders, share_weights
 from signet_export.quantize import quantize
 from signet_runtime.bundle import MANIFEST_NAME, Bundle, Manifest, write_manifest
-from signet_runtime.engines.onnx import Encoded
+from signet_runtime.engines.encoder import Encoded, HostEncoded
 from signet_runtime.engines.session import create_session
 from signet_runtime.files import whole_directory
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, load_text_decoder
@@ -66,7 +66,7 @@ class Work:
     def encoded(self, width: int) -> Encoded:
         """Random encoder states."""
         states = np.random.default_rng(0).standard_normal((1, self.frames, width), np.float32)
-        return Encoded(states, np.ones((1, self.frames), np.int64), np.ones((1, 1), np.float32))
+        return HostEncoded(states, np.ones((1, self.frames), np.int64), np.ones((1, 1), np.float32))
 
 
 def random_language_model(vocabulary: int) -> MT5ForConditionalGeneration:

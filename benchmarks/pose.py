@@ -17,9 +17,10 @@ import numpy as np
 
 from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import ExitCode
-from signet_runtime.pose.estimators import extract_poses, load_estimator
+from signet_runtime.pose.estimators import load_estimator
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.sentences.keypoints import extract_poses
 from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
 LIMITS = {"body": 0.05, "left_hand": 0.05, "right_hand": 0.05, "face": 0.03}  # median distance

@@ -20,7 +20,8 @@ from benchmarks.report import Ratio, Report, Timing
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Bundle
 from signet_runtime.commands.console import exit_on_error
-from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.pose.estimators import PoseEstimator, load_estimator
+from signet_runtime.sentences.keypoints import extract_poses
 from signet_runtime.sources.video import Video
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from signet_export.encoder import export_encoder, export_split_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.split import reach
 from signet_runtime.engines.incremental import CHUNK, IncrementalEncoder, read_along
-from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
@@ -54,7 +54,7 @@ def regions(poses: PoseSequence) -> dict[str, np.ndarray]:
     return extract_regions(poses, "causal")
 
 
-def read(encoder: Encoder, poses: PoseSequence) -> tuple[float, float, np.ndarray]:
+def read(encoder: OnnxEncoder, poses: PoseSequence) -> tuple[float, float, np.ndarray]:
     """Frames as they come: seconds from the last to the states, share of a core used until then, and the states."""
     along = IncrementalEncoder(encoder)
     segmenter = Segmenter(poses.fps, poses.size, poses.source, _LONGEST, Pauses())
@@ -67,7 +67,7 @@ def read(encoder: Encoder, poses: PoseSequence) -> tuple[float, float, np.ndarra
     return time.perf_counter() - seen[-1].arrived, share, encoded.hidden_states
 
 
-def at_once(encoder: Encoder, poses: PoseSequence) -> tuple[float, np.ndarray]:
+def at_once(encoder: OnnxEncoder, poses: PoseSequence) -> tuple[float, np.ndarray]:
     """Nothing before the last frame: seconds to the states, and the states."""
     began = time.perf_counter()
     states = encoder([regions(poses)]).hidden_states
@@ -90,8 +90,8 @@ def main(frames: tuple[int, ...], fps: float, rounds: int, small: bool, markdown
         export_encoder(FusedEncoder(model, "topk"), one)
         export_split_encoder(FusedEncoder(model, "dense"), features, rest)
         del model
-        whole = Encoder(create_session(one, "cpu"))
-        apart = Encoder(create_session(rest, "cpu"), create_session(features, "cpu"), far)
+        whole = OnnxEncoder(create_session(one, "cpu"))
+        apart = OnnxEncoder(create_session(rest, "cpu"), create_session(features, "cpu"), far)
     warm = motion(64, 1000.0, rng)
     for encoder in (whole, apart):
         at_once(encoder, warm)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,27 @@ from signet_runtime.regions import NORMALISATIONS
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "signet.json"
+
+
+class EngineKind(NamedTuple):
+    """A kind of engine.
+
+    choice: what it is asked for by; kinds may share one, of which a bundle's first is taken. module: the one of
+    `signet_runtime.engines` whose ``load`` loads it. portable: whether it runs anywhere; others say in an `EngineBuild`
+    what they are bound to.
+    """
+
+    choice: str
+    module: str
+    portable: bool
+
+
+ENGINE_KINDS = {
+    "onnx": EngineKind("onnx", "onnx", portable=True),
+    "tensorrt": EngineKind("trt", "tensorrt_model", portable=False),
+    "tensorrt-rtx": EngineKind("trt", "tensorrt_model", portable=False),
+}
+ENGINE_CHOICES = tuple(dict.fromkeys(kind.choice for kind in ENGINE_KINDS.values()))
 
 
 class _Part(BaseModel):
@@ -96,7 +117,7 @@ class Engine(_Part):
         reach: how many frames before and after it a frame's features depend on.
     """
 
-    kind: Literal["onnx", "tensorrt", "tensorrt-rtx"]
+    kind: Literal[tuple(ENGINE_KINDS)]  # type: ignore[valid-type]
     precision: Literal["fp32", "fp16", "bf16", "int8"]
     encoder: str
     decoder: str
@@ -107,7 +128,7 @@ class Engine(_Part):
 
     @model_validator(mode="after")
     def _is_bound_or_portable(self) -> Engine:
-        if (self.kind == "onnx") != (self.build is None):
+        if ENGINE_KINDS[self.kind].portable != (self.build is None):
             raise ValueError(f"an engine of kind {self.kind} must {'not ' if self.build else ''}say how it was built")
         if (self.features is None) != (self.reach is None):
             raise ValueError("features and their reach go together")
@@ -210,9 +231,8 @@ class Bundle:
         Raises:
             EngineError: there is none; no other takes its place.
         """
-        kinds = ("tensorrt", "tensorrt-rtx") if kind == "trt" else (kind,)
         for engine in self.manifest.engines:
-            if engine.kind in kinds and precision in (None, engine.precision):
+            if kind in (engine.kind, ENGINE_KINDS[engine.kind].choice) and precision in (None, engine.precision):
                 return engine
         present = ", ".join(f"{engine.kind} {engine.precision}" for engine in self.manifest.engines)
         wanted = f"{kind} {precision}" if precision else kind

@@ -8,26 +8,29 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Unpack
 
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.incremental import IncrementalEncoder, read_along
-from signet_runtime.engines.onnx import Encoder, load_encoder
-from signet_runtime.errors import EngineError, InputError
-from signet_runtime.generation import DecoderBackend, TextDecoder, load_text_decoder
-from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
-from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints, write_keypoints
+from signet_runtime.engines.encoder import Encoder
+from signet_runtime.engines.incremental import incremental, read_along
+from signet_runtime.engines.load import load_engine
+from signet_runtime.errors import InputError
+from signet_runtime.options import TranslatorOptions, with_defaults
+from signet_runtime.pose.estimators import PoseEstimator, load_estimator
+from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import prepare
-from signet_runtime.sentences.keypoints import PoseStream, RecordedStream, stream_live, stream_sequence, stream_video
+from signet_runtime.regions import Regions, on_clock, prepare
+from signet_runtime.sentences.keypoints import (
+    PoseStream,
+    RecordedStream,
+    extract_poses,
+    stream_live,
+    stream_sequence,
+    stream_video,
+)
 from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
 from signet_runtime.sources.live import Live
 from signet_runtime.sources.video import Video
-
-if TYPE_CHECKING:
-    from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder
 
 logger = logging.getLogger("signet_runtime")
 
@@ -61,93 +64,44 @@ class Translation:
 
 
 class Translator:
-    """A bundle, loaded: made once, used for many clips."""
+    """A bundle, loaded: made once, used for many clips.
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        device: str = "cpu",
-        pose: str = "auto",
-        pose_weights: Path | None = None,
-        offline: bool = False,
-        num_beams: int | None = None,
-        engine: str = "onnx",
-        generation: DecoderBackend | None = None,
-        detect_every: int = 1,
-    ) -> None:
+    Args:
+        bundle: that `Bundle.load` gave.
+        options: see `TranslatorOptions`.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        EngineError: the device, the engine or a package is not available.
+    """
+
+    def __init__(self, bundle: Bundle, **options: Unpack[TranslatorOptions]) -> None:
+        self._options = with_defaults(options)
         self.bundle = bundle
-        self.device = device
-        self.num_beams = num_beams
-        self._pose, self._pose_weights, self._offline = pose, pose_weights, offline
-        self._detect_every = detect_every
+        self.device, self.num_beams = self._options["device"], self._options["num_beams"]
         self._estimator: PoseEstimator | None = None
-        chosen = bundle.engine(engine)
-        self._engines: LoadedEngines | None = None
-        self.encoder: Encoder | TensorRTEncoder
-        self.decoder: TextDecoder
-        if chosen.kind == "onnx":
-            self.encoder = load_encoder(bundle, chosen, device)
-            # On a GPU the two have not been compared yet, so there the reference stays.
-            way = generation or ("fast" if device == "cpu" else "optimum")
-            self.decoder = load_text_decoder(bundle, chosen, device, self.encoder.session, way)
-        elif generation == "fast":
-            raise EngineError("fast generation runs on ONNX Runtime; TensorRT engines take --generation optimum")
-        else:
-            from signet_runtime.engines.tensorrt_model import load_engines
-            from signet_runtime.generation.optimum import OptimumDecoder
-
-            self._engines = load_engines(bundle, chosen)  # imports torch
-            self.encoder, self.decoder = self._engines.encoder, OptimumDecoder.tensorrt(bundle, self._engines)
+        self.encoder, self.decoder, self._close_engine = load_engine(
+            bundle, self._options["engine"], self.device, self._options["generation"]
+        )
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 
     @classmethod
     def from_bundle(
-        cls,
-        path: str | Path | None = None,
-        *,
-        device: str = "cpu",
-        pose: str = "auto",
-        pose_weights: str | Path | None = None,
-        offline: bool = False,
-        verify: bool = False,
-        num_beams: int | None = None,
-        engine: str = "onnx",
-        generation: DecoderBackend | None = None,
-        detect_every: int = 1,
+        cls, path: str | Path | None = None, *, verify: bool = False, **options: Unpack[TranslatorOptions]
     ) -> Translator:
         """Load a bundle.
 
         Args:
             path: the bundle's directory; None is the demonstration that comes with the package.
-            device: "cpu" or "cuda".
-            pose: who finds keypoints in videos, see `signet_runtime.pose.estimators`; "auto" takes the
-                estimator that the model was trained on.
-            pose_weights: directory of the pose estimator's weight files.
-            offline: never download weights.
             verify: check all of the bundle's contents even if that was done before.
-            num_beams: None takes the bundle's default.
-            engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
-            generation: what searches for the text: "fast", or "optimum", the reference, which needs
-                signet-slt[optimum] and alone drives TensorRT engines; None is "fast" on a CPU, "optimum" on a GPU.
-            detect_every: RTMPose looks for people in every so many frames.
+            options: see `TranslatorOptions`.
 
         Raises:
             BundleError: the bundle is missing, damaged or unknown.
-            EngineError: the device or a package is not available.
+            EngineError: the device, the engine or a package is not available.
         """
-        return cls(
-            Bundle.load(path, verify=verify),
-            device=device,
-            pose=pose,
-            pose_weights=None if pose_weights is None else Path(pose_weights),
-            offline=offline,
-            num_beams=num_beams,
-            engine=engine,
-            generation=generation,
-            detect_every=detect_every,
-        )
+        return cls(Bundle.load(path, verify=verify), **options)
 
     def translate(
         self,
@@ -170,13 +124,12 @@ class Translator:
         """
         if isinstance(source, PoseSequence):
             return self.translate_poses([source])[0]
-        started = time.perf_counter()
-        poses = self.read_poses(source, progress=progress)
-        seconds = time.perf_counter() - started
-        if keypoints_out is not None:
-            write_keypoints(keypoints_out, poses)
-        translation = self.translate_poses([poses], names=[str(source)])[0]
-        return replace(translation, timings={"pose": seconds, **translation.timings})
+        with contextlib.ExitStack() as stack:
+            name, stream = self._open(source, None, stack)
+            recorded = RecordedStream(stream, False, keypoints_out, progress)
+            (translation,) = self._follow(name, recorded, whole=None)
+        timings = {stage: seconds for stage, seconds in translation.timings.items() if stage != "last_frame_to_text"}
+        return replace(translation, timings=timings)
 
     def sentences(
         self,
@@ -211,84 +164,113 @@ class Translator:
             OutputError: the keypoints cannot be written.
             EngineError: the pose estimator is not available.
         """
+        live = source if isinstance(source, Live) else None
         with contextlib.ExitStack() as stack:
-            name, stream = self._stream(source, stack)
-            live = isinstance(source, Live | PoseStream)
-            recorded = RecordedStream(stream, live, keypoints_out, progress)
-            longest = self.bundle.manifest.max_frames
-            segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
-            frames: Iterable[PosedFrame] = recorded
-            encoder: Encoder | TensorRTEncoder | IncrementalEncoder = self.encoder
-            if isinstance(encoder, Encoder) and encoder.can_stream:
-                encoder = reader = IncrementalEncoder(encoder)
-                frames = read_along(recorded, reader, self._regions, segmenter, whole, longest)
-            signed = False
-            since = time.perf_counter()
-            for sentence in cut(frames, segmenter, whole=whole, partial=partial):
-                if not recorded.found:
-                    break
-                waited = time.perf_counter() - since
-                num_beams = self.num_beams if sentence.complete else 1
-                translation = self._translate([sentence.poses], [name], num_beams, encoder)[0]
-                since = time.perf_counter()
-                arrived = sentence.arrived
-                if recorded.ended and isinstance(source, Live):
-                    arrived = source.last_arrival  # its last frame may be between two ticks of the clock
-                signed = signed or sentence.complete
-                yield replace(
-                    translation,
-                    start=sentence.start,
-                    end=sentence.start + translation.end,
-                    timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
-                    complete=sentence.complete,
-                )
-            if not recorded.found and not live:
-                raise InputError(f"{name}: no person found in any of the {recorded.seen} frames")
-            if not signed and not live:
-                raise InputError(
-                    f"{name}: nobody signs in it, the hands are down or still in all {recorded.seen} frames; "
-                    "if they are not, --cut never takes it as one sentence"
-                )
+            name, stream = self._open(source, self.bundle.manifest.frame_rate, stack)
+            recorded = RecordedStream(stream, isinstance(source, Live | PoseStream), keypoints_out, progress)
+            yield from self._follow(name, recorded, pauses=pauses, whole=whole, partial=partial, live=live)
 
-    def _stream(
-        self, source: str | Path | PoseSequence | PoseStream | Live, stack: contextlib.ExitStack
+    def _open(
+        self,
+        source: str | Path | PoseSequence | PoseStream | Live,
+        frame_rate: float | None,
+        stack: contextlib.ExitStack,
     ) -> tuple[str, PoseStream]:
-        """What to call a source in messages, and its keypoints; the stack closes what is opened for them."""
-        rate = self.bundle.manifest.frame_rate
+        """Return what to call a source in messages, and its keypoints.
+
+        Args:
+            frame_rate: a clock to bring keypoints to that are there; None leaves them as they are. What is yet to be
+                posed is on the bundle's.
+            stack: closes what is opened.
+        """
         if isinstance(source, PoseStream):
             return "the keypoints", source
         if isinstance(source, Live):
             return source.name, stack.enter_context(stream_live(source, self.estimator))
-        if isinstance(source, PoseSequence) or Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
-            name = "the pose sequence" if isinstance(source, PoseSequence) else str(source)
-            poses = source if isinstance(source, PoseSequence) else read_keypoints(Path(source))
-            return name, stream_sequence(poses.resample(rate) if rate else poses)
+        if isinstance(source, PoseSequence):
+            return "the pose sequence", stream_sequence(on_clock(source, frame_rate))
+        if Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
+            return str(source), stream_sequence(on_clock(read_keypoints(Path(source)), frame_rate))
         estimator = self.estimator
-        video = stack.enter_context(Video(source, rate))
+        video = stack.enter_context(Video(source, self.bundle.manifest.frame_rate))
         return str(source), stack.enter_context(stream_video(video, estimator))
+
+    def _follow(
+        self,
+        name: str,
+        recorded: RecordedStream,
+        *,
+        pauses: Pauses | None = None,
+        whole: int | None,
+        partial: float | None = None,
+        live: Live | None = None,
+    ) -> Generator[Translation]:
+        """Translate the sentences of a stream, see `sentences`; ``live`` is what it comes from, if that is live."""
+        longest = self.bundle.manifest.max_frames
+        stream = recorded.stream
+        segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
+        frames: Iterable[PosedFrame] = recorded
+        encoder: Encoder = self.encoder
+        reader = incremental(self.encoder)
+        if reader is not None:
+            encoder = reader
+            frames = read_along(recorded, reader, self._prepare, segmenter, whole, longest)
+        signed = False
+        since = time.perf_counter()
+        for sentence in cut(frames, segmenter, whole=whole, partial=partial):
+            if not recorded.found:
+                break
+            waited = time.perf_counter() - since
+            num_beams = self.num_beams if sentence.complete else 1
+            translation = self._translate([sentence.poses], [name], num_beams, encoder)[0]
+            since = time.perf_counter()
+            arrived = sentence.arrived
+            if recorded.ended and live is not None:
+                arrived = live.last_arrival  # its last frame may be between two ticks of the clock
+            signed = signed or sentence.complete
+            yield replace(
+                translation,
+                start=sentence.start,
+                end=sentence.start + translation.end,
+                timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
+                complete=sentence.complete,
+            )
+        if not recorded.found and not recorded.live:
+            raise InputError(f"{name}: no person found in any of the {recorded.seen} frames")
+        if not signed and not recorded.live:
+            raise InputError(
+                f"{name}: nobody signs in it, the hands are down or still in all {recorded.seen} frames; "
+                "if they are not, --cut never takes it as one sentence"
+            )
 
     @property
     def estimator(self) -> PoseEstimator:
-        """Who finds the keypoints in videos; loaded when it is first needed, since keypoint files need none.
+        """The pose estimator of videos; loaded when it is first needed, since keypoint files need none.
 
         Raises:
             EngineError: it cannot run here.
         """
         if self._estimator is None:
+            options, weights = self._options, self._options["pose_weights"]
             self._estimator = load_estimator(
-                self._pose,
+                options["pose"],
                 self.bundle.manifest.pose_estimator,
-                offline=self._offline,
+                offline=options["offline"],
                 device=self.device,
-                weights=self._pose_weights,
-                detect_every=self._detect_every,
+                weights=None if weights is None else Path(weights),
+                detect_every=options["detect_every"],
             )
         return self._estimator
 
     def read_poses(
         self, path: str | Path, *, progress: Callable[[int, int | None], None] | None = None
     ) -> PoseSequence:
-        """Keypoints of a video, or of a keypoint file, as they were found: not resampled, not thinned."""
+        """Return the keypoints of a video, or of a keypoint file, as they were found: not resampled, not thinned.
+
+        Raises:
+            InputError: the file cannot be read, or there is no signer in it.
+            EngineError: the pose estimator is not available.
+        """
         path = Path(path)
         if path.suffix.lower() in KEYPOINT_SUFFIXES:
             return read_keypoints(path)
@@ -306,8 +288,7 @@ class Translator:
         """
         return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
 
-    def _regions(self, clip: PoseSequence) -> dict[str, np.ndarray]:
-        """What the model reads of a clip."""
+    def _prepare(self, clip: PoseSequence) -> Regions:
         return prepare(clip, self.bundle.manifest)
 
     def _translate(
@@ -315,14 +296,14 @@ class Translator:
         clips: Sequence[PoseSequence],
         names: Sequence[str],
         num_beams: int | None,
-        encoder: Encoder | TensorRTEncoder | IncrementalEncoder,
+        encoder: Encoder,
     ) -> list[Translation]:
         manifest = self.bundle.manifest
         clock = _StageClock()
 
-        regions: list[dict[str, np.ndarray]] = []
+        regions: list[Regions] = []
         for clip, name in zip(clips, names, strict=True):
-            at_rate = clip.resample(manifest.frame_rate) if manifest.frame_rate else clip
+            at_rate = on_clock(clip, manifest.frame_rate)
             if len(at_rate) > manifest.max_frames:
                 logger.warning(
                     "%s: %d frames thinned to the %d the model reads; cut the clip into sentences for a better text",
@@ -330,7 +311,7 @@ class Translator:
                     len(at_rate),
                     manifest.max_frames,
                 )
-            clip_regions = self._regions(at_rate)
+            clip_regions = self._prepare(at_rate)
             if not clip_regions["body"].any():
                 raise InputError(f"{name}: no signer found; the upper body must be in view")
             regions.append(clip_regions)
@@ -363,9 +344,7 @@ class Translator:
 
     def close(self) -> None:
         """Give back what the pose estimator and the engines hold."""
-        if self._engines is not None:
-            self._engines.close()
-            self._engines = None
+        self._close_engine()
         if self._estimator is not None:
             self._estimator.close()
             self._estimator = None

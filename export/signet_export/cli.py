@@ -191,7 +191,7 @@ def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, spl
 
     from signet_export.pinning import samples
     from signet_export.vocabulary import agreement, pieces, trim
-    from signet_runtime.engines.parity import random_clips
+    from signet_runtime.engines.random_clips import random_clips
 
     trimmed = trim(checkpoint, pieces(checkpoint.tokenizer, vocabulary))
     _tell(str(trimmed))

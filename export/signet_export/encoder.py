@@ -18,13 +18,11 @@ from torch import Tensor, nn
 
 from signet_export.fuse import FusedEncoder
 from signet_export.split import FeatureReader, FrameFeatures
+from signet_runtime.engines.encoder import FEATURES, INPUTS, OUTPUTS
 from signet_runtime.files import whole_file
 from signet_runtime.skeleton import REGIONS
 
 OPSET = 18
-INPUTS = (*REGIONS, "attention_mask")
-FEATURES = "features"
-OUTPUTS = ("encoder_hidden_states", "encoder_attention_mask", "routing_weights")
 
 _AXES = {FEATURES: {0: "batch", 1: "frames"}, "routing_weights": {0: "batch"}}
 _AXES |= {name: {0: "batch", 1: "frames"} for name in INPUTS}

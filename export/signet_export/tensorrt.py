@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from signet_runtime.bundle import Engine, EngineBuild, ShapeRange, user_cache
-from signet_runtime.engines.onnx import INPUTS, OUTPUTS
+from signet_runtime.engines.encoder import INPUTS, OUTPUTS
 from signet_runtime.engines.tensorrt import (
     Gpu,
     invalidity,

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from signet_export.verification import Verification
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.incremental import IncrementalEncoder
-from signet_runtime.engines.onnx import Encoded, Encoder, load_encoder
-from signet_runtime.engines.parity import random_clips
+from signet_runtime.engines.encoder import Encoded, Encoder
+from signet_runtime.engines.incremental import incremental
+from signet_runtime.engines.onnx import OnnxEncoder, load_encoder
+from signet_runtime.engines.random_clips import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
 from signet_runtime.generation.fast import FastDecoder
@@ -59,8 +60,8 @@ def verify(
     model = model.eval()
     together, first, last = (_compare(bundle, encoder, model, c) for c in (clips, clips[:1], clips[-1:]))
     compared = [together, first, last]
-    if encoder.can_stream:
-        along = IncrementalEncoder(encoder)
+    along = incremental(encoder)
+    if along is not None:
         longest = max(clips, key=lambda clip: len(clip["body"]))
         for stop in range(_STEP, len(longest["body"]), _STEP):
             along.update({name: region[:stop] for name, region in longest.items()})
@@ -103,9 +104,7 @@ class _Compared(NamedTuple):
 
 
 @torch.no_grad()
-def _compare(
-    bundle: Bundle, encoder: Encoder | IncrementalEncoder, model: Signet, clips: list[dict[str, np.ndarray]]
-) -> _Compared:
+def _compare(bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[str, np.ndarray]]) -> _Compared:
     encoded = encoder(clips)
     padded, mask = pad_regions(clips)
     features = model.features(padded, mask)
@@ -120,7 +119,7 @@ def _compare(
 
 
 def _decoders(
-    bundle: Bundle, encoder: Encoder, decoder: InferenceSession, decoder_with_past: InferenceSession
+    bundle: Bundle, encoder: OnnxEncoder, decoder: InferenceSession, decoder_with_past: InferenceSession
 ) -> list[FastDecoder | OptimumDecoder]:
     """Every way of generating that the bundle has."""
     optimum = OptimumDecoder.onnx(bundle, encoder.session, decoder, decoder_with_past)

@@ -7,14 +7,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypedDict
+from typing import TYPE_CHECKING, TextIO, TypedDict, Unpack
 
 import click
 
+from signet_runtime.bundle import ENGINE_CHOICES, Bundle
 from signet_runtime.commands.console import Bar, complain, exit_on_error, own_stderr, own_stdout
 from signet_runtime.errors import ExitCode, InputError, SignetError
 from signet_runtime.files import GrowingFile, check_writable
-from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend
+from signet_runtime.generation import DECODER_BACKENDS
+from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.outputs.results import FORMATS, Results
 from signet_runtime.pose.estimators import estimator_choices, takes_option
 from signet_runtime.sentences.segmenter import Pauses
@@ -70,7 +72,7 @@ With several inputs the others are still done, and the code is that of the first
 @click.option(
     "--pose",
     type=click.Choice(estimator_choices()),
-    default="auto",
+    default=DEFAULTS["pose"],
     show_default=True,
     help="Who finds the keypoints in a video; auto takes the estimator that the model was trained on, if it can run.",
 )
@@ -81,7 +83,7 @@ With several inputs the others are still done, and the code is that of the first
     "--detect-every",
     metavar="N",
     type=click.IntRange(min=1),
-    default=1,
+    default=DEFAULTS["detect_every"],
     show_default=True,
     help="RTMPose looks for people in every N-th frame and holds the signer's box between; sooner where it is lost.",
 )
@@ -145,11 +147,11 @@ With several inputs the others are still done, and the code is that of the first
     help="Show what there is of a sentence every so often: on stderr, or with --format json as objects that are not "
     "complete.",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default=DEFAULTS["device"], show_default=True)
 @click.option(
     "--engine",
-    type=click.Choice(["onnx", "trt"]),
-    default="onnx",
+    type=click.Choice(ENGINE_CHOICES),
+    default=DEFAULTS["engine"],
     show_default=True,
     help="What of the bundle runs: ONNX Runtime on DEVICE, or its TensorRT engines.",
 )
@@ -159,7 +161,13 @@ With several inputs the others are still done, and the code is that of the first
     help="What searches for the text: the two write the same, optimum is the reference, needs signet-slt[optimum] and "
     "drives TensorRT engines.  [default: fast; on a GPU optimum]",
 )
-@click.option("--beams", metavar="N", type=click.IntRange(min=1), help="Width of the search.  [default: the bundle's]")
+@click.option(
+    "--beams",
+    "num_beams",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Width of the search.  [default: the bundle's]",
+)
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
@@ -168,9 +176,6 @@ def main(
     inputs: tuple[Path, ...],
     camera: str | None,
     bundle: Path | None,
-    pose: str,
-    pose_weights: Path | None,
-    detect_every: int,
     form: str,
     output: Path | None,
     keypoints_out: Path | None,
@@ -179,13 +184,9 @@ def main(
     pause: float,
     still: float,
     partial: float | None,
-    device: str,
-    engine: str,
-    generation: DecoderBackend | None,
-    beams: int | None,
-    offline: bool,
     verify: bool,
     quiet: bool,
+    **options: Unpack[TranslatorOptions],
 ) -> None:
     """Translate sign-language videos to text, or live what a camera sees.
 
@@ -200,32 +201,24 @@ def main(
             raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
         if keypoints_out.suffix != ".npz":
             raise click.UsageError("--keypoints-out must end in .npz.")
-    if detect_every > 1 and not takes_option(pose, "detect_every"):
+    if options["detect_every"] > 1 and not takes_option(options["pose"], "detect_every"):
         raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
     for written in filter(None, (output, keypoints_out)):
         if written.resolve() in [path.resolve() for path in inputs]:
             raise click.UsageError(f"{written} is an input and would be overwritten.")
 
     def load() -> Translator:
-        from signet_runtime.bundle import Bundle
-
         # The bundle is checked before the seconds that loading the libraries takes.
         checked = Bundle.load(bundle, verify=verify)
         from signet_runtime.translator import Translator
 
-        return Translator(
-            checked,
-            device=device,
-            pose=pose,
-            pose_weights=pose_weights,
-            offline=offline,
-            num_beams=beams,
-            engine=engine,
-            generation=generation,
-            detect_every=detect_every,
-        )
+        return Translator(checked, **options)
 
-    options: Options = {"pauses": Pauses(rest, pause, still), "partial": partial, "keypoints_out": keypoints_out}
+    sentence_options: SentenceOptions = {
+        "pauses": Pauses(rest, pause, still),
+        "partial": partial,
+        "keypoints_out": keypoints_out,
+    }
     code: int = ExitCode.DONE  # also where the reader has what it wanted, and closes the pipe
     with (
         exit_on_error("signet-translate"),
@@ -236,14 +229,14 @@ def main(
     ):
         results = Results(form, to)
         if camera is not None:
-            code = _translate_live(camera, load, results, options, quiet)
+            code = _translate_live(camera, load, results, sentence_options, quiet)
         else:
-            code = _translate_all(inputs, load, results, options, cut, quiet)
+            code = _translate_all(inputs, load, results, sentence_options, cut, quiet)
     sys.exit(code)
 
 
-class Options(TypedDict):
-    """Of `Translator.sentences`."""
+class SentenceOptions(TypedDict):
+    """Keywords of `Translator.sentences`."""
 
     pauses: Pauses
     partial: float | None
@@ -252,7 +245,7 @@ class Options(TypedDict):
 
 @contextlib.contextmanager
 def _destination(output: Path | None, keypoints_out: Path | None, stdout: TextIO) -> Iterator[TextIO | GrowingFile]:
-    """Where results go; a file is finished however the run ends."""
+    """Open where results go; a file is finished however the run ends."""
     for written in filter(None, (output, keypoints_out)):
         check_writable(written)
     if output is None:
@@ -269,7 +262,7 @@ def _translate_all(
     inputs: tuple[Path, ...],
     load: Callable[[], Translator],
     results: Results,
-    options: Options,
+    sentence_options: SentenceOptions,
     cut: str,
     quiet: bool,
 ) -> int:
@@ -287,7 +280,7 @@ def _translate_all(
                 with (
                     Bar(path, quiet) as bar,
                     contextlib.closing(
-                        translator.sentences(path, whole=whole, progress=bar.update, **options)
+                        translator.sentences(path, whole=whole, progress=bar.update, **sentence_options)
                     ) as sentences,
                 ):
                     for translation in sentences:
@@ -303,7 +296,7 @@ def _translate_all(
 
 
 def _translate_live(
-    camera: str, load: Callable[[], Translator], results: Results, options: Options, quiet: bool
+    camera: str, load: Callable[[], Translator], results: Results, sentence_options: SentenceOptions, quiet: bool
 ) -> int:
     """Translate until the source ends, or is ended by Ctrl-C or SIGTERM; return the exit code."""
     from signet_runtime.sources.live import Live, locate
@@ -316,7 +309,7 @@ def _translate_live(
             if not quiet:
                 width, height = live.info.size
                 click.echo(f"signet-translate: {live.name}, {width}x{height}; Ctrl-C ends it", err=True)
-            with contextlib.closing(translator.sentences(live, **options)) as sentences:
+            with contextlib.closing(translator.sentences(live, **sentence_options)) as sentences:
                 for translation in sentences:
                     signed = True
                     _give(results, camera, translation, quiet)
@@ -333,7 +326,7 @@ def _give(results: Results, source: str | Path, translation: Translation, quiet:
 
 @contextlib.contextmanager
 def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops what runs, so that the open sentence is not lost; the second is as ever."""
+    """Let the first SIGINT or SIGTERM stop what runs, so that the open sentence is not lost; the second is as ever."""
     ends = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in ends]
 
@@ -354,7 +347,7 @@ def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def _name_problem(path: Path) -> str | None:
-    """What is wrong with an input that can be known before anything is loaded."""
+    """Say what is wrong with an input, as far as it can be known before anything is loaded."""
     if path.is_dir():
         return "is a directory; give the videos in it"
     if not path.exists():

@@ -1,18 +1,21 @@
 """What experts see in a sentence, computed while it is signed.
 
-A frame's features depend on a few frames around it (`Encoder.reach`). So they are final soon after it was signed, if
-its regions are: those of the profile `causal`. When the sentence ends, its last frames are left, and the mT5 encoder.
+A frame's features depend on a few frames around it (`StreamingEncoder.reach`). So they are final soon after it was
+signed, if its regions are: those of the normalisation `causal`. When the sentence ends, its last frames are left, and
+the mT5 encoder.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
-from signet_runtime.engines.onnx import Encoded, Encoder
+from signet_runtime.engines.encoder import Encoded, Encoder, StreamingEncoder
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.regions import Regions
 from signet_runtime.sentences.segmenter import PosedFrame, Segmenter
 
 # Frames that are computed together. With each come twice the reach of others that are computed again: of fewer at a
@@ -22,18 +25,17 @@ CHUNK = 16
 # Seconds for which nobody waits: a frame that takes no longer was there already.
 _AT_ONCE = 1e-3
 
-Regions = dict[str, np.ndarray]
-
 
 class IncrementalEncoder:
-    """An `Encoder` of one clip that grows; what it gives is what the encoder gives for the clip.
+    """An `Encoder` of one clip that grows; what it gives is what ``encoder`` gives for the clip.
 
     The clip may as well change, shrink or be another one: what is the same at its beginning is not computed again.
     """
 
     max_clips = 1
+    can_stream = False  # it is what makes a stream of another
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: StreamingEncoder) -> None:
         self._encoder = encoder
         self._clip: Regions = {}
         self._features: np.ndarray | None = None  # (frames that are final, F)
@@ -43,13 +45,13 @@ class IncrementalEncoder:
         self._advance(clip)
 
     def __call__(self, clips: Sequence[Regions]) -> Encoded:
-        """As `Encoder`, for one clip as it is."""
+        """Encode one clip as it is, float32 (T, J, 3)."""
         (clip,) = clips
         features = self._advance(clip)
         return self._encoder.read(features[None], np.ones((1, len(features)), np.int64))
 
     def _advance(self, clip: Regions) -> np.ndarray:
-        """Features of all frames (T, F), as if the clip ended here; those that do not depend on that are kept."""
+        """Return all frames' features (T, F), as if the clip ended here; keep those that do not depend on that."""
         reach, length = self._encoder.reach, len(clip["body"])
         known = self._unchanged(clip)
         start = max(0, known - reach)
@@ -59,13 +61,22 @@ class IncrementalEncoder:
         return features
 
     def _unchanged(self, clip: Regions) -> int:
-        """How many of the frames that were final still are: those with the same frames within reach."""
+        """Count the frames that were final and still are: those with the same frames within reach."""
         if self._features is None:
             return 0
         both = min(len(clip["body"]), len(self._clip["body"]))
         same = np.all([(clip[name][:both] == self._clip[name][:both]).all(axis=(1, 2)) for name in clip], axis=0)
         common = both if same.all() else int(same.argmin())
         return min(len(self._features), max(0, common - self._encoder.reach))
+
+
+def incremental(encoder: Encoder) -> IncrementalEncoder | None:
+    """Return what reads clips along with ``encoder`` while they grow; None where its experts need the whole clip."""
+    return IncrementalEncoder(encoder) if _can_stream(encoder) else None
+
+
+def _can_stream(encoder: Encoder) -> TypeGuard[StreamingEncoder]:
+    return encoder.can_stream
 
 
 def read_along(
@@ -76,7 +87,7 @@ def read_along(
     whole: int | None,
     longest: int,
 ) -> Iterator[PosedFrame]:
-    """The frames, and while the next one is waited for ``encoder`` reads what there is of their sentence.
+    """Pass the frames on; while the next one is waited for, ``encoder`` reads what there is of their sentence.
 
     What is there already is passed on at once: to compute little by little what could be computed together takes
     longer. So keypoints from a file are not read along, nor is what comes faster than it can be read.

@@ -8,20 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from signet_runtime.bundle import Bundle, Engine, ShapeRange, remember_verified, was_verified
-from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.encoder import Encoder
+from signet_runtime.engines.onnx import load_encoder
+from signet_runtime.engines.random_clips import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, library_name, on_stream, this_gpu
 from signet_runtime.errors import EngineError
-from signet_runtime.skeleton import REGIONS
-
-if TYPE_CHECKING:
-    from signet_runtime.engines.tensorrt_model import LoadedEngines
+from signet_runtime.regions import Regions
 
 logger = logging.getLogger("signet_runtime")
 
@@ -31,11 +29,13 @@ LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.2}
 _STEPS, _FRAMES = 4, 64
 
 
-def check_once(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> None:
-    """`check`, unless it found these files right before: by this user, on such a GPU, with this library.
+def check_once(
+    bundle: Bundle, engine: Engine, encoder: Encoder, decoder: TensorRTEngine, decoder_with_past: TensorRTEngine
+) -> None:
+    """Run `check`, unless it found these files right before: by this user, on such a GPU, with this library.
 
     Raises:
-        EngineError: as `check`.
+        EngineError: a difference is beyond the limit of the engine's precision.
     """
     assert engine.build is not None
     files = (engine.encoder, engine.decoder, engine.decoder_with_past)
@@ -44,11 +44,13 @@ def check_once(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> None:
     stamp = hashlib.sha256(identity.encode()).hexdigest()
     if not was_verified(stamp):
         logger.warning("%s: first use of its %s engines here, comparing with ONNX", bundle.path, engine.kind)
-        check(bundle, engine, loaded)
+        check(bundle, engine, encoder, decoder, decoder_with_past)
         remember_verified(stamp)
 
 
-def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
+def check(
+    bundle: Bundle, engine: Engine, encoder: Encoder, decoder: TensorRTEngine, decoder_with_past: TensorRTEngine
+) -> float:
     """Compare encoder states and the logits of some steps with ONNX Runtime's on the CPU, for two random clips.
 
     The reference is the bundle's ONNX engine of the same precision, or its first where there is none.
@@ -62,10 +64,10 @@ def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
     assert engine.build is not None
     portable = [e for e in bundle.manifest.engines if e.kind == "onnx"]
     reference = next((e for e in portable if e.precision == engine.precision), portable[0])
-    encoder = Encoder(create_session(bundle.file(reference.encoder), "cpu"))
+    reference_encoder = load_encoder(bundle, reference, "cpu")
     worst = 0.0
     for clip in _clips(engine.build.shapes):
-        expected, found = encoder([clip]), loaded.encoder([clip])
+        expected, found = reference_encoder([clip]), encoder([clip])
         pairs = [
             ("encoder states", expected.hidden_states, found.hidden_states),
             ("encoder mask", expected.attention_mask, found.attention_mask),
@@ -85,7 +87,7 @@ def check(bundle: Bundle, engine: Engine, loaded: LoadedEngines) -> float:
     past: dict[str, np.ndarray] = {}
     past_found: dict[str, np.ndarray] = {}
     for step in range(min(_STEPS, engine.build.shapes.tokens)):
-        session, part = (later, loaded.decoder_with_past) if step else (first, loaded.decoder)
+        session, part = (later, decoder_with_past) if step else (first, decoder)
         names = [value.name for value in session.get_inputs()]
         wanted_outputs = dict(
             zip(
@@ -136,22 +138,8 @@ def _as_past(outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.replace("present", "past_key_values"): value for name, value in outputs.items() if name != "logits"}
 
 
-def _clips(profiles: ShapeRange) -> list[dict[str, np.ndarray]]:
-    """One clip as short as the engine takes and one of a usual length."""
-    fewest, likely, most = profiles.frames
+def _clips(shapes: ShapeRange) -> list[Regions]:
+    """Draw one clip as short as the engine takes and one of a usual length."""
+    fewest, likely, most = shapes.frames
     lengths = [fewest, min(max(fewest, min(likely, _FRAMES)), most)]
     return random_clips(lengths, np.random.default_rng(0))
-
-
-def random_clips(lengths: Sequence[int], rng: np.random.Generator) -> list[dict[str, np.ndarray]]:
-    """Smooth random motion in the shape of regions, one clip per length: float32 (T, J, 3), in range."""
-    clips = []
-    for length in lengths:
-        clip = {}
-        for name, region in REGIONS.items():
-            walk = rng.normal(0, 0.05, (length, len(region.joints), 3)).cumsum(axis=0)
-            walk += rng.uniform(-0.8, 0.8, (1, len(region.joints), 3))
-            walk[..., 2] = rng.uniform(0.3, 1, walk.shape[:2])
-            clip[name] = np.clip(walk, -1, 1).astype(np.float32)
-        clips.append(clip)
-    return clips

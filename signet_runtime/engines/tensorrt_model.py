@@ -9,12 +9,15 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from signet_runtime.bundle import Bundle, Engine, ShapeRange
-from signet_runtime.engines.onnx import INPUTS, OUTPUTS, pad
+from signet_runtime.engines.encoder import INPUTS, OUTPUTS, pad
+from signet_runtime.engines.load import LoadedEngine
+from signet_runtime.engines.parity import check_once
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, on_stream
-from signet_runtime.errors import BundleError, InputError
+from signet_runtime.errors import BundleError, EngineError, InputError
+from signet_runtime.generation import DecoderBackend
+from signet_runtime.generation.optimum import OptimumDecoder
+from signet_runtime.regions import Regions
 
 if TYPE_CHECKING:
     import torch
@@ -43,16 +46,18 @@ class TensorRTEncoder:
         BundleError: the engine does not have the inputs and outputs of an encoder.
     """
 
-    def __init__(self, engine: TensorRTEngine, profiles: ShapeRange) -> None:
-        _check_names(engine, INPUTS, OUTPUTS)
-        self._engine, self._profiles = engine, profiles
-        self.max_clips = profiles.clips
+    can_stream = False
 
-    def __call__(self, clips: Sequence[dict[str, np.ndarray]]) -> DeviceEncoded:
+    def __init__(self, engine: TensorRTEngine, shapes: ShapeRange) -> None:
+        _check_names(engine, INPUTS, OUTPUTS)
+        self._engine, self._shapes = engine, shapes
+        self.max_clips = shapes.clips
+
+    def __call__(self, clips: Sequence[Regions]) -> DeviceEncoded:
         """Encode clips of possibly different lengths in one batch.
 
         Args:
-            clips: for each clip the regions of `extract_regions`, float32 (T_i, J, 3).
+            clips: for each clip its regions, float32 (T_i, J, 3).
 
         Raises:
             InputError: a clip is shorter or longer than the engine was built for, or there are too many.
@@ -60,14 +65,14 @@ class TensorRTEncoder:
         import torch
 
         lengths = [len(clip["body"]) for clip in clips]
-        fewest, _, most = self._profiles.frames
+        fewest, _, most = self._shapes.frames
         if len(clips) > self.max_clips:
             raise InputError(f"{len(clips)} clips at once: the TensorRT engine takes {self.max_clips}")
         for length in lengths:
             if not fewest <= length <= most:
                 raise InputError(
                     f"a clip of {length} frames: the TensorRT engine takes {fewest} to {most}; cut the clip, export "
-                    "the bundle with wider profiles, or use the onnx engine"
+                    "the bundle with wider shapes, or use the onnx engine"
                 )
         with on_stream():
             found = self._engine({name: torch.from_numpy(value).to(device()) for name, value in pad(clips).items()})
@@ -100,7 +105,7 @@ class _Decoder:
         past_key_values: tuple[tuple[Tensor, ...], ...] | None = None,
         **unused: object,
     ) -> Any:
-        """One step; the past is self-attention's key and value and the encoder's, for every layer, on the GPU."""
+        """Decode one step; the past is self-attention's key and value and the encoder's, every layer's, on the GPU."""
         from transformers.modeling_outputs import Seq2SeqLMOutput
 
         past = past_key_values or ()
@@ -120,7 +125,7 @@ class _Decoder:
 
 
 def text_model(decoder: TensorRTEngine, decoder_with_past: TensorRTEngine, config: Any, search: Any) -> Any:
-    """What `TextDecoder` drives: Optimum's sequence-to-sequence model, its two decoders being engines.
+    """Return what `OptimumDecoder` drives: Optimum's sequence-to-sequence model, its two decoders being engines.
 
     Args:
         config: the language model's `PretrainedConfig`.
@@ -171,6 +176,22 @@ class LoadedEngines(NamedTuple):
             engine.close()
 
 
+def load(bundle: Bundle, engine: Engine, device: str, generation: DecoderBackend | None) -> LoadedEngine:
+    """Load a bundle's TensorRT engines for `load_engine`; they run on the GPU, whatever ``device`` says.
+
+    Raises:
+        EngineError: they cannot run here, do not compute what the ONNX graphs compute, or ``generation`` is "fast".
+        BundleError: they are not a bundle's engines.
+    """
+    if generation == "fast":
+        raise EngineError("fast generation runs on ONNX Runtime; TensorRT engines take --generation optimum")
+    engines = load_engines(bundle, engine)
+    decoder = OptimumDecoder(
+        bundle, lambda config, search: text_model(engines.decoder, engines.decoder_with_past, config, search)
+    )
+    return LoadedEngine(engines.encoder, decoder, engines.close)
+
+
 def load_engines(bundle: Bundle, engine: Engine) -> LoadedEngines:
     """Load a bundle's TensorRT engines; compare them with its ONNX graphs unless this user did so on this machine.
 
@@ -178,14 +199,12 @@ def load_engines(bundle: Bundle, engine: Engine) -> LoadedEngines:
         EngineError: they cannot run here, or do not compute what the ONNX graphs compute.
         BundleError: they are not a bundle's engines.
     """
-    from signet_runtime.engines.parity import check_once
-
     if engine.build is None:
         raise BundleError(f"{bundle.path}: its {engine.kind} engine is not a TensorRT engine")
     files = [bundle.file(name) for name in (engine.encoder, engine.decoder, engine.decoder_with_past)]
     parts = tuple(TensorRTEngine(file, engine.kind, engine.build) for file in files)
     loaded = LoadedEngines(TensorRTEncoder(parts[0], engine.build.shapes), parts[1], parts[2], parts)
-    check_once(bundle, engine, loaded)
+    check_once(bundle, engine, loaded.encoder, loaded.decoder, loaded.decoder_with_past)
     return loaded
 
 

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
     from signet_runtime.bundle import Bundle, Engine
-    from signet_runtime.engines.onnx import Encoded
-    from signet_runtime.engines.tensorrt_model import DeviceEncoded
+    from signet_runtime.engines.encoder import Encoded
 
 DecoderBackend = Literal["fast", "optimum"]
 DECODER_BACKENDS: tuple[DecoderBackend, ...] = get_args(DecoderBackend)
@@ -27,9 +26,9 @@ class TextDecoder(Protocol):
         """The bundle's limit."""
 
     def generate(
-        self, encoded: Encoded | DeviceEncoded, num_beams: int | None = None, max_new_tokens: int | None = None
+        self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
-        """Token ids for each clip of the batch, without the start, end and padding tokens.
+        """Return the token ids for each clip of the batch, without the start, end and padding tokens.
 
         Args:
             encoded: what the encoder engine gave; it is not changed.
@@ -38,13 +37,13 @@ class TextDecoder(Protocol):
         """
 
     def text(self, tokens: list[list[int]]) -> list[str]:
-        """What the token ids of `generate` spell; ids that only pad mT5's vocabulary spell nothing."""
+        """Spell the token ids of `generate`; ids that only pad mT5's vocabulary spell nothing."""
 
 
 def load_text_decoder(
     bundle: Bundle, engine: Engine, device: str, encoder: InferenceSession, way: DecoderBackend = "fast"
 ) -> TextDecoder:
-    """The decoders of an ONNX engine on ``device``.
+    """Load the decoders of an ONNX engine on ``device``.
 
     Args:
         encoder: the engine's encoder; Optimum wants it, and never runs it.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoded
+from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError
 from signet_runtime.generation.memory import Memory, memory_of
 from signet_runtime.generation.search import Candidates, beam_search, greedy_search
@@ -21,8 +21,6 @@ from signet_runtime.generation.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-    from signet_runtime.engines.tensorrt_model import DeviceEncoded
 
 
 class FastDecoder:
@@ -56,7 +54,7 @@ class FastDecoder:
 
     @classmethod
     def from_bundle(cls, bundle: Bundle, decoder: InferenceSession, decoder_with_past: InferenceSession) -> FastDecoder:
-        """With a bundle's settings and tokenizer.
+        """Make one with a bundle's settings and tokenizer.
 
         Raises:
             BundleError: they cannot be read, or ask for what only `--generation optimum` has.
@@ -77,14 +75,14 @@ class FastDecoder:
         return self._max_new_tokens
 
     def generate(
-        self, encoded: Encoded | DeviceEncoded, num_beams: int | None = None, max_new_tokens: int | None = None
+        self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
-        """As `TextDecoder.generate`.
+        """Return the token ids for each clip of the batch, see `TextDecoder.generate`; ``encoded`` is of arrays.
 
         Raises:
             EngineError: a decoder failed.
         """
-        assert isinstance(encoded, Encoded), "TensorRT's decoders go through Optimum"
+        assert isinstance(encoded.hidden_states, np.ndarray), "tensors go through Optimum"
         step = _Decoding(self._sessions, self._memory, encoded)
         clips, limit = len(encoded.hidden_states), max_new_tokens or self._max_new_tokens
         beams = num_beams or self._num_beams
@@ -96,7 +94,7 @@ class FastDecoder:
         return [[token for token in text if token not in marks] for text in texts]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
-        """As `TextDecoder.text`."""
+        """Spell the token ids of `generate`."""
         return [self._tokenizer.decode(row) for row in tokens]
 
 
@@ -140,7 +138,7 @@ class _Decoding:
         self._attended: dict[str, Any] = {}  # cross and mask, as the later decoder reads them
 
     def __call__(self, tokens: np.ndarray, rows: np.ndarray, count: int) -> Candidates:
-        """As `Step`."""
+        """Go on by one token, see `Step`."""
         sessions, memory = self._sessions, self._memory
         read = memory.put(tokens[:, None])
         if not self._cross:

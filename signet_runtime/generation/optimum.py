@@ -6,13 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoded
+from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError, EngineError, one_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-    from signet_runtime.engines.tensorrt_model import DeviceEncoded, LoadedEngines
 
 _MISSING = "--generation optimum cannot be loaded ({}); install signet-slt[optimum], or take --generation fast"
 
@@ -53,7 +51,7 @@ class OptimumDecoder:
     def onnx(
         cls, bundle: Bundle, encoder: InferenceSession, decoder: InferenceSession, decoder_with_past: InferenceSession
     ) -> OptimumDecoder:
-        """On ONNX Runtime, through Optimum."""
+        """Make one on ONNX Runtime, through Optimum; ``encoder`` is never run."""
 
         def make_model(config: Any, search: Any) -> Any:
             try:
@@ -71,24 +69,15 @@ class OptimumDecoder:
 
         return cls(bundle, make_model)
 
-    @classmethod
-    def tensorrt(cls, bundle: Bundle, engines: LoadedEngines) -> OptimumDecoder:
-        """On TensorRT engines."""
-        from signet_runtime.engines.tensorrt_model import text_model
-
-        return cls(
-            bundle, lambda config, search: text_model(engines.decoder, engines.decoder_with_past, config, search)
-        )
-
     @property
     def max_new_tokens(self) -> int:
         """The bundle's limit."""
         return int(self._model.generation_config.max_new_tokens)
 
     def generate(
-        self, encoded: Encoded | DeviceEncoded, num_beams: int | None = None, max_new_tokens: int | None = None
+        self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
-        """As `TextDecoder.generate`."""
+        """Return the token ids for each clip of the batch, see `TextDecoder.generate`."""
         import torch
         from transformers.modeling_outputs import BaseModelOutput
 
@@ -107,6 +96,6 @@ class OptimumDecoder:
         return [[token for token in row if token not in marks] for row in tokens.tolist()]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
-        """As `TextDecoder.text`."""
+        """Spell the token ids of `generate`."""
         known = [[token for token in row if token < len(self._tokenizer)] for row in tokens]
         return [text.strip() for text in self._tokenizer.batch_decode(known, skip_special_tokens=True)]

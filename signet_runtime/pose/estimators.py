@@ -1,10 +1,9 @@
-"""The table of pose estimators, their one interface, and the way from a video file to a `PoseSequence`."""
+"""The table of pose estimators, and their one interface."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,11 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from signet_runtime.errors import EngineError, InputError
-from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.sources.frames import FrameDirectory
-from signet_runtime.sources.prefetch import prefetch
-from signet_runtime.sources.video import Video
+from signet_runtime.errors import EngineError
 
 logger = logging.getLogger("signet_runtime")
 
@@ -97,10 +92,6 @@ DEFAULT = "mediapipe"
 # The families that can be asked for by their name alone, and the variant that it means unless the model was trained on
 # another of the family.
 FAMILIES = {"rtmpose": "rtmpose-balanced"}
-
-
-# Decoded frames that may wait for the estimator.
-_DECODED = 4
 
 
 class PoseEstimator(Protocol):
@@ -206,45 +197,3 @@ def takes_option(choice: str, option: str) -> bool:
     return any(
         option in row.options for name, row in ESTIMATORS.items() if choice in ("auto", name, name.partition("-")[0])
     )
-
-
-def extract_poses(
-    path: str | Path,
-    estimator: PoseEstimator,
-    *,
-    frame_rate: float | None = None,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> PoseSequence:
-    """Keypoints of the signer in a recording, read once and never held as a whole.
-
-    The next frames are decoded, in another thread, while the estimator is at work.
-
-    Args:
-        path: the video, or a directory of its frames.
-        estimator: from `load_estimator`.
-        frame_rate, start, end: see `Video`.
-        fps: of a directory of frames; a video file knows its own.
-        progress: called after every frame with the number of frames done and, where known, of all.
-
-    Raises:
-        InputError: the recording cannot be used (see `Video` and `FrameDirectory`), or nobody is found in any frame.
-    """
-    keypoints, scores = [], []
-    recording: Video | FrameDirectory
-    if Path(path).is_dir():
-        recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
-    else:
-        recording = Video(path, frame_rate, start=start, end=end)
-    with recording as video, closing(prefetch(video, _DECODED)) as frames:
-        for points, confidence in estimator.estimate(frames):
-            keypoints.append(points)
-            scores.append(confidence)
-            if progress is not None:
-                progress(len(scores), video.info.num_frames)
-    sequence = PoseSequence(np.stack(keypoints), np.stack(scores), video.info.fps, video.info.size, estimator.name)
-    if not sequence.scores.any():
-        raise InputError(f"{path}: no person found in any of the {len(sequence)} frames")
-    return sequence

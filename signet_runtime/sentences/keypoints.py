@@ -1,10 +1,10 @@
-"""Keypoints as a stream, frame by frame, whatever they come from: a video, a camera, or keypoints that are there."""
+"""From a recording to keypoints: a stream, frame by frame, of a video, a camera, or keypoints that are there."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -37,23 +37,63 @@ class PoseStream(NamedTuple):
     num_frames: int | None = None  # as far as is known
 
 
+def extract_poses(
+    path: str | Path,
+    estimator: PoseEstimator,
+    *,
+    frame_rate: float | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    fps: float | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PoseSequence:
+    """Return the keypoints of the signer in a recording, which is read once and never held as a whole.
+
+    The next frames are decoded, in another thread, while the estimator is at work.
+
+    Args:
+        path: the video, or a directory of its frames.
+        estimator: from `signet_runtime.pose.estimators.load_estimator`.
+        frame_rate, start, end: see `Video`.
+        fps: of a directory of frames; a video file knows its own.
+        progress: called after every frame with the number of frames done and, where known, of all.
+
+    Raises:
+        InputError: the recording cannot be used (see `Video` and `FrameDirectory`), or nobody is found in any frame.
+    """
+    recording: Video | FrameDirectory
+    if Path(path).is_dir():
+        recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
+    else:
+        recording = Video(path, frame_rate, start=start, end=end)
+    frames: list[PosedFrame] = []
+    with recording as video, closing(_decoded(video)) as decoded:
+        for frame in _posed(decoded, estimator, None):
+            frames.append(frame)
+            if progress is not None:
+                progress(len(frames), video.info.num_frames)
+    sequence = join(frames, video.info.fps, video.info.size, estimator.name)
+    if not sequence.scores.any():
+        raise InputError(f"{path}: no person found in any of the {len(sequence)} frames")
+    return sequence
+
+
 @contextmanager
-def stream_video(video: Video | FrameDirectory, estimator: PoseEstimator) -> Iterator[PoseStream]:
-    """The keypoints of a recording. Decoding, pose and whoever reads this work side by side."""
-    decoded = prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
-    with closing(prefetch(_posed(decoded, estimator, None), _POSED)) as frames:
+def stream_video(video: Video, estimator: PoseEstimator) -> Iterator[PoseStream]:
+    """Open the keypoints of a video. Decoding, pose and whoever reads this work side by side."""
+    with closing(prefetch(_posed(_decoded(video), estimator, None), _POSED)) as frames:
         yield PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
 
 
 @contextmanager
 def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
-    """The keypoints of what a camera sees, while it sees it."""
+    """Open the keypoints of what a camera sees, while it sees it."""
     with closing(prefetch(_posed(live, estimator, live.info.fps), _POSED)) as frames:
         yield PoseStream(frames, live.info.fps, live.info.size, estimator.name)
 
 
 def stream_sequence(sequence: PoseSequence) -> PoseStream:
-    """The frames of a sequence."""
+    """Return the frames of a sequence."""
     now = time.perf_counter()
     frames = (
         PosedFrame(i / sequence.fps, keypoints, scores, 1, now)
@@ -62,8 +102,13 @@ def stream_sequence(sequence: PoseSequence) -> PoseStream:
     return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence))
 
 
+def _decoded(video: Video | FrameDirectory) -> Generator[LiveFrame]:
+    """Decode the frames in another thread, a few ahead of whoever reads them."""
+    return prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
+
+
 def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None) -> Iterator[PosedFrame]:
-    """Frames with their keypoints; of live ones, with a ``clock`` (frames a second), how many ticks each stands for."""
+    """Find the frames' keypoints, and of live ones, on a ``clock`` (frames a second), the ticks each stands for."""
     passed: deque[tuple[float, float]] = deque()  # an estimator may look at several frames before it speaks
 
     def images() -> Iterator[np.ndarray]:
@@ -80,12 +125,12 @@ def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float |
 
 
 class RecordedStream:
-    """A stream's frames: counted, and kept where they are to be written.
+    """The frames of a stream: counted, and kept where they are to be written.
 
     What was read of a damaged file is not the recording, and nothing is written; what a camera saw is what it saw.
 
     Args:
-        live: whether it is a camera's.
+        stream, live: the frames, and whether they are a camera's.
         keypoints_out: where to write them when the stream has ended, as .npz; they are held till then.
         progress: called with the number of frames done and of all, None if unknown.
 
@@ -105,21 +150,21 @@ class RecordedStream:
         self.seen = 0
         self.found = False
         self.ended = False
-        self._stream, self._live, self._out, self._progress = stream, live, keypoints_out, progress
+        self.stream, self.live, self._out, self._progress = stream, live, keypoints_out, progress
         self._kept: list[PosedFrame] = []
 
     def __iter__(self) -> Iterator[PosedFrame]:
         try:
-            for frame in self._stream.frames:
+            for frame in self.stream.frames:
                 self.seen += 1
                 self.found = self.found or bool(frame.scores.any())
                 if self._out is not None:
                     self._kept.append(frame)
                 if self._progress is not None:
-                    self._progress(self.seen, self._stream.num_frames)
+                    self._progress(self.seen, self.stream.num_frames)
                 yield frame
         except InputError:
-            if self._live:
+            if self.live:
                 self._write()
             raise
         self.ended = True
@@ -127,4 +172,4 @@ class RecordedStream:
 
     def _write(self) -> None:
         if self._out is not None and self.found:
-            write_keypoints(self._out, join(self._kept, self._stream.fps, self._stream.size, self._stream.source))
+            write_keypoints(self._out, join(self._kept, self.stream.fps, self.stream.size, self.stream.source))

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from signet_runtime.errors import InputError, OutputError, SignetError
 from signet_runtime.files import check_writable, unfinished
-from signet_runtime.pose.estimators import PoseEstimator, extract_poses
+from signet_runtime.pose.estimators import PoseEstimator
 from signet_runtime.pose.files import write_keypoints
+from signet_runtime.sentences.keypoints import extract_poses
 from signet_train.data.poses import poses_exist, split_location
 from signet_train.data.workers import run_jobs
 

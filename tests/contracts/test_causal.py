@@ -13,7 +13,8 @@ from tiny_runs import config, words
 from signet_export.bundle import export_bundle
 from signet_runtime import Translator
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoded, Encoder
+from signet_runtime.engines.encoder import Encoded
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.errors import CheckpointError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.sentences.keypoints import PoseStream
@@ -77,13 +78,13 @@ def test_experts_of_another_normalisation_are_refused(run: Path) -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
     """When the experts were run, and on how many frames."""
     noted: list[tuple[float, int]] = []
-    features = Encoder.features
+    features = OnnxEncoder.features
 
-    def noting(self: Encoder, clip: dict[str, np.ndarray]) -> np.ndarray:
+    def noting(self: OnnxEncoder, clip: dict[str, np.ndarray]) -> np.ndarray:
         noted.append((time.perf_counter(), len(clip["body"])))
         return features(self, clip)
 
-    monkeypatch.setattr(Encoder, "features", noting)
+    monkeypatch.setattr(OnnxEncoder, "features", noting)
     return noted
 
 
@@ -96,9 +97,9 @@ def test_what_is_shown_is_read_along(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     states: list[Encoded] = []
-    original = Encoder.read
+    original = OnnxEncoder.read
 
-    def noting(self: Encoder, features: np.ndarray, mask: np.ndarray) -> Encoded:
+    def noting(self: OnnxEncoder, features: np.ndarray, mask: np.ndarray) -> Encoded:
         states.append(original(self, features, mask))
         return states[-1]
 
@@ -109,7 +110,7 @@ def test_what_is_shown_is_read_along(
         ended.append(time.perf_counter())
 
     ended: list[float] = []
-    monkeypatch.setattr(Encoder, "read", noting)
+    monkeypatch.setattr(OnnxEncoder, "read", noting)
     with Translator(bundle, num_beams=1) as translator:
         stream = PoseStream(arriving(), signing.fps, signing.size, signing.source)
         (found,) = translator.sentences(stream, whole=whole)

@@ -22,8 +22,8 @@ from signet_export.fuse import FusedEncoder
 from signet_export.verification import Verification
 from signet_export.verify import verify
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoder
-from signet_runtime.engines.parity import random_clips
+from signet_runtime.engines.onnx import OnnxEncoder
+from signet_runtime.engines.random_clips import random_clips
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError, OutputError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
@@ -86,7 +86,7 @@ def test_export_equals_pytorch_on_fresh_input(bundle: Bundle, checkpoint: Checkp
 
 
 def test_padding_changes_nothing_in_the_engine(bundle: Bundle) -> None:
-    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+    encoder = OnnxEncoder(create_session(bundle.file("encoder.onnx"), "cpu"))
     clips = random_clips([40, 1, 2, 33, 7, 40, 12, 5], np.random.default_rng())
     together = encoder(clips)
     for i, clip in enumerate(clips):
@@ -102,7 +102,7 @@ def test_top_k_is_a_constant_of_the_graph(checkpoint: Checkpoint, tmp_path: Path
     checkpoint.model.fusion.router.top_k = trained_with  # type: ignore[union-attr]
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.manifest.routing.k == k
-    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+    encoder = OnnxEncoder(create_session(bundle.file("encoder.onnx"), "cpu"))
     weights = encoder(random_clips([9, 4], np.random.default_rng(1))).routing_weights
     assert ((weights > 0).sum(axis=1) == k).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-6)
@@ -124,7 +124,7 @@ def test_a_prompt_becomes_constants_of_the_graph(checkpoint: Checkpoint, tmp_pat
     assert parity.largest <= 1e-4
     graph = onnx.load(tmp_path / "bundle" / "encoder.onnx").graph
     assert not any(list(weight.dims) == [64, 16] for weight in graph.initializer), "the whole vocabulary is in it"
-    encoded = Encoder(create_session(tmp_path / "bundle" / "encoder.onnx", "cpu"))(
+    encoded = OnnxEncoder(create_session(tmp_path / "bundle" / "encoder.onnx", "cpu"))(
         random_clips([5, 9], np.random.default_rng())
     )
     prompt = len(checkpoint.tokenizer("read this").input_ids)

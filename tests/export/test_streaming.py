@@ -20,9 +20,10 @@ from signet_export.fuse import FusedEncoder
 from signet_export.split import FrameFeatures, reach
 from signet_export.tensorrt import Target
 from signet_runtime.bundle import Bundle, Engine, write_manifest
+from signet_runtime.engines.encoder import Encoded
 from signet_runtime.engines.incremental import IncrementalEncoder
-from signet_runtime.engines.onnx import Encoded, Encoder, load_encoder
-from signet_runtime.engines.parity import random_clips
+from signet_runtime.engines.onnx import OnnxEncoder, load_encoder
+from signet_runtime.engines.random_clips import random_clips
 from signet_train.checkpoint import Checkpoint, ExpertCard, save_checkpoint
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.data.batches.collate import pad_regions
@@ -34,7 +35,7 @@ MODELS = [(1, 1, True, False, 0), (2, 1, False, True, 3), (3, 2, True, True, 0)]
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=str)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Signet, Encoder]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Signet, OnnxEncoder]:
     """A model, and its encoder in two graphs."""
     experts, k, injection, fused, prompt = request.param
     path, model = tmp_path_factory.mktemp("split"), random_signet(experts, k, injection=injection, fused=fused)
@@ -44,7 +45,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     weights = sum(int(np.prod(w.dims)) for file in path.iterdir() for w in onnx.load(file).graph.initializer)
     assert weights <= 1.02 * sum(p.numel() for p in dense.parameters()), "something is stored twice"
     features, rest = (onnxruntime.InferenceSession(path / f"{name}.onnx") for name in ("features", "rest"))
-    return model, Encoder(rest, features, reach(model.config.backbone))
+    return model, OnnxEncoder(rest, features, reach(model.config.backbone))
 
 
 def assert_same(found: Encoded, model: Signet, clips: list[dict[str, np.ndarray]]) -> None:
@@ -56,14 +57,14 @@ def assert_same(found: Encoded, model: Signet, clips: list[dict[str, np.ndarray]
     np.testing.assert_allclose(found.hidden_states[real], expected.hidden_states.numpy()[real], atol=1e-5, rtol=0)
 
 
-def test_two_graphs_are_the_model(pair: tuple[Signet, Encoder]) -> None:
+def test_two_graphs_are_the_model(pair: tuple[Signet, OnnxEncoder]) -> None:
     model, encoder = pair
     for lengths in ([23, 1, 9, 16], [8], [1], [3, 2]):
         clips = random_clips(lengths, np.random.default_rng(sum(lengths)))
         assert_same(encoder(clips), model, clips)
 
 
-def test_read_along_is_read_at_the_end(pair: tuple[Signet, Encoder]) -> None:
+def test_read_along_is_read_at_the_end(pair: tuple[Signet, OnnxEncoder]) -> None:
     model, encoder = pair
     along, rng = IncrementalEncoder(encoder), np.random.default_rng(0)
     for length in [1, 2, 5, 300, *rng.integers(3, 300, 6)]:

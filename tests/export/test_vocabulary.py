@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 import signet_export.vocabulary as vocabulary
 from signet_export.vocabulary import Trimmed, agreement, pieces, pieces_of_corpus, pieces_of_languages, trim
-from signet_runtime.engines.parity import random_clips
+from signet_runtime.engines.random_clips import random_clips
 from signet_runtime.errors import BundleError, CheckpointError, InputError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig

@@ -16,7 +16,7 @@ from tiny_bundle import PROMPT, TinyBundle, random_poses
 
 from signet_runtime.bundle import Bundle, Engine, EngineBuild, ShapeRange, write_manifest
 from signet_runtime.engines import parity, tensorrt, tensorrt_model
-from signet_runtime.engines.onnx import Encoder
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import Gpu, TensorRTEngine, load_library
 from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder, load_engines, text_model
@@ -127,10 +127,10 @@ def generate(model: object, encoded: tensorrt_model.DeviceEncoded, beams: int) -
     return [[token for token in row if token > 1] for row in tokens.tolist()]
 
 
-def onnx_decoder(bundle: Bundle) -> tuple[Encoder, OptimumDecoder]:
+def onnx_decoder(bundle: Bundle) -> tuple[OnnxEncoder, OptimumDecoder]:
     names = ("encoder.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx")
     sessions = [create_session(bundle.file(name), "cpu") for name in names]
-    return Encoder(sessions[0]), OptimumDecoder.onnx(bundle, *sessions)
+    return OnnxEncoder(sessions[0]), OptimumDecoder.onnx(bundle, *sessions)
 
 
 @pytest.mark.parametrize("beams", [1, 4])

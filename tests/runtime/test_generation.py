@@ -12,7 +12,8 @@ from tiny_bundle import PROMPT, ROUTING, TinyBundle, random_poses
 
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines import session as session_module
-from signet_runtime.engines.onnx import Encoded, Encoder
+from signet_runtime.engines.encoder import Encoded, HostEncoded
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import create_session, provider_problem
 from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, TextDecoder, load_text_decoder
@@ -25,12 +26,12 @@ LENGTHS = [30, 7, 1, 55]
 
 
 @pytest.fixture(scope="module", params=DECODER_BACKENDS)
-def engines(loaded: Bundle, request: pytest.FixtureRequest) -> tuple[Encoder, TextDecoder]:
+def engines(loaded: Bundle, request: pytest.FixtureRequest) -> tuple[OnnxEncoder, TextDecoder]:
     return load(loaded, request.param)
 
 
-def load(bundle: Bundle, way: DecoderBackend) -> tuple[Encoder, TextDecoder]:
-    encoder = Encoder(create_session(bundle.file("encoder.onnx"), "cpu"))
+def load(bundle: Bundle, way: DecoderBackend) -> tuple[OnnxEncoder, TextDecoder]:
+    encoder = OnnxEncoder(create_session(bundle.file("encoder.onnx"), "cpu"))
     return encoder, load_text_decoder(bundle, bundle.engine(), "cpu", encoder.session, way)
 
 
@@ -40,7 +41,7 @@ def clips() -> list[dict[str, np.ndarray]]:
 
 
 def test_encoder_pads_and_masks(loaded: Bundle, clips: list[dict[str, np.ndarray]]) -> None:
-    encoder = Encoder(create_session(loaded.file("encoder.onnx"), "cpu"))
+    encoder = OnnxEncoder(create_session(loaded.file("encoder.onnx"), "cpu"))
     together = encoder(clips)
     assert together.hidden_states.shape[:2] == together.attention_mask.shape == (4, PROMPT + max(LENGTHS))
     assert together.attention_mask.sum(axis=1).tolist() == [PROMPT + length for length in LENGTHS]
@@ -55,7 +56,7 @@ def test_encoder_pads_and_masks(loaded: Bundle, clips: list[dict[str, np.ndarray
 
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_tokens_are_pytorchs(
-    tiny: TinyBundle, engines: tuple[Encoder, TextDecoder], clips: list[dict[str, np.ndarray]], num_beams: int
+    tiny: TinyBundle, engines: tuple[OnnxEncoder, TextDecoder], clips: list[dict[str, np.ndarray]], num_beams: int
 ) -> None:
     encoder, decoder = engines
     encoded = encoder(clips)
@@ -81,13 +82,15 @@ def pytorch_tokens(language_model: Path, encoded: Encoded, num_beams: int) -> li
     return [[token for token in row if token > 1] for row in tokens.tolist()]  # 0 pads and starts, 1 ends
 
 
-def test_beams_default_to_the_bundles(engines: tuple[Encoder, TextDecoder], clips: list[dict[str, np.ndarray]]) -> None:
+def test_beams_default_to_the_bundles(
+    engines: tuple[OnnxEncoder, TextDecoder], clips: list[dict[str, np.ndarray]]
+) -> None:
     encoder, decoder = engines
     greedy, beam = decoder.generate(encoder(clips), 1), decoder.generate(encoder(clips), 4)
     assert decoder.generate(encoder(clips)) == beam != greedy
 
 
-def test_text_is_spelled_by_the_tokenizer(tiny: TinyBundle, engines: tuple[Encoder, TextDecoder]) -> None:
+def test_text_is_spelled_by_the_tokenizer(tiny: TinyBundle, engines: tuple[OnnxEncoder, TextDecoder]) -> None:
     import sentencepiece
 
     spelling = sentencepiece.SentencePieceProcessor(model_file=str(tiny.path / "spiece.model"))
@@ -98,7 +101,7 @@ def test_text_is_spelled_by_the_tokenizer(tiny: TinyBundle, engines: tuple[Encod
 
 def test_an_encoder_with_other_inputs_is_refused(loaded: Bundle) -> None:
     with pytest.raises(BundleError, match="the encoder engine has the inputs encoder_attention_mask, "):
-        Encoder(create_session(loaded.file("decoder_model.onnx"), "cpu"))
+        OnnxEncoder(create_session(loaded.file("decoder_model.onnx"), "cpu"))
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
@@ -170,7 +173,7 @@ def test_weights_that_are_not_rearranged_compute_the_same(loaded: Bundle) -> Non
 
 def test_a_decoder_that_fails(loaded: Bundle) -> None:
     _, decoder = load(loaded, "fast")
-    narrow = Encoded(np.zeros((1, 5, 7), np.float32), np.ones((1, 5), np.int64), np.ones((1, 3), np.float32))
+    narrow = HostEncoded(np.zeros((1, 5, 7), np.float32), np.ones((1, 5), np.int64), np.ones((1, 3), np.float32))
     with pytest.raises(EngineError, match="the text decoder failed") as raised:
         decoder.generate(narrow)
     assert "\n" not in str(raised.value)

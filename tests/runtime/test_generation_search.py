@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from signet_runtime.bundle import Bundle
-from signet_runtime.engines.onnx import Encoded
+from signet_runtime.engines.encoder import HostEncoded
 from signet_runtime.engines.session import create_session
 from signet_runtime.generation import DECODER_BACKENDS, TextDecoder, load_text_decoder
 from signet_runtime.generation.candidates import likeliest
@@ -44,13 +44,13 @@ SEARCHES: list[dict[str, Any]] = [
 ]
 
 
-def ragged(seed: int) -> Encoded:
+def ragged(seed: int) -> HostEncoded:
     """Encoder states of clips of different lengths, padded."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 40, CLIPS)
     states = rng.normal(0, 2, (CLIPS, lengths.max(), 32)).astype(np.float32)
     mask = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-    return Encoded(states, mask, np.ones((CLIPS, 1), np.float32))
+    return HostEncoded(states, mask, np.ones((CLIPS, 1), np.float32))
 
 
 def decoders(bundle: Bundle, directory: Path, search: dict[str, Any]) -> dict[str, TextDecoder]:
@@ -90,7 +90,9 @@ def test_tensors_may_stay_on_a_device(loaded: Bundle, tmp_path: Path, search: di
     for seed, num_beams in enumerate((1, 4)):
         encoded = ragged(seed)
         assert on_device.generate(encoded, num_beams, LIMIT) == on_host.generate(encoded, num_beams, LIMIT)
-    alone = Encoded(*(value[:1] for value in (encoded.hidden_states, encoded.attention_mask, encoded.routing_weights)))
+    alone = HostEncoded(
+        *(value[:1] for value in (encoded.hidden_states, encoded.attention_mask, encoded.routing_weights))
+    )
     assert on_device.generate(alone, 4, LIMIT) == on_host.generate(alone, 4, LIMIT)
 
 
@@ -104,7 +106,7 @@ def test_a_clip_alone_and_among_others(loaded: Bundle, tmp_path: Path, num_beams
     encoded = ragged(7)
     together = decoder.generate(encoded, num_beams, LIMIT)
     for row, length in enumerate(encoded.attention_mask.sum(axis=1)):
-        alone = Encoded(
+        alone = HostEncoded(
             encoded.hidden_states[row : row + 1, :length],
             encoded.attention_mask[row : row + 1, :length],
             encoded.routing_weights[:1],

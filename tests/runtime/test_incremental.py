@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_bundle import random_poses
 
+from signet_runtime.engines.encoder import FEATURES, INPUTS, OUTPUTS
 from signet_runtime.engines.incremental import CHUNK, IncrementalEncoder, read_along
-from signet_runtime.engines.onnx import FEATURES, INPUTS, OUTPUTS, Encoder
+from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.errors import BundleError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions
@@ -67,10 +68,10 @@ def experts() -> Experts:
     return Experts()
 
 
-def encoder_of(experts: Experts) -> Encoder:
+def encoder_of(experts: Experts) -> OnnxEncoder:
     features: Any = Session(INPUTS, (FEATURES,), experts)
     rest: Any = Session((FEATURES, "attention_mask"), OUTPUTS, read)
-    return Encoder(rest, features, len(TAPS))
+    return OnnxEncoder(rest, features, len(TAPS))
 
 
 def clip_of(*numbers: int) -> dict[str, np.ndarray]:
@@ -124,9 +125,9 @@ def test_a_graph_of_another_kind_is_said_so(experts: Experts) -> None:
     features: Any = Session(INPUTS, ("states",), experts)
     rest: Any = Session((FEATURES, "attention_mask"), OUTPUTS, read)
     with pytest.raises(BundleError, match="features engine has the outputs states, not features; export"):
-        Encoder(rest, features, 3)
+        OnnxEncoder(rest, features, 3)
     with pytest.raises(BundleError, match="encoder engine has the inputs attention_mask, features, not body"):
-        Encoder(rest)
+        OnnxEncoder(rest)
 
 
 # --- While frames are waited for ---------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ import pytest
 from rtmpose_models import paint, write_detector, write_pose
 
 from signet_runtime.errors import EngineError, InputError
-from signet_runtime.pose.estimators import PoseEstimator, extract_poses, load_estimator
+from signet_runtime.pose.estimators import PoseEstimator, load_estimator
+from signet_runtime.sentences.keypoints import extract_poses
 from signet_runtime.sources.video import Video
 
 

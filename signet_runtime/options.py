@@ -1,0 +1,57 @@
+"""How a `Translator` runs a bundle: every option once, with what is taken where it is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from signet_runtime.generation import DecoderBackend
+
+
+class TranslatorOptions(TypedDict, total=False):
+    """Keywords of `Translator` and `Translator.from_bundle`; whatever is left out is as in `DEFAULTS`.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        pose: who finds keypoints in videos, see `signet_runtime.pose.estimators`; "auto" takes the estimator that the
+            model was trained on.
+        pose_weights: directory of the pose estimator's weight files.
+        offline: never download weights.
+        detect_every: RTMPose looks for people in every so many frames.
+        engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
+        generation: what searches for the text: "fast", or "optimum", the reference, which needs signet-slt[optimum] and
+            alone drives TensorRT engines; None is "fast" on a CPU, "optimum" on a GPU.
+        num_beams: width of the search; None takes the bundle's.
+    """
+
+    device: str
+    pose: str
+    pose_weights: str | Path | None
+    offline: bool
+    detect_every: int
+    engine: str
+    generation: DecoderBackend | None
+    num_beams: int | None
+
+
+DEFAULTS: TranslatorOptions = {
+    "device": "cpu",
+    "pose": "auto",
+    "pose_weights": None,
+    "offline": False,
+    "detect_every": 1,
+    "engine": "onnx",
+    "generation": None,
+    "num_beams": None,
+}
+
+
+def with_defaults(options: TranslatorOptions) -> TranslatorOptions:
+    """Return the options with `DEFAULTS` in place of those left out.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+    for name in options.keys() - DEFAULTS.keys():
+        raise TypeError(f"there is no option {name!r} among {', '.join(DEFAULTS)}")
+    return {**DEFAULTS, **options}
