@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks import table5
 from benchmarks.efficientnet import efficientnet_b0_features
+from benchmarks.engines import Subject
 from benchmarks.inference import Further
 from benchmarks.latency import main
 from benchmarks.peers import build_peers
@@ -24,8 +25,11 @@ from benchmarks.timing import Way, in_turns, peak_memory
 from benchmarks.training import random_batch
 from benchmarks.whole_path import _at_real_speed, _process
 from signet_export.bundle import available_memory
+from signet_runtime.bundle import Bundle
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.regions import extract_regions, sample_frames
+from signet_train.checkpoint import Checkpoint
 from signet_train.model.signet import Signet
 from signet_train.parameters import parameter_table
 from signet_train.stages.objectives import Translation, set_trainable
@@ -374,3 +378,16 @@ def test_all_of_it(tmp_path: Path) -> None:
     }
     assert {row["text"] for row in tables["video"]["rows"]} == {"music", "falar"}
     assert not any("different tokens" in note for note in tables["decoder"]["notes"])
+
+
+@pytest.mark.parametrize("normalisation", ["unisign", "causal"])
+def test_a_subject_is_timed_on_what_its_model_reads(normalisation: str) -> None:
+    bundle = Bundle.load()
+    manifest = bundle.manifest.model_copy(update={"normalisation": normalisation, "max_frames": 7})
+    rng = np.random.default_rng(0)
+    clip = PoseSequence(rng.uniform(0, 1, (90, 133, 2)), np.full((90, 133), 0.9), 25.0, (640, 480), "test")
+    subject = Subject("any", Checkpoint.__new__(Checkpoint), Bundle(bundle.path, manifest), clip)
+    at_rate = clip.resample(6.25)
+    expected = extract_regions(at_rate.take(sample_frames(len(at_rate), 7)), normalisation)
+    for name, region in subject.regions().items():
+        np.testing.assert_array_equal(region, expected[name])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import NORMALISATIONS, extract_regions
+from signet_runtime.regions import NORMALISATIONS, extract_regions, prepare, sample_frames
 from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
 
@@ -79,3 +81,42 @@ def test_there_is_no_normalisation_by_another_name() -> None:
     clip = PoseSequence(np.zeros((1, 133, 2)), np.zeros((1, 133)), 25.0, (640, 480), "test")
     with pytest.raises(ValueError, match="no normalisation 'uni' among unisign, causal"):
         extract_regions(clip, "uni")
+
+
+class Model(NamedTuple):
+    frame_rate: float | None
+    max_frames: int
+    normalisation: str
+
+
+def clip_at(fps: float, frames: int) -> PoseSequence:
+    rng = np.random.default_rng(frames)
+    return PoseSequence(rng.uniform(0, 1, (frames, 133, 2)), np.full((frames, 133), 0.9), fps, (640, 480), "test")
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize(("fps", "frames", "read"), [(50.0, 60, 30), (50.0, 200, 64), (5.0, 60, 60)])
+def test_a_model_reads_a_clip_on_its_clock_thinned_and_normalised(
+    fps: float, frames: int, read: int, normalisation: str
+) -> None:
+    clip = clip_at(fps, frames)
+    found = prepare(clip, Model(25.0, 64, normalisation))
+    at_rate = clip.resample(25.0)
+    assert len(found["body"]) == read
+    expected = extract_regions(at_rate.take(sample_frames(len(at_rate), 64)), normalisation)
+    for name, region in expected.items():
+        np.testing.assert_array_equal(found[name], region)
+
+
+def test_a_model_without_a_clock_reads_every_frame() -> None:
+    assert len(prepare(clip_at(50.0, 60), Model(None, 64, "unisign"))["body"]) == 60
+
+
+def test_frames_are_drawn_in_order_and_never_twice_where_there_are_more() -> None:
+    draws = [sample_frames(100, 30, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    for drawn in draws:
+        assert len(set(drawn)) == 30 and sorted(drawn) == list(drawn) and drawn[-1] < 100
+    assert list(draws[0]) == list(draws[1]) != list(draws[2])
+    rng = np.random.default_rng(0)
+    assert list(sample_frames(30, 30, rng)) == list(range(30))
+    assert rng.integers(1000) == np.random.default_rng(0).integers(1000)  # for so few nothing is drawn

@@ -12,7 +12,9 @@ import pytest
 from tiny_bundle import NOTICE, FakeEstimator, TinyBundle, nobody, random_poses
 
 from signet_runtime import translator as translator_module
+from signet_runtime.commands.translate import main
 from signet_runtime.errors import EngineError, InputError
+from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.translator import Translator
 
@@ -135,3 +137,34 @@ def test_a_video(
     assert replace(again, timings={}) == replace(translation, timings={})
     np.testing.assert_array_equal(read_keypoints(tmp_path / "v.npz").keypoints, estimator.motion.keypoints[:20])
     assert Translator.from_bundle(tiny.path).translate(tmp_path / "v.npz").text == translation.text
+
+
+def test_a_clip_is_one_sentence_even_if_nobody_moves(translator: Translator, tmp_path: Path) -> None:
+    still = random_poses(2).take(np.zeros(50, int))
+    write_keypoints(tmp_path / "still.npz", still)
+    with pytest.raises(InputError, match="nobody signs in it"):
+        next(translator.sentences(tmp_path / "still.npz"))
+    found = translator.translate(tmp_path / "still.npz")
+    assert (found.frames, found.end, found.complete) == (50, 2.0, True)
+
+
+def test_keypoints_that_are_there_are_kept_as_they_are(translator: Translator, tmp_path: Path) -> None:
+    clip = random_poses(0, frames=61, fps=59.9)  # not on the bundle's clock
+    write_keypoints(tmp_path / "in.npz", clip)
+    found = translator.translate(tmp_path / "in.npz", keypoints_out=tmp_path / "out.npz")
+    written = read_keypoints(tmp_path / "out.npz")
+    np.testing.assert_array_equal(written.keypoints, clip.keypoints)
+    assert (written.fps, found.end) == (59.9, clip.duration)
+    assert replace(found, timings={}) == replace(translator.translate(clip), timings={})
+
+
+def test_an_option_that_there_is_not(tiny: TinyBundle) -> None:
+    with pytest.raises(TypeError, match="there is no option 'beams' among device, pose, "):
+        Translator.from_bundle(tiny.path, beams=4)  # type: ignore[call-arg]
+
+
+def test_every_option_has_a_default_and_is_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIGNET_OFFLINE", raising=False)
+    assert DEFAULTS.keys() == TranslatorOptions.__annotations__.keys()
+    given = main.make_context("signet-translate", ["video.mp4"]).params
+    assert {name: given[name] for name in DEFAULTS} == DEFAULTS
