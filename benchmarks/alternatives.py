@@ -55,7 +55,7 @@ class FrameByFrameHolistic:
         self._holistic = Holistic(model_complexity=1, refine_face_landmarks=True)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """uint8 RGB (H, W, 3) -> keypoints (133, 2) in fractions of the frame and scores (133,), of every frame."""
+        """Yield keypoints (133, 2) in fractions of the frame and scores (133,) of every frame, uint8 RGB (H, W, 3)."""
         self._holistic.reset()
         for frame in frames:
             found = self._holistic.process(frame)
@@ -92,7 +92,7 @@ class RtmlibInThreads:
         self._wholebody.pose_model.model_input_size = (width, height)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `FrameByFrameHolistic`'s; of several people the first."""
+        """Yield every frame's keypoints (133, 2) in fractions of it and scores (133,); of several people the first's."""
         size = np.array([frames[0].shape[1], frames[0].shape[0]])
         with ThreadPoolExecutor(_THREADS) as executor:
             for keypoints, scores in executor.map(
@@ -111,7 +111,7 @@ class PublishedWay:
         self._manifest, self._pose = manifest, pose
 
     def translate(self, path: Path, sample: bool = False) -> str:
-        """The text of one clip; ``sample``: the frames that the model reads are decoded and posed alone."""
+        """Return the text of one clip; ``sample``: the frames that the model reads are decoded and posed alone."""
         manifest = self._manifest
         with Video(path, manifest.frame_rate if sample else None) as video:
             frames = list(video)
@@ -132,7 +132,7 @@ class PublishedWay:
 
 
 def decoder(report: Report, *, rounds: int, quick: bool, tell: Tell) -> None:
-    """mT5-base's decoder alone, 32 tokens, 4 beams, fp32; `benchmarks.generation` has int8 and greedy search too."""
+    """Time mT5-base's decoder alone, 32 tokens, 4 beams, fp32; `benchmarks.generation` has int8 and greedy search."""
     work = Work()
     table = report.table(
         "decoder_alone",

@@ -63,12 +63,12 @@ class Subject:
 
 
 def demo(clip: PoseSequence) -> Subject:
-    """The model that comes with the package."""
+    """Load the model that comes with the package."""
     return Subject("demo", load_checkpoint(demo_checkpoint_path()), Bundle.load(None), clip)
 
 
 def paper_size(directory: Path, small: bool, device: torch.device, tell: Tell) -> Subject:
-    """Random, exported into ``directory``; ``small``: smaller than the demo. On a GPU with its TensorRT engines."""
+    """Export a random one into ``directory``, on a GPU also as TensorRT engines; ``small``: smaller than the demo."""
     made = random_checkpoint(small)
     vocabulary = 256 if small else VOCABULARY
     language_model = made.config.model.language_model.model_copy(update={"vocab_size": vocabulary})
@@ -111,7 +111,7 @@ class Engine(NamedTuple):
 
 @contextmanager
 def loaded_engines(subject: Subject, device: torch.device, compiled: bool) -> Iterator[list[Engine]]:
-    """All that can run the subject here, ready to run.
+    """Load all that can run the subject here.
 
     Args:
         compiled: with torch.compile, which compiles when it first runs, for a minute.
@@ -177,7 +177,7 @@ def _bytes(module: torch.nn.Module | None) -> int:
 
 
 def _onnx_engine(subject: Subject, graphs: dict[int, Path], regions: Regions, where: str) -> Engine:
-    """ONNX Runtime on one device: an encoder for every k, and the decoders driven by every `DecoderBackend`."""
+    """Load ONNX Runtime on one device: an encoder for every k, and the decoders driven by every `DecoderBackend`."""
     encoders = {k: OnnxEncoder(create_session(path, where)) for k, path in graphs.items()}
     encode: dict[int, Callable[[], Any]] = {k: partial(encoder, [regions]) for k, encoder in encoders.items()}
     encoded = encode[K]()
@@ -195,7 +195,7 @@ def _onnx_engine(subject: Subject, graphs: dict[int, Path], regions: Regions, wh
 
 
 def _tensorrt_engine(subject: Subject, regions: Regions) -> Engine:
-    """The one that the bundle has; loading compares it with the ONNX graphs."""
+    """Load the one that the bundle has, which compares it with the ONNX graphs."""
     loaded = load_engine(subject.bundle, "trt", "cuda")
     encode = partial(loaded.encoder, [regions])
     engine = subject.bundle.engine("trt")
@@ -206,7 +206,7 @@ def _tensorrt_engine(subject: Subject, regions: Regions) -> Engine:
 
 
 def absent(device: torch.device) -> dict[str, str]:
-    """Engines that cannot run here, and why."""
+    """Name the engines that cannot run here, and why."""
     reasons = {}
     problem = provider_problem(PROVIDERS["cuda"])
     if device.type == "cpu" and problem is None:

@@ -239,7 +239,7 @@ class Bundle:
         raise EngineError(f"{self.path}: has no {wanted} engine but {present}; ask for one of these or export again")
 
     def file(self, name: str) -> Path:
-        """Path of a file that the manifest lists.
+        """Return the path of a file that the manifest lists.
 
         Raises:
             BundleError: the manifest does not list it.
@@ -284,7 +284,7 @@ class Bundle:
 
 
 def demo_bundle_path() -> Path:
-    """Directory of the demonstration bundle that the package carries."""
+    """Return the directory of the demonstration bundle that the package carries."""
     return Path(__file__).parent / "demo"
 
 
@@ -292,7 +292,7 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
     """See that a bundle may be written at ``path``; for whoever works long before it is.
 
     Raises:
-        BundleError: as `new_bundle`.
+        BundleError: ``path`` exists and ``overwrite`` was not asked for, or is not a bundle to overwrite.
     """
     if path.exists():
         if not overwrite:
@@ -363,12 +363,12 @@ def _read_manifest(directory: Path) -> Manifest:
 
 
 def user_cache() -> Path:
-    """Directory for what can be made again."""
+    """Return the directory for what can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "signet"
 
 
 def was_verified(stamp: str) -> bool:
-    """Whether `remember_verified` was called with this stamp by this user on this machine."""
+    """Return whether `remember_verified` was called with this stamp by this user on this machine."""
     return (user_cache() / "verified" / stamp).exists()
 
 

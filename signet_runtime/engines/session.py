@@ -45,7 +45,7 @@ def create_session(model: Path, device: str, *, prepack: bool = True) -> Inferen
 
 
 def provider_problem(provider: str) -> str | None:
-    """Why ONNX Runtime cannot run a model with ``provider``, and what to do; None when it can.
+    """Say why ONNX Runtime cannot run a model with ``provider``, and what to do; None when it can.
 
     Asking what is *available* is not enough: a provider is listed when it was compiled in, and a session
     falls back to the CPU without an error when the provider's libraries cannot be loaded.
@@ -85,7 +85,7 @@ def open_session(model: str | bytes, provider: str, prepack: bool = True) -> Inf
 
 
 def _thread_count() -> int:
-    """Threads for one operator; 0 leaves the choice (one per physical core) to ONNX Runtime."""
+    """Count the threads for one operator; 0 leaves the choice (one per physical core) to ONNX Runtime."""
     limit = os.environ.get("OMP_NUM_THREADS", "")
     if limit.isdecimal() and int(limit) > 0:
         return int(limit)

@@ -42,7 +42,7 @@ class Gpu(NamedTuple):
 
 
 def this_gpu() -> Gpu | None:
-    """The GPU that PyTorch uses; None when it sees none."""
+    """Return the GPU that PyTorch uses; None when it sees none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -52,7 +52,7 @@ def this_gpu() -> Gpu | None:
 
 
 def library_name(kind: str) -> str:
-    """What the library of an engine's kind is called."""
+    """Return what the library of an engine's kind is called."""
     return _LIBRARIES[kind][0]
 
 
@@ -74,7 +74,7 @@ def load_library(kind: str) -> ModuleType:
 
 
 def make_logger(library: ModuleType) -> Any:
-    """A logger for the library that prints nothing and keeps what went wrong, in ``errors``."""
+    """Make a logger for the library that prints nothing and keeps what went wrong, in ``errors``."""
 
     class Errors(library.ILogger):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
@@ -86,7 +86,7 @@ def make_logger(library: ModuleType) -> Any:
                 self.errors.append(" ".join(message.split()))
 
         def first(self) -> str:
-            """What came first caused the rest."""
+            """Return what came first, which caused the rest."""
             return self.errors[0][:300] if self.errors else "it gives no reason"
 
     return Errors()
@@ -264,14 +264,14 @@ def _stream_handle() -> int:
 
 
 def device() -> torch.device:
-    """Where the engines' buffers are."""
+    """Return where the engines' buffers are."""
     import torch
 
     return torch.device("cuda")
 
 
 def invalidity(library: ModuleType, causes: int) -> list[str]:
-    """Names of the reasons for which TensorRT-RTX finds an engine invalid, in words."""
+    """Name the reasons for which TensorRT-RTX finds an engine invalid, in words."""
     members = library.EngineInvalidityDiagnostics.__members__
     return [name.lower().replace("_", " ") for name, member in members.items() if causes & int(member)]
 

@@ -11,7 +11,7 @@ _GROUP = 64
 
 
 def likeliest(logits: np.ndarray, count: int) -> Candidates:
-    """The ``count`` largest of each row, falling, as log-probabilities.
+    """Return the ``count`` largest of each row, falling, as log-probabilities.
 
     Args:
         logits: float32 (R, V).
@@ -25,7 +25,7 @@ def likeliest(logits: np.ndarray, count: int) -> Candidates:
 
 
 def _largest_columns(logits: np.ndarray, count: int) -> np.ndarray:
-    """Column w + i * width of `logits` belongs to group w; a row's largest are in the groups of the largest maxima."""
+    """Find them by groups of columns, w + i * width in group w: a row's largest are in those of the largest maxima."""
     rows, vocabulary = logits.shape
     width = vocabulary // _GROUP
     if width <= count:
@@ -45,7 +45,7 @@ def _largest_columns(logits: np.ndarray, count: int) -> np.ndarray:
 
 
 def _log_sums(logits: np.ndarray, largest: np.ndarray) -> np.ndarray:
-    """Logarithm of each row's sum of exp(logit - largest), (R, 1); a row at a time stays in the cache."""
+    """Return the logarithm of each row's sum of exp(logit - largest), (R, 1); a row at a time stays in the cache."""
     buffer = np.empty_like(logits[0])
     sums = np.empty_like(largest)
     for row, (values, maximum) in enumerate(zip(logits, largest, strict=True)):

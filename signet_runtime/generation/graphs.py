@@ -11,7 +11,7 @@ _IR_VERSION, _OPSET = 8, 17
 
 
 def gather_model(count: int) -> bytes:
-    """y_i = the ``rows`` of x_i, for i below ``count``: float32 of any shape, int64 (R,)."""
+    """Write y_i = the ``rows`` of x_i, for i below ``count``: float32 of any shape, int64 (R,)."""
     inputs = [_value(f"x{i}", _FLOAT) for i in range(count)]
     return _model(
         [_node("Gather", [f"x{i}", "rows"], [f"y{i}"]) for i in range(count)],
@@ -21,7 +21,7 @@ def gather_model(count: int) -> bytes:
 
 
 def likeliest_model() -> bytes:
-    """The ``count`` largest of the last axis of ``logits``, falling, where they are, and the axis' log-sum-exp."""
+    """Write the ``count`` largest of ``logits``' last axis, falling, where they are, and the axis' log-sum-exp."""
     last_axis = _field(1, "axes") + _field(8, -1) + _field(20, _INTS)
     return _model(
         [

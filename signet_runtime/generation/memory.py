@@ -42,11 +42,11 @@ class HostMemory:
             raise _failure(error) from error
 
     def take(self, values: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows of each, in their order; one row may be taken several times."""
+        """Return the rows of each, in their order; one row may be taken several times."""
         return {name: value[rows] for name, value in values.items()}
 
     def likeliest(self, logits: np.ndarray, count: int) -> Candidates:
-        """As `candidates.likeliest`, of logits (R, 1, V)."""
+        """Return the ``count`` likeliest tokens of logits float32 (R, 1, V), see `candidates.likeliest`."""
         return likeliest(logits[:, -1], count)
 
 
@@ -63,7 +63,7 @@ class DeviceMemory:
         self._gathers: dict[int, InferenceSession] = {}  # by how many tensors they move
 
     def put(self, array: np.ndarray) -> OrtValue:
-        """As `HostMemory.put`."""
+        """Bring an array to the device."""
         from onnxruntime import OrtValue
 
         return OrtValue.ortvalue_from_numpy(array, self._device, 0)
@@ -71,7 +71,11 @@ class DeviceMemory:
     def run(
         self, session: InferenceSession, outputs: Sequence[str], given: Mapping[str, OrtValue]
     ) -> dict[str, OrtValue]:
-        """As `HostMemory.run`; the outputs stay on the device."""
+        """Run a session; the outputs stay on the device.
+
+        Raises:
+            EngineError: it fails.
+        """
         try:
             binding = session.io_binding()
             for name, value in given.items():
@@ -84,7 +88,7 @@ class DeviceMemory:
             raise _failure(error) from error
 
     def take(self, values: Mapping[str, OrtValue], rows: np.ndarray) -> dict[str, OrtValue]:
-        """As `HostMemory.take`, of float32 alone, in one run."""
+        """Return the rows of each, float32, in their order, moved in one run."""
         from signet_runtime.engines.session import open_session
 
         count = len(values)
@@ -96,7 +100,7 @@ class DeviceMemory:
         return dict(zip(values, found.values(), strict=True))
 
     def likeliest(self, logits: OrtValue, count: int) -> Candidates:
-        """As `HostMemory.likeliest`; only the candidates leave the device."""
+        """Return the ``count`` likeliest tokens of logits float32 (R, 1, V); only these leave the device."""
         count = min(count, logits.shape()[-1])
         given = {"logits": logits, "count": self.put(np.array([count], np.int64))}
         found = self.run(self._likeliest, ["values", "tokens", "log_sum"], given)
@@ -115,7 +119,7 @@ Memory = HostMemory | DeviceMemory
 
 
 def memory_of(session: InferenceSession) -> Memory:
-    """Where a session's tensors lie."""
+    """Return the memory that a session's tensors lie in."""
     provider = session.get_providers()[0]
     return DeviceMemory(provider, "cuda") if provider == "CUDAExecutionProvider" else HostMemory()
 

@@ -43,7 +43,7 @@ class Step(Protocol):
 
 
 def greedy_search(step: Step, clips: int, settings: SearchSettings, max_new_tokens: int) -> list[list[int]]:
-    """For each clip the tokens that are the likeliest one by one, up to and with an end token."""
+    """Return for each clip the tokens that are the likeliest one by one, up to and with an end token."""
     written: list[list[int]] = [[] for _ in range(clips)]
     active = rows = np.arange(clips)
     tokens = np.full(clips, settings.decoder_start_token_id, np.int64)
@@ -63,7 +63,7 @@ def greedy_search(step: Step, clips: int, settings: SearchSettings, max_new_toke
 def beam_search(
     step: Step, clips: int, settings: SearchSettings, max_new_tokens: int, num_beams: int
 ) -> list[list[int]]:
-    """For each clip the text of the highest score that ``num_beams`` parallel hypotheses find.
+    """Return for each clip the text of the highest score that ``num_beams`` parallel hypotheses find.
 
     A score is the sum of the tokens' log-probabilities divided by the text's length to the power of the length penalty.
     """
@@ -131,7 +131,7 @@ def _may_improve(
     length: int,
     max_new_tokens: int,
 ) -> np.ndarray:
-    """Whether a running hypothesis of each clip could beat the worst finished one; by transformers' heuristic."""
+    """Return whether a running hypothesis of each clip could beat the worst finished one; transformers' heuristic."""
     likely = max_new_tokens if settings.early_stopping == "never" and settings.length_penalty > 0 else length
     best_possible = running_scores[:, :1] / np.float32(likely**settings.length_penalty)
     worst = np.where(is_finished, finished_scores.min(axis=1, keepdims=True), _OUT)
@@ -139,7 +139,7 @@ def _may_improve(
 
 
 def _allowed(found: Candidates, settings: SearchSettings, length: int) -> Candidates:
-    """The candidates, end tokens being impossible while a text is too short."""
+    """Return the candidates, end tokens being impossible while a text is too short."""
     if length >= settings.earliest_end:
         return found
     forbidden = np.isin(found.tokens, settings.ends)
@@ -147,12 +147,12 @@ def _allowed(found: Candidates, settings: SearchSettings, length: int) -> Candid
 
 
 def _largest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the largest of each row, falling; of equals the first."""
+    """Return the indices of the largest of each row, falling; of equals the first."""
     return np.argsort(-scores, axis=1, kind="stable")[:, :count]
 
 
 def _take(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Of each row the values at its indices, which may be rows themselves."""
+    """Return of each row the values at its indices, which may be rows themselves."""
     return values[np.arange(len(values))[:, None], indices]
 
 

@@ -116,7 +116,7 @@ class SearchSettings(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> SearchSettings:
-        """The settings of a bundle.
+        """Read the settings of a bundle.
 
         Raises:
             BundleError: the file is missing or damaged, or asks for what this search does not have.

@@ -56,7 +56,7 @@ class Tokenizer:
 
     @classmethod
     def read(cls, directory: Path) -> Tokenizer:
-        """The tokenizer of a bundle.
+        """Read the tokenizer of a bundle.
 
         Raises:
             BundleError: its files are missing or damaged.
@@ -77,7 +77,7 @@ class Tokenizer:
             ) from error
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """What the ids spell. Special tokens, and ids that only pad the vocabulary, spell nothing."""
+        """Spell the ids. Special tokens, and ids that only pad the vocabulary, spell nothing."""
         size = self._pieces.get_piece_size()
         known = [self._added.get(i) or self._pieces.id_to_piece(i) for i in tokens if i in self._added or i < size]
         parts: list[str] = []

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def to_json(source: str, translation: Translation) -> str:
-    """One line: the input's name and every field of the translation; times in seconds."""
+    """Return one line: the input's name and every field of the translation; times in seconds."""
     return json.dumps({"input": source, **asdict(translation)}, ensure_ascii=False)
 
 
 def error_to_json(source: str, message: str) -> str:
-    """One line for an input that could not be translated."""
+    """Return one line for an input that could not be translated."""
     return json.dumps({"input": source, "error": message}, ensure_ascii=False)

@@ -36,7 +36,7 @@ class Results:
         self._subtitles = Subtitles(form) if form in ("srt", "vtt") else None
 
     def add(self, source: str, translation: Translation) -> None:
-        """A sentence that ``source`` says. What there is of one that still goes on is for JSON only."""
+        """Write a sentence that ``source`` says; what there is of one that still goes on is for JSON only."""
         if self._form == "json":
             self._write(to_json(source, translation) + "\n")
         elif not translation.complete:
@@ -47,7 +47,7 @@ class Results:
             self._write(" ".join(translation.text.split()) + "\n")
 
     def fail(self, source: str, problem: SignetError, *, alone: bool) -> None:
-        """That ``source`` cannot be translated. An empty line keeps texts beside their inputs, unless it is alone."""
+        """Write that ``source`` cannot be translated; an empty line keeps texts by their inputs, unless it is alone."""
         if self._form == "json":
             self._write(error_to_json(source, str(problem)) + "\n")
         elif not alone:

@@ -23,7 +23,7 @@ class Subtitles:
         self._parting = ""
 
     def cue(self, translation: Translation) -> str:
-        """What the next cue adds to the file; a translation without text has none."""
+        """Return what the next cue adds to the file; a translation without text has none."""
         head, self._head = self._head, ""
         text = _line(translation.text)
         if not text:

@@ -130,15 +130,15 @@ class Segmenter:
         return sentence
 
     def so_far(self) -> Sentence | None:
-        """The sentence up to here, None when nobody has signed yet."""
+        """Return the sentence up to here, None when nobody has signed yet."""
         return self._sentence(len(self._frames))
 
     def join(self, frames: Sequence[PosedFrame]) -> PoseSequence:
-        """One sequence of the frames."""
+        """Make one sequence of the frames."""
         return join(frames, self._fps, self._size, self._source)
 
     def _calm_for(self, *, down_too: bool = False) -> float:
-        """For how many seconds up to now both hands are still."""
+        """Count the seconds up to now for which both hands are still."""
         first = len(self._frames)
         while first and self._speeds[first - 1] <= self._pauses.still and (self._down[first - 1] or not down_too):
             first -= 1
@@ -148,7 +148,7 @@ class Segmenter:
         return self._frames[-1].seconds - self._since[first]
 
     def _sentence(self, stop: int) -> Sentence | None:
-        """What is signed before frame ``stop``, with a little of the stillness around it."""
+        """Return what is signed before frame ``stop``, with a little of the stillness around it."""
         moving = [i for i in range(stop) if self._speeds[i] > self._pauses.still and not self._down[i]]
         if not moving:
             return None
@@ -177,7 +177,7 @@ class _Hands:
         self._recent: deque[tuple[float, np.ndarray, np.ndarray]] = deque()
 
     def look(self, frame: PosedFrame) -> tuple[float, float, bool]:
-        """The faster hand's speed in shoulder widths a second, since when (s), and whether both hands are down."""
+        """Return the faster hand's speed in shoulder widths a second, since when (s), and whether both are down."""
         points, found = frame.keypoints * self._size, frame.scores > CONFIDENCE
         if found[_SHOULDERS].all():
             self._widths.append(float(np.linalg.norm(points[_SHOULDERS[0]] - points[_SHOULDERS[1]])))
@@ -201,7 +201,7 @@ class _Hands:
 
 
 def _moved(now: np.ndarray, then: np.ndarray, found: np.ndarray, wrist: int, hand: list[int]) -> float:
-    """Pixels that the wrist moved, or that the hand's joints moved about its root, whichever is more."""
+    """Return by how many pixels the wrist moved, or the hand's joints about its root, whichever is more."""
     moved = float(np.linalg.norm(now[wrist] - then[wrist])) if found[wrist] else 0.0
     if found[hand].all():
         shape = (now[hand] - now[hand[0]]) - (then[hand] - then[hand[0]])
@@ -210,7 +210,7 @@ def _moved(now: np.ndarray, then: np.ndarray, found: np.ndarray, wrist: int, han
 
 
 def join(frames: Sequence[PosedFrame], fps: float, size: tuple[int, int], source: str) -> PoseSequence:
-    """One sequence of frames, each as often as the ticks that it stands for."""
+    """Make one sequence of frames, each as often as the ticks that it stands for."""
     ticks = [1, *(frame.ticks for frame in frames[1:])]  # before the first, nothing is missing
     keypoints = np.repeat(np.stack([frame.keypoints for frame in frames]), ticks, axis=0)
     scores = np.repeat(np.stack([frame.scores for frame in frames]), ticks, axis=0)
@@ -220,7 +220,7 @@ def join(frames: Sequence[PosedFrame], fps: float, size: tuple[int, int], source
 def cut(
     frames: Iterable[PosedFrame], segmenter: Segmenter, *, whole: int | None = 0, partial: float | None = None
 ) -> Iterator[Sentence]:
-    """The sentences of a stream, each as soon as it has ended; the last one ends with the stream.
+    """Yield the sentences of a stream, each as soon as it has ended; the last one ends with the stream.
 
     Args:
         whole: a stream of up to so many frames is one sentence, from its first frame to its last; None: any stream.

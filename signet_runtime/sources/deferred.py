@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @contextmanager
 def deferred_errors(items: Iterable[T]) -> Iterator[Iterator[T]]:
-    """The items up to where they cannot be read any further; what was raised there is raised when the block ends.
+    """Give the items up to where they cannot be read any further; what was raised there is raised at the block's end.
 
     So an estimator that has several frames in hand still gives the keypoints of all of them, and a sentence that was
     begun is still translated.

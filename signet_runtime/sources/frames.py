@@ -69,7 +69,7 @@ class FrameDirectory:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """No image stays open."""
+        """Close nothing: no image stays open."""
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for path in self._images:
@@ -79,11 +79,11 @@ class FrameDirectory:
                 yield next(iter(image))
 
     def timed(self) -> Iterator[tuple[np.ndarray, float]]:
-        """The frames, each with its time: seconds since the first of them."""
+        """Yield the frames, each with its time: seconds since the first of them."""
         for index, image in enumerate(self):
             yield image, index / self.info.fps
 
 
 def _by_number(path: Path) -> list[tuple[str, int]]:
-    """frame2 before frame10, whether or not they are padded with zeros."""
+    """Sort frame2 before frame10, whether or not they are padded with zeros."""
     return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]*)", path.stem)]

@@ -111,7 +111,7 @@ class Live:
             yield frame
 
     def _wait_until(self, holds: Callable[[], bool]) -> None:
-        """Until it holds; an error when the source is silent for too long. The lock is held."""
+        """Wait until it holds; an error when the source is silent for too long. The lock is held."""
         since = time.monotonic()
         while not holds():
             silent = time.monotonic() - max(since, self._heard)
@@ -206,7 +206,7 @@ def _name(source: str) -> str:
 
 
 def locate(source: str) -> Source:
-    """What the name of a source stands for.
+    """Find what the name of a source stands for.
 
     Raises:
         InputError: nothing, here.
@@ -256,7 +256,7 @@ def _open(source: Source, name: str) -> InputContainer:
 
 
 def _frames(container: InputContainer, stream: VideoStream, name: str) -> Iterator[VideoFrame]:
-    """Decoded frames; a packet that was damaged on its way costs its picture only."""
+    """Yield decoded frames; a packet that was damaged on its way costs its picture only."""
     import av
 
     seen = 0

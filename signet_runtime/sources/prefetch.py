@@ -15,7 +15,7 @@ _PATIENCE = 1.0
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
-    """The items of an iterable in their order, made in another thread while the reader is busy with earlier ones.
+    """Yield an iterable's items in their order, made in another thread while the reader is busy with earlier ones.
 
     The thread starts when the first item is asked for. Where the reader stops early, closes this generator or drops
     it, the thread ends after the item it is at, and closes the source, if that can be closed, where it ran.

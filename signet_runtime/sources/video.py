@@ -134,7 +134,7 @@ class Video:
             yield image
 
     def timed(self) -> Iterator[tuple[np.ndarray, float]]:
-        """The frames, each with its time: seconds since the first of them, on the clock if there is one."""
+        """Yield the frames, each with its time: seconds since the first of them, on the clock if there is one."""
         while True:
             with self._reading:
                 if self._closed:  # FFmpeg would end the process
@@ -147,7 +147,7 @@ class Video:
             yield upright(frame, self._coded_size), seconds
 
     def _check_shape(self, frame: VideoFrame, seconds: float) -> None:
-        """A picture may change its size, as a call's does with the bandwidth, but not its shape."""
+        """Refuse another shape; a picture may change its size, as a call's does with the bandwidth."""
         width, height = self._coded_size
         if abs(frame.width * height / (frame.height * width) - 1) > _SAME_ASPECT:
             raise InputError(
@@ -162,7 +162,7 @@ class Video:
         rest: Iterator[tuple[VideoFrame, float]],
         seconds: float,
     ) -> Iterator[tuple[VideoFrame, float]]:
-        """Decoded frames from a key frame before ``seconds`` on, or from the front where no seek leads there."""
+        """Return decoded frames from a key frame before ``seconds`` on, or from the front where no seek leads there."""
         import av
 
         start = first[0].time
@@ -183,7 +183,7 @@ class Video:
         return self._decode(video_stream(self._container, self._path))
 
     def _decode(self, stream: VideoStream, start: float | None = None) -> Iterator[tuple[VideoFrame, float]]:
-        """Decoded frames with their time in seconds since the first one, whose own is ``start`` after a seek."""
+        """Yield decoded frames with their time in seconds since the first one, whose own is ``start`` after a seek."""
         import av
 
         num_packets = num_frames = 0
@@ -218,7 +218,7 @@ class Video:
 
 
 def check_stretch(path: Path, start: float | None, end: float | None) -> tuple[float, float]:
-    """Where a stretch of a recording begins and ends (s), 0 and infinity where it is not said.
+    """Return where a stretch of a recording begins and ends (s), 0 and infinity where it is not said.
 
     Raises:
         InputError: it begins before the recording, or ends before it begins.
@@ -230,7 +230,7 @@ def check_stretch(path: Path, start: float | None, end: float | None) -> tuple[f
 
 
 def empty_stretch(path: Path, begin: float, until: float, duration: float | None) -> InputError:
-    """What to say when a recording, ``duration`` seconds long, has no frame there."""
+    """Make the error for a recording, ``duration`` seconds long, that has no frame there."""
     stretch = f"from {begin:g} s on" if until == math.inf else f"from {begin:g} to {until:g} s"
     return InputError(f"{path}: no frames {stretch}{f'; it is {duration:.1f} s long' if duration else ''}")
 
@@ -254,12 +254,12 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def reason(error: Exception) -> str:
-    """What FFmpeg says is wrong, in a line."""
+    """Say in a line what is wrong by FFmpeg."""
     return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
 
 
 def video_stream(container: av.container.InputContainer, path: Path | str) -> VideoStream:
-    """The stream that holds the pictures.
+    """Return the stream that holds the pictures.
 
     Raises:
         InputError: there is none, or FFmpeg has no decoder for it.
@@ -280,12 +280,12 @@ def video_stream(container: av.container.InputContainer, path: Path | str) -> Vi
 
 
 def stated_rate(stream: VideoStream) -> float:
-    """Frames a second by what the container says, or the stream."""
+    """Return the frames a second by what the container says, or the stream."""
     return float(stream.average_rate or stream.guessed_rate or UNKNOWN_FRAME_RATE)
 
 
 def _duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
-    """Seconds of video that the file states, or None."""
+    """Return the seconds of video that the file states, or None."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     # The container's duration is its longest stream's: only a lone stream can be held to it.
@@ -295,7 +295,7 @@ def _duration(container: av.container.InputContainer, stream: VideoStream) -> fl
 
 
 def _is_short(container: av.container.InputContainer, stream: VideoStream, num_packets: int | None, end: float) -> bool:
-    """Whether the frames end before the file states (FFmpeg ends quietly where the bytes end).
+    """Return whether the frames end before the file states (FFmpeg ends quietly where the bytes end).
 
     ``num_packets`` is None when it was not read from the front.
     """
@@ -309,7 +309,7 @@ def _is_short(container: av.container.InputContainer, stream: VideoStream, num_p
 
 
 def upright(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A decoded frame as uint8 RGB (H, W, 3), brought to ``size`` (width, height) and turned as it is to be shown."""
+    """Make a decoded frame uint8 RGB (H, W, 3), of ``size`` (width, height) and turned as it is to be shown."""
     width, height = size or (frame.width, frame.height)
     image = frame.to_ndarray(format="rgb24", width=width, height=height)
     turns = _quarter_turns(frame)
@@ -317,7 +317,7 @@ def upright(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarra
 
 
 def _quarter_turns(frame: VideoFrame) -> int:
-    """Counter-clockwise quarter turns that put the frame upright, from its display matrix."""
+    """Count the counter-clockwise quarter turns that put the frame upright, by its display matrix."""
     return round(frame.rotation / 90) % 4
 
 
@@ -329,7 +329,7 @@ def _prepend(
 
 
 def _cut(frames: Iterator[tuple[VideoFrame, float]], start: float, end: float) -> Iterator[tuple[VideoFrame, float]]:
-    """The frames shown from ``start`` until before ``end``, their times now since the first of them."""
+    """Yield the frames shown from ``start`` until before ``end``, their times now since the first of them."""
     first: float | None = None
     for frame, seconds in frames:
         if seconds >= end - INSTANT:
@@ -342,7 +342,7 @@ def _cut(frames: Iterator[tuple[VideoFrame, float]], start: float, end: float) -
 def _sample(
     frames: Iterator[tuple[VideoFrame, float]], rate: float, source_rate: float
 ) -> Iterator[tuple[VideoFrame, float]]:
-    """The frame nearest to every tick of a clock at ``rate``, from the first frame to the end of the last."""
+    """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to the end of the last."""
     tick = 0
     previous = next(frames)
     for frame in frames:
