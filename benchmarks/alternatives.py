@@ -92,7 +92,7 @@ class RtmlibInThreads:
         self._wholebody.pose_model.model_input_size = (width, height)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield every frame's keypoints (133, 2) in fractions of it and scores (133,); the first of several people's."""
+        """Yield every frame's keypoints (133, 2) in fractions of it and scores (133,); of several people the first."""
         size = np.array([frames[0].shape[1], frames[0].shape[0]])
         with ThreadPoolExecutor(_THREADS) as executor:
             for keypoints, scores in executor.map(
