@@ -29,9 +29,8 @@ from benchmarks.report import Ratio, Report
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Manifest
 from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
-from signet_runtime.pose.mediapipe_landmarks import to_wholebody
-from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
-from signet_runtime.pose.rtmpose.weights import find_weights
+from signet_runtime.pose.mediapipe.landmarks import to_wholebody
+from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator, find_weights
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import prepare as prepare_clip
 from signet_runtime.skeleton import NUM_KEYPOINTS
@@ -92,7 +91,7 @@ class RtmlibInThreads:
         self._wholebody.pose_model.model_input_size = (width, height)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield every frame's keypoints (133, 2) in fractions of it and scores (133,); of several people the first."""
+        """Yield each frame's keypoints (133, 2) in fractions of it and scores (133,), of several people the first."""
         size = np.array([frames[0].shape[1], frames[0].shape[0]])
         with ThreadPoolExecutor(_THREADS) as executor:
             for keypoints, scores in executor.map(
