@@ -151,10 +151,10 @@ def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report:
     engine = build_engines(draft, manifest.engines[0], target, shapes, report).engine
     if target.gpu is None or engine.build is None:
         return engine
-    from signet_runtime.engines.tensorrt_model import load_engines
+    from signet_runtime.engines.tensorrt_model import load_model
 
     write_manifest(draft, manifest.model_copy(update={"engines": [*manifest.engines, engine]}))
-    load_engines(Bundle.load(draft), engine).close()
+    load_model(Bundle.load(draft), engine).close()
     return engine.model_copy(update={"build": engine.build.model_copy(update={"executed": True})})
 
 

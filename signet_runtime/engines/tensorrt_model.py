@@ -162,7 +162,7 @@ def text_model(decoder: TensorRTEngine, decoder_with_past: TensorRTEngine, confi
     return TensorRTForSeq2SeqLM()
 
 
-class LoadedEngines(NamedTuple):
+class TensorRTModel(NamedTuple):
     """The three engines of a bundle, checked; ``close`` them when done."""
 
     encoder: TensorRTEncoder
@@ -185,14 +185,14 @@ def load(bundle: Bundle, engine: Engine, device: str, generation: DecoderBackend
     """
     if generation == "fast":
         raise EngineError("fast generation runs on ONNX Runtime; TensorRT engines take --generation optimum")
-    engines = load_engines(bundle, engine)
+    engines = load_model(bundle, engine)
     decoder = OptimumDecoder(
         bundle, lambda config, search: text_model(engines.decoder, engines.decoder_with_past, config, search)
     )
     return LoadedEngine(engines.encoder, decoder, engines.close)
 
 
-def load_engines(bundle: Bundle, engine: Engine) -> LoadedEngines:
+def load_model(bundle: Bundle, engine: Engine) -> TensorRTModel:
     """Load a bundle's TensorRT engines; compare them with its ONNX graphs unless this user did so on this machine.
 
     Raises:
@@ -203,7 +203,7 @@ def load_engines(bundle: Bundle, engine: Engine) -> LoadedEngines:
         raise BundleError(f"{bundle.path}: its {engine.kind} engine is not a TensorRT engine")
     files = [bundle.file(name) for name in (engine.encoder, engine.decoder, engine.decoder_with_past)]
     parts = tuple(TensorRTEngine(file, engine.kind, engine.build) for file in files)
-    loaded = LoadedEngines(TensorRTEncoder(parts[0], engine.build.shapes), parts[1], parts[2], parts)
+    loaded = TensorRTModel(TensorRTEncoder(parts[0], engine.build.shapes), parts[1], parts[2], parts)
     check_once(bundle, engine, loaded.encoder, loaded.decoder, loaded.decoder_with_past)
     return loaded
 

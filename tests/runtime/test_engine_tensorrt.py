@@ -19,7 +19,7 @@ from signet_runtime.engines import parity, tensorrt, tensorrt_model
 from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import Gpu, TensorRTEngine, load_library
-from signet_runtime.engines.tensorrt_model import LoadedEngines, TensorRTEncoder, load_engines, text_model
+from signet_runtime.engines.tensorrt_model import TensorRTEncoder, TensorRTModel, load_model, text_model
 from signet_runtime.errors import BundleError, EngineError, InputError
 from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
@@ -97,8 +97,8 @@ def built(tiny: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture
-def loaded_engines(built: Bundle) -> LoadedEngines:
-    return load_engines(built, built.engine("trt"))
+def loaded_engines(built: Bundle) -> TensorRTModel:
+    return load_model(built, built.engine("trt"))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def clips() -> list[dict[str, np.ndarray]]:
     return [extract_regions(random_poses(seed, frames)) for seed, frames in enumerate([30, 7, 55])]
 
 
-def make_model(bundle: Bundle, engines: LoadedEngines, tokens: int = 12) -> object:
+def make_model(bundle: Bundle, engines: TensorRTModel, tokens: int = 12) -> object:
     from transformers import AutoConfig, GenerationConfig
 
     search = GenerationConfig.from_pretrained(bundle.path)
@@ -135,7 +135,7 @@ def onnx_decoder(bundle: Bundle) -> tuple[OnnxEncoder, OptimumDecoder]:
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_same_tokens_as_onnx(
-    built: Bundle, loaded_engines: LoadedEngines, clips: list[dict[str, np.ndarray]], beams: int
+    built: Bundle, loaded_engines: TensorRTModel, clips: list[dict[str, np.ndarray]], beams: int
 ) -> None:
     encoder, decoder = onnx_decoder(built)
     model = make_model(built, loaded_engines)
@@ -162,7 +162,7 @@ def test_a_translator_takes_the_engine_that_is_asked_for(built: Bundle) -> None:
 
 
 def test_the_cache_goes_from_step_to_step_without_a_copy(
-    built: Bundle, loaded_engines: LoadedEngines, clips: list[dict[str, np.ndarray]]
+    built: Bundle, loaded_engines: TensorRTModel, clips: list[dict[str, np.ndarray]]
 ) -> None:
     encoded = loaded_engines.encoder(clips[:1])
     fake_tensorrt.executed.clear()
@@ -180,7 +180,7 @@ def test_the_cache_goes_from_step_to_step_without_a_copy(
 
 
 @pytest.mark.parametrize(("frames", "message"), [(1, "clip of 1 frames"), (61, "clip of 61 frames")])
-def test_a_clip_outside_the_shapes(loaded_engines: LoadedEngines, frames: int, message: str) -> None:
+def test_a_clip_outside_the_shapes(loaded_engines: TensorRTModel, frames: int, message: str) -> None:
     clip = extract_regions(random_poses(0, frames))
     with pytest.raises(InputError, match=f"{message}: the TensorRT engine takes 2 to 60; .*onnx engine"):
         loaded_engines.encoder([clip])
@@ -191,7 +191,7 @@ def test_a_clip_outside_the_shapes(loaded_engines: LoadedEngines, frames: int, m
 
 
 def test_more_beams_or_tokens_than_it_was_built_for(
-    built: Bundle, loaded_engines: LoadedEngines, clips: list[dict[str, np.ndarray]]
+    built: Bundle, loaded_engines: TensorRTModel, clips: list[dict[str, np.ndarray]]
 ) -> None:
     encoded = loaded_engines.encoder(clips[:1])
     with pytest.raises(InputError, match=r"decoder\.engine: .* of shape \(9, .* outside the engine's .*wider"):
@@ -253,23 +253,23 @@ def test_an_engine_of_something_else(built: Bundle) -> None:
     with pytest.raises(BundleError, match="not this model's engine, its inputs differ in"):
         TensorRTEncoder(load_one(built, "decoder.engine"), SHAPES)
     first, later = load_one(built, "decoder.engine"), load_one(built, "decoder_with_past.engine")
-    swapped = LoadedEngines(None, later, first, ())  # type: ignore[arg-type]
+    swapped = TensorRTModel(None, later, first, ())  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="not this model's engine"):
         make_model(built, swapped)
     with pytest.raises(BundleError, match="its onnx engine is not a TensorRT engine"):
-        load_engines(built, built.engine("onnx"))
+        load_model(built, built.engine("onnx"))
 
 
 def test_parity_is_checked_once(built: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     check = parity.check
     monkeypatch.setattr(parity, "check", lambda *args: found.append(check(*args)))
-    load_engines(built, built.engine("trt"))
-    load_engines(built, built.engine("trt"))
+    load_model(built, built.engine("trt"))
+    load_model(built, built.engine("trt"))
     assert len(found) == 1
     assert 0 <= found[0] < 1e-5
     put_gpu(monkeypatch, Gpu("NVIDIA RTX A6000", "sm86"))  # another GPU of the kind has not run it
-    load_engines(built, built.engine("trt"))
+    load_model(built, built.engine("trt"))
     assert len(found) == 2
 
 
@@ -297,20 +297,20 @@ def test_an_engine_that_computes_something_else_is_refused(
     bundle = Bundle.load(path)
     for _ in range(2):  # and it is not remembered as right
         with pytest.raises(EngineError, match=rf"engines are refused: {what} differ from ONNX by .*allowed for fp32"):
-            load_engines(bundle, bundle.engine("trt"))
+            load_model(bundle, bundle.engine("trt"))
 
 
 def test_what_was_compiled_is_kept(built: Bundle, own_cache: Path) -> None:
-    first = load_engines(built, built.engine("trt"))
+    first = load_model(built, built.engine("trt"))
     assert fake_tensorrt.caches == []
     first.close()
     files = list((own_cache / "signet" / "tensorrt-rtx").iterdir())
     assert [file.read_bytes() for file in files] == [b"compiled"] * 3
-    load_engines(built, built.engine("trt"))
+    load_model(built, built.engine("trt"))
     assert fake_tensorrt.caches == [b"compiled"] * 3
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(built: Bundle, own_cache: Path) -> None:
-    engines = load_engines(built, built.engine("trt"))
+    engines = load_model(built, built.engine("trt"))
     (own_cache / "signet" / "tensorrt-rtx").write_text("a file where the directory should be")
     engines.close()
