@@ -167,7 +167,20 @@ def _expert_directories(path: Path) -> list[Path]:
 
 
 def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
-    """The card and the weights of a Stage I checkpoint's backbone, without its language model.
+    """Read the card and the weights of a Stage I checkpoint's backbone, without its language model.
+
+    Raises:
+        CheckpointError: no checkpoint there, a damaged one, or one of several experts.
+    """
+    card = load_expert_card(path)
+    try:
+        return card, load_file(path / "experts" / "0" / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
+
+
+def load_expert_card(path: Path) -> ExpertCard:
+    """Read the card alone of what `load_expert` reads.
 
     Raises:
         CheckpointError: no checkpoint there, a damaged one, or one of several experts.
@@ -178,9 +191,8 @@ def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
     if (path / "experts" / "1").exists():
         raise CheckpointError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
     try:
-        card = ExpertCard.model_validate_json((directory / "config.json").read_text())
-        return card, load_file(directory / "model.safetensors")
-    except (OSError, SafetensorError, ValidationError) as error:
+        return ExpertCard.model_validate_json((directory / "config.json").read_text())
+    except (OSError, ValidationError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
 
 

@@ -14,10 +14,11 @@ from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
 from signet_train.data.batches.collate import load_batches, pad_regions
-from signet_train.data.batches.dataset import PoseDataset, Sample, load_rows
+from signet_train.data.batches.dataset import PoseDataset, Sample
 from signet_train.model.signet import Signet
 from signet_train.stages.assemble import load_experts
 from signet_train.stages.loop import make_accelerator
+from signet_train.stages.plan import fitting_experts, plan_stage
 
 
 def cache_features(config: TrainConfig, views: int, half: bool, device: str | None) -> None:
@@ -36,10 +37,11 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
             "data.cache and experts: a configuration of Stage II or III that names both is what is cached"
         )
     accelerator = make_accelerator(config.optimisation.precision, device)
+    fitting_experts(config)
     model = Signet(config.model, len(config.experts))
-    load_experts(model, config.experts, config.data.normalisation)
+    load_experts(model, config.experts)
     experts = model.eval().requires_grad_(False).experts.to(accelerator.device)
-    rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
+    rows = plan_stage(config).rows
     description = {"views": views, "half": half, "made_of": fingerprint(config, experts, rows)}
     draft = cache / "unfinished.json"
     for file in (cache / "cache.json", draft):

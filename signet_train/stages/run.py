@@ -13,13 +13,15 @@ from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
 from signet_train.data.batches.collate import Collate, load_batches
-from signet_train.data.batches.dataset import LocatedRow, PoseDataset, load_rows
+from signet_train.data.batches.dataset import PoseDataset
 from signet_train.data.batches.sampling import in_order
 from signet_train.evaluation.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
+from signet_train.model.signet import Signet
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
 from signet_train.stages.loop import Run, make_accelerator, prepare_directory, train
 from signet_train.stages.objectives import Alignment, Translation, set_trainable
+from signet_train.stages.plan import StagePlan, plan_stage
 
 
 def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume: bool = False) -> None:
@@ -33,49 +35,55 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
     accelerator = make_accelerator(config.optimisation.precision, device)
     with accelerator.main_process_first():
         prepare_directory(out, config, resume)
-    rows = {split: load_rows(config.data, split) for split in (config.data.train, config.data.validation)}
-    training_rows = rows[config.data.train]
+    plan = plan_stage(config)
     if resume:
         checkpoint = load_checkpoint(out / "last")
     elif config.stage == "pretrain":
-        checkpoint = new_expert(config, training_rows, out.name)
+        checkpoint = new_expert(plan, out.name)
     else:
-        checkpoint = fused_experts(config, training_rows)
+        checkpoint = fused_experts(plan)
     set_trainable(checkpoint.model, config.stage, config.train_experts)
-    training, validation = datasets(config, checkpoint, rows)
+    training, validation = datasets(plan, checkpoint.model)
     if config.stage == "align":
         # The text encoder is what the stage started from, also when the stage is resumed.
-        start = fused_experts(config, training_rows) if resume and config.mt5 is None else checkpoint
+        start = fused_experts(plan) if resume and config.mt5 is None else checkpoint
         objective = Alignment(checkpoint.model, text_encoder(config, start), config.optimisation.temperature)
         run = alignment_run(checkpoint, objective, training, validation, accelerator)
     else:
-        run = translation_run(checkpoint, training, validation, rows, accelerator)
+        run = translation_run(checkpoint, training, validation, plan.validation[0].row.language, accelerator)
     train(run, out, accelerator, resume)
 
 
-def datasets(config: TrainConfig, checkpoint: Checkpoint, rows: dict[str, list[LocatedRow]]) -> tuple[Dataset, Dataset]:
-    """Training and validation samples, from the cache where one is configured."""
-    splits = (config.data.train, config.data.validation)
+def datasets(plan: StagePlan, model: Signet) -> tuple[Dataset, Dataset]:
+    """Return training and validation samples, from the cache where one is configured.
+
+    Raises:
+        ConfigError: a cache of experts that are trained.
+        CheckpointError: as `CachedDataset`.
+    """
+    config = plan.config
     if config.data.cache is None:
-        training, validation = (PoseDataset(rows[s], config, training=s == splits[0]) for s in splits)
-        return training, validation
+        return PoseDataset(plan.training, config, training=True), PoseDataset(plan.validation, config, training=False)
     if config.stage == "pretrain" or config.train_experts:
         raise ConfigError("data.cache: features can be cached of frozen experts only; leave it out")
-    made_of = fingerprint(config, checkpoint.model.experts, rows)
-    cached = [CachedDataset(rows[s], config, s, made_of) for s in splits]
-    return cached[0], cached[1]
+    made_of = fingerprint(config, model.experts, plan.rows)
+    training = CachedDataset(plan.training, config, config.data.train, made_of)
+    return training, CachedDataset(plan.validation, config, config.data.validation, made_of)
 
 
 def translation_run(
     checkpoint: Checkpoint,
     training: Dataset,
     validation: Dataset,
-    rows: dict[str, list[LocatedRow]],
+    language: str,
     accelerator: Accelerator,
 ) -> Run:
-    """Stages I and III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy."""
+    """Set up Stage I or III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy.
+
+    ``language`` is the validation texts', BCP 47: it decides how BLEU takes them apart, unless the configuration does.
+    """
     config = checkpoint.config
-    tokenize = config.tokenize or tokenizer_for(rows[config.data.validation][0].row.language)
+    tokenize = config.tokenize or tokenizer_for(language)
 
     def validate() -> dict[str, float]:
         batch_size = config.optimisation.batch_size
@@ -95,7 +103,7 @@ def translation_run(
 def alignment_run(
     checkpoint: Checkpoint, objective: Alignment, training: Dataset, validation: Dataset, accelerator: Accelerator
 ) -> Run:
-    """Stage II: the lowest validation InfoNCE is kept."""
+    """Set up Stage II: the lowest validation InfoNCE is kept."""
     config = checkpoint.config
 
     @torch.no_grad()

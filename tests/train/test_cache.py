@@ -15,10 +15,11 @@ from signet_runtime.errors import CheckpointError, ConfigError
 from signet_train.cli import main
 from signet_train.config import TrainConfig
 from signet_train.data.batches.collate import Collate
-from signet_train.data.batches.dataset import PoseDataset, load_rows
+from signet_train.data.batches.dataset import PoseDataset
 from signet_train.stages.assemble import fused_experts
 from signet_train.stages.caching import cache_features
 from signet_train.stages.objectives import Translation, features_of
+from signet_train.stages.plan import plan_stage
 from signet_train.stages.run import datasets, run_stage
 
 
@@ -65,15 +66,15 @@ def store(manifest: Path, out: Path) -> Path:
 def test_a_view_is_what_an_epoch_would_have_seen(manifest: Path, experts: list[Path], tmp_path: Path) -> None:
     given = settings(manifest, experts, tmp_path / "cache")
     cache_features(given, views=2, half=False, device="cpu")
-    checkpoint = fused_experts(given, load_rows(given.data, "train"))
-    rows = {split: load_rows(given.data, split) for split in ("train", "dev")}
-    training, validation = datasets(given, checkpoint, rows)
+    plan = plan_stage(given)
+    checkpoint = fused_experts(plan)
+    training, validation = datasets(plan, checkpoint.model)
     collate = Collate(checkpoint.tokenizer, 50)
     model = checkpoint.model.eval()
     for epoch in (0, 1, 2):
         keys = [(epoch, 3), (epoch, 17)]
         found = collate([training[key] for key in keys])
-        uncached = PoseDataset(rows["train"], given, training=True)
+        uncached = PoseDataset(plan.training, given, training=True)
         seen = collate([uncached[epoch % 2, index] for _, index in keys])
         assert torch.equal(found.mask, seen.mask) and torch.equal(found.labels, seen.labels)
         with torch.no_grad():
@@ -84,7 +85,7 @@ def test_a_view_is_what_an_epoch_would_have_seen(manifest: Path, experts: list[P
         with torch.no_grad():
             losses = [Translation(model, 0.2)(batch) for batch in (found, seen)]
         torch.testing.assert_close(*losses, atol=1e-4, rtol=1e-5)
-    plain = PoseDataset(rows["dev"], given, training=False)
+    plain = PoseDataset(plan.validation, given, training=False)
     assert collate([validation[0, 1]]).mask.shape == collate([plain[0, 1]]).mask.shape
 
 

@@ -19,11 +19,12 @@ from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
 from signet_train.cli import main
 from signet_train.config import OptimisationConfig, TrainConfig
 from signet_train.data.batches.collate import Batch
-from signet_train.data.batches.dataset import load_rows
+from signet_train.data.manifest import Manifest, read_manifest
 from signet_train.model.signet import Signet, build_language_model
 from signet_train.stages.assemble import fused_experts, text_encoder
 from signet_train.stages.loop import learning_rate
 from signet_train.stages.objectives import Alignment, Translation, set_trainable
+from signet_train.stages.plan import plan_stage
 from signet_train.stages.run import run_stage
 
 
@@ -68,10 +69,10 @@ def test_stage_two_then_three(experts: list[Path], manifest: Path, tmp_path: Pat
             assert torch.equal(value, before.state_dict()[name]), name
             assert torch.equal(value, after.state_dict()[name]), name
     # Stage III started from Stage II's fusion.
-    start = fused_experts(tuned.config, load_rows(tuned.config.data, "train")).model.fusion
-    assert start is not None and aligned.model.fusion is not None
+    begun = start(tuned.config).model.fusion
+    assert begun is not None and aligned.model.fusion is not None
     for name, value in aligned.model.fusion.state_dict().items():
-        assert torch.equal(value, start.state_dict()[name]), name
+        assert torch.equal(value, begun.state_dict()[name]), name
 
 
 def test_a_changed_expert_stops_training(
@@ -95,7 +96,7 @@ def test_alignment_compares_the_signs_and_not_the_prompt(experts: list[Path], ma
     settings = settings.model_copy(
         update={"model": settings.model.model_copy(update={"language_model": language_model})}
     )
-    checkpoint = fused_experts(settings, load_rows(settings.data, "train"))
+    checkpoint = fused_experts(plan_stage(settings))
     model = checkpoint.model.eval()
     mask = torch.arange(9) < torch.tensor([9, 4])[:, None]
     regions = {n: torch.rand(2, 9, j, 3) for n, j in (("body", 9), ("left_hand", 21), ("right_hand", 21), ("face", 18))}
@@ -195,7 +196,24 @@ def test_a_small_model_learns(tmp_path: Path) -> None:
 
 
 def start(settings: TrainConfig) -> Any:
-    return fused_experts(settings, load_rows(settings.data, "train"))
+    return fused_experts(plan_stage(settings))
+
+
+def test_a_plan_reads_the_manifests_once(manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path) -> Manifest:
+        read.append(path)
+        return read_manifest(path)
+
+    monkeypatch.setattr("signet_train.data.manifest.read_manifest", reading)
+    plan = plan_stage(config("pretrain", manifest, data={"sign_languages": ["gsg"]}))
+    assert read == [manifest]
+    assert list(plan.rows) == ["train", "dev"] and plan.rows["dev"] is plan.validation
+    assert {r.row.split for r in plan.training} == {"train"} and {r.row.split for r in plan.validation} == {"dev"}
+    assert plan.sign_languages == {"gsg"} == {r.row.sign_language for r in plan.validation}
+    # A vocabulary is of the whole corpus.
+    assert {r.row.sign_language for r in plan.corpus} == {"ase", "gsg"}
 
 
 def embeddings(path: Path) -> torch.Tensor:

@@ -15,7 +15,7 @@ from signet_runtime.regions import prepare
 from signet_train.config import DataConfig, TrainConfig
 from signet_train.data.batches.augment import add_noise, drop_frames, vary_signer
 from signet_train.data.batches.sampling import Key
-from signet_train.data.manifest import Row, read_manifests
+from signet_train.data.manifest import Manifest, Row, read_manifests
 from signet_train.data.poses import load_poses
 
 
@@ -37,15 +37,24 @@ class LocatedRow:
 
 
 def load_rows(config: DataConfig, split: str) -> list[LocatedRow]:
-    """The rows of one split of all the manifests.
+    """Read the rows of one split of all the manifests, in the configured sign languages.
 
     Raises:
         InputError: a manifest is unusable, or none of its rows is in this split and these sign languages.
     """
+    return select_rows(read_manifests(config.manifests), config, split)
+
+
+def select_rows(manifests: Sequence[Manifest], config: DataConfig, split: str) -> list[LocatedRow]:
+    """Return the rows of one split, in the configured sign languages, of manifests that have been read.
+
+    Raises:
+        InputError: there are none.
+    """
     wanted = set(config.sign_languages)
     rows = [
         LocatedRow(row, manifest.root)
-        for manifest in read_manifests(config.manifests)
+        for manifest in manifests
         for row in manifest.split(split)
         if not wanted or row.sign_language in wanted
     ]
