@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
+from signet_train.model.pooling import masked_mean
+
 
 def hand_prior(left_hand: Tensor, right_hand: Tensor, mask: Tensor) -> Tensor:
-    """Eq. 4: [Mean_T(F_rh); Mean_T(F_lh)] over real frames; two (B, T, C) and mask (B, T) -> (B, 2C)."""
-    return mean_over_time((right_hand, left_hand), mask)
-
-
-def mean_over_time(regions: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """The regions' means over real frames, side by side: R times (B, T, C) and mask (B, T) -> (B, R C)."""
-    weight = mask.to(regions[0].dtype)[..., None]
-    frames = weight.sum(dim=1).clamp(min=1)
-    return torch.cat([(region * weight).sum(dim=1) / frames for region in regions], dim=-1)
+    """Return Eq. 4's [Mean_T(F_rh); Mean_T(F_lh)] over real frames; two (B, T, C) and mask (B, T) -> (B, 2C)."""
+    return torch.cat([masked_mean(right_hand, mask), masked_mean(left_hand, mask)], dim=-1)
 
 
 class Aggregation(nn.Module):

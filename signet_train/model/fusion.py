@@ -9,15 +9,13 @@ from torch import Tensor, nn
 
 from signet_train.config import FusionConfig, ModelConfig
 from signet_train.model.adapter import Adapter
-from signet_train.model.aggregation import Aggregation
+from signet_train.model.aggregation import Aggregation, hand_prior
+from signet_train.model.backbone import BackboneOutput
+from signet_train.model.pooling import masked_mean
 from signet_train.model.router import Router, fuse
 
-# Of which regions the router's priors are the means over time: the hands, as in Eq. 4, or more (Table 7).
-PRIORS = {
-    "hands": ("right_hand", "left_hand"),
-    "hands+body": ("right_hand", "left_hand", "body"),
-    "hands+body+face": ("right_hand", "left_hand", "body", "face"),
-}
+# What the router's priors have beside the hands (`FusionConfig.router_reads`).
+_BESIDE_HANDS: dict[str, tuple[str, ...]] = {"hands": (), "hands+body": ("body",), "hands+body+face": ("body", "face")}
 
 
 class Features(NamedTuple):
@@ -27,13 +25,23 @@ class Features(NamedTuple):
     priors: Tensor
 
 
+def router_prior(features: BackboneOutput, mask: Tensor, router_reads: str) -> Tensor:
+    """Return what the router knows of a clip by one expert: the hand prior (Eq. 4), or more of the body too (Table 7).
+
+    Features (B, T, C) a region, mask (B, T) -> (B, R C): the means over real frames of R regions, side by side.
+    """
+    hands = hand_prior(features.left_hand, features.right_hand, mask)
+    others = [masked_mean(getattr(features, region), mask) for region in _BESIDE_HANDS[router_reads]]
+    return torch.cat([hands, *others], dim=-1)
+
+
 class Fusion(nn.Module):
     """Adapters, hand-prior aggregation and router: what is trained between frozen experts and mT5 (Fig. 3)."""
 
     def __init__(self, config: ModelConfig, num_experts: int):
         super().__init__()
         fusion = config.fusion or FusionConfig()
-        prior = len(PRIORS[fusion.router_reads]) * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
+        prior = (2 + len(_BESIDE_HANDS[fusion.router_reads])) * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
         self.adapters = _adapters(config.backbone.embedding, fusion, num_experts)
         self.aggregation = Aggregation(prior, fusion.query_hidden)
         self.router = Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k)

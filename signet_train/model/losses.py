@@ -16,12 +16,6 @@ def token_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor
     )
 
 
-def mean_over(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over real positions: (B, T, H) and mask (B, T) -> (B, H)."""
-    weight = mask.to(states.dtype)[..., None]
-    return (states * weight).sum(dim=1) / weight.sum(dim=1)
-
-
 def gather(embeddings: Tensor) -> Tensor:
     """(B, H) of every process, one after another, with gradients to all of them; itself where there is one process."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):

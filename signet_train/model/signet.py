@@ -10,9 +10,8 @@ from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedToken
 from transformers.modeling_outputs import BaseModelOutput
 
 from signet_train.config import LanguageModelConfig, ModelConfig
-from signet_train.model.aggregation import mean_over_time
 from signet_train.model.backbone import Backbone
-from signet_train.model.fusion import PRIORS, Features, Fusion, Unrouted
+from signet_train.model.fusion import Features, Fusion, Unrouted, router_prior
 
 
 class Encoded(NamedTuple):
@@ -101,10 +100,10 @@ class Signet(nn.Module):
     def features(self, regions: dict[str, Tensor], mask: Tensor) -> Features:
         """What the experts see: regions and mask (B, T) bool. Frozen experts make this a constant of the data."""
         outputs = [expert(regions, mask) for expert in self.experts]
-        read = PRIORS[self.config.fusion.router_reads if self.config.fusion is not None else "hands"]
+        reads = self.config.fusion.router_reads if self.config.fusion is not None else "hands"
         return Features(
             torch.stack([o.embeddings for o in outputs], dim=1),
-            torch.stack([mean_over_time([getattr(o, region) for region in read], mask) for o in outputs], dim=1),
+            torch.stack([router_prior(o, mask, reads) for o in outputs], dim=1),
         )
 
     def fuse(self, features: Features) -> tuple[Tensor, Tensor]:

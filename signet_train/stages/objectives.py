@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
 from signet_train.data.batches.collate import Batch
-from signet_train.model.losses import gather, info_nce, mean_over, token_loss
+from signet_train.model.losses import gather, info_nce, token_loss
+from signet_train.model.pooling import masked_mean
 from signet_train.model.signet import Features, Signet
 
 
@@ -60,7 +61,7 @@ class Alignment(nn.Module):
         with torch.no_grad():
             tokens = batch.labels.masked_fill(~real, 0)
             text = self.text_encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
-        return mean_over(signs, batch.mask), mean_over(text, real)
+        return masked_mean(signs, batch.mask), masked_mean(text, real)
 
     def forward(self, batch: Batch, alone: bool = False) -> Tensor:
         """``alone``: with the negatives of this process only."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from signet_train.model.losses import info_nce, mean_over, token_loss
+from signet_train.model.losses import info_nce, token_loss
 
 
 def softmax_log(x: np.ndarray) -> np.ndarray:
@@ -50,9 +50,3 @@ def test_the_temperature_learns_and_is_clamped() -> None:
     assert log_temperature.grad is not None and log_temperature.grad.abs() > 0
     low, lower = (info_nce(visual, text, torch.tensor(math.log(tau))) for tau in (0.01, 0.0001))
     assert low == lower
-
-
-def test_means_run_over_real_positions() -> None:
-    states, mask = torch.randn(2, 4, 3), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool()
-    expected = np.stack([states[0, :3].numpy().mean(0), states[1, 0].numpy()])
-    np.testing.assert_allclose(mean_over(states, mask).numpy(), expected, atol=1e-6)

@@ -13,6 +13,7 @@ from signet_train.model.adapter import Adapter
 from signet_train.model.aggregation import Aggregation, hand_prior
 from signet_train.model.backbone import Backbone
 from signet_train.model.losses import token_loss
+from signet_train.model.pooling import masked_mean
 from signet_train.model.router import Router, fuse
 from signet_train.model.signet import Signet, sinusoids
 from signet_train.model.stgcn import FrameLayout, STGCNBlock, distance_partition
@@ -21,10 +22,10 @@ from signet_train.parameters import parameter_table
 SMALL = BackboneConfig(input_channels=8, spatial_channels=(8, 12), temporal_channels=(16, 16), embedding=32)
 
 
-def small_signet(absolute_positions: bool = False) -> Signet:
+def small_signet(absolute_positions: bool = False, router_reads: str = "hands") -> Signet:
     config = ModelConfig(
         backbone=SMALL,
-        fusion=FusionConfig(adapter_rank=4, query_hidden=16, router_hidden=16),
+        fusion=FusionConfig(adapter_rank=4, query_hidden=16, router_hidden=16, router_reads=router_reads),
         language_model=LanguageModelConfig(
             vocab_size=48, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, absolute_positions=absolute_positions
         ),
@@ -173,11 +174,26 @@ def test_adapter_equation_12() -> None:
     np.testing.assert_allclose(adapter(z).detach().numpy(), expected, atol=1e-5)
 
 
-def test_hand_prior_is_the_mean_of_real_frames_right_first() -> None:
-    left, right = torch.randn(2, 6, 3), torch.randn(2, 6, 3)
-    mask = torch.arange(6) < torch.tensor([6, 2])[:, None]
-    prior = hand_prior(left, right, mask)
-    torch.testing.assert_close(prior[1], torch.cat([right[1, :2].mean(0), left[1, :2].mean(0)]))
+def test_means_run_over_real_positions() -> None:
+    states, mask = torch.randn(2, 4, 3), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]]).bool()
+    expected = np.stack([states[0, :3].numpy().mean(0), states[1, 0].numpy()])
+    np.testing.assert_allclose(masked_mean(states, mask).numpy(), expected, atol=1e-6)
+    assert not masked_mean(states, torch.zeros_like(mask)).any()
+
+
+@pytest.mark.parametrize("reads", ["hands", "hands+body", "hands+body+face"])
+def test_priors_are_the_means_of_real_frames_right_hand_first(reads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_signet(router_reads=reads).eval()
+    regions, mask = random_regions(2, 6), torch.arange(6) < torch.tensor([6, 2])[:, None]
+    seen = model.experts[0](regions, mask)
+    by_name = {"body": seen.body[1, :2].mean(0), "face": seen.face[1, :2].mean(0)}
+    hands = torch.cat([seen.right_hand[1, :2].mean(0), seen.left_hand[1, :2].mean(0)])  # Eq. 4
+    torch.testing.assert_close(hand_prior(seen.left_hand, seen.right_hand, mask)[1], hands)
+    expected = torch.cat([hands, *(by_name[region] for region in reads.split("+")[1:])])
+    torch.testing.assert_close(model.features(regions, mask).priors[1, 0], expected)
+    # and the model's are that very function's
+    monkeypatch.setattr("signet_train.model.fusion.hand_prior", lambda *_: hands.expand(2, -1) + 1)
+    torch.testing.assert_close(model.features(regions, mask).priors[1, 0, : len(hands)], hands + 1)
 
 
 def test_aggregation_algorithm_1() -> None:
