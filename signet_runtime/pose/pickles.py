@@ -8,6 +8,7 @@ chooses: numpy's constructors are known by name, and what they would have made i
 
 from __future__ import annotations
 
+import codecs
 import math
 import pickle
 import pickletools
@@ -26,16 +27,23 @@ _GLOBALS = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",  # how protocols below 3 write bytes,
-    ("__builtin__", "bytes"): "bytes",  # and no bytes
+    ("__builtin__", "bytes"): "bytes",  # no bytes,
+    **{(module, name): name for module in ("__builtin__", "builtins") for name in ("set", "frozenset")},  # and sets
 }
+
+# What a dict's keys and a set's members may be: to hash a tuple of tuples of tuples … can overflow the interpreter's
+# own stack, and integers of any length can be chosen so that all have one hash.
+_HASHABLE = (str, bytes, int, float, bool, type(None))
+_LONGEST_KEY = 64  # bits of an integer
 
 
 def load_pickle(data: bytes) -> Any:
-    """What a pickle of any protocol holds.
+    """Read what a pickle of any protocol holds; Python 2's strings are taken to be UTF-8.
 
     Returns:
-        dicts (their keys are strings), lists, tuples, strings, bytes, numbers, bools, None, and arrays of numbers and
-        bools; arrays of objects as nested lists. What the pickle holds once may be in many places, or in itself.
+        dicts (their keys strings, bytes, numbers, bools or None), sets of the same, lists, tuples, strings, bytes,
+        numbers, bools, None, and arrays of numbers and bools; arrays of objects as nested lists. What the pickle holds
+        once may be in many places, or in itself.
 
     Raises:
         InputError: a pickle that asks for anything else, or a damaged one.
@@ -43,7 +51,7 @@ def load_pickle(data: bytes) -> Any:
     try:
         return _Reader(data).load()
     except _RefusedError as error:
-        raise InputError(f"refused, its pickle asks for {error}, and only numbers and arrays may be in it") from None
+        raise InputError(f"refused, its pickle asks for {error}, and only plain data may be in it") from None
     except (ValueError, TypeError, LookupError, OverflowError, AttributeError, struct.error, MemoryError) as error:
         raise InputError("not a pickle, or a damaged one") from error
 
@@ -154,11 +162,14 @@ class _Reader:
         self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:
-        keys = items[::2]
-        # To hash a tuple of tuples of tuples …, as a key is, can overflow the interpreter's own stack.
-        if type(self.stack[-1]) is not dict or any(type(key) is not str for key in keys):
+        if type(self.stack[-1]) is not dict:
             raise ValueError("a dict")
-        self.stack[-1].update(zip(keys, items[1::2], strict=True))
+        self.stack[-1].update(zip(_hashable(items[::2]), items[1::2], strict=True))
+
+    def add_members(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not set:
+            raise ValueError("a set")
+        self.stack[-1].update(_hashable(items))
 
     def new_dict(self, items: list[Any]) -> None:
         self.stack.append({})
@@ -202,7 +213,18 @@ def _made(name: str, arguments: tuple) -> Any:
         return arguments[0].encode("latin1")
     if name == "bytes" and not arguments:
         return b""
+    if name in ("set", "frozenset") and [type(argument) for argument in arguments] == [list]:
+        members = frozenset(_hashable(arguments[0]))
+        arguments[0].clear()  # nothing else has it in a true pickle; in a forged one, a thousand sets would
+        return set(members) if name == "set" else members
     raise _RefusedError(f"a call of {name}")
+
+
+def _hashable(keys: list[Any]) -> list[Any]:
+    for key in keys:
+        if type(key) not in _HASHABLE or (type(key) is int and key.bit_length() > _LONGEST_KEY):
+            raise ValueError("a key")
+    return keys
 
 
 def _array(content: Any, of_type: _Type, shape: Any, order: Any) -> Any:
@@ -248,6 +270,17 @@ def _text(raw: bytes) -> str:
     return str(raw, "utf-8", "surrogatepass")
 
 
+def _old_text(raw: bytes) -> str:
+    return str(raw, "utf-8")
+
+
+def _quoted(line: bytes) -> str:
+    """Return the text of a line as Python 2 printed it: 'in quotes', whatever is not printable escaped."""
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
+        raise ValueError("a string")
+    return _old_text(codecs.escape_decode(line[1:-1])[0])
+
+
 def _integer(line: bytes) -> int | bool:
     return line == b"01" if line in (b"00", b"01") else int(line.removesuffix(b"L"))
 
@@ -258,8 +291,8 @@ def _long(raw: bytes) -> int:
 
 _U8, _U32 = struct.Struct("<B"), struct.Struct("<I")
 
-# Of the format's instructions, those that Python 3 writes for data. Not among them: making objects (INST, OBJ, NEWOBJ,
-# NEWOBJ_EX), registered classes (EXT1, …), other files' objects (PERSID, BINPERSID, NEXT_BUFFER), and sets.
+# Of the format's instructions, those that Python writes for data. Not among them: making objects (INST, OBJ, NEWOBJ,
+# NEWOBJ_EX), registered classes (EXT1, …), and other files' objects (PERSID, BINPERSID, NEXT_BUFFER).
 _INSTRUCTIONS: dict[int, Callable[[_Reader], None]] = {
     code[0]: instruction
     for code, instruction in {
@@ -278,6 +311,9 @@ _INSTRUCTIONS: dict[int, Callable[[_Reader], None]] = {
         pickle.LONG1: _sized("<B", _long),
         pickle.LONG4: _sized("<I", _long),
         pickle.UNICODE: _line(lambda line: str(line, "raw-unicode-escape")),
+        pickle.STRING: _line(_quoted),
+        pickle.SHORT_BINSTRING: _sized("<B", _old_text),
+        pickle.BINSTRING: _sized("<I", _old_text),
         pickle.SHORT_BINUNICODE: _sized("<B", _text),
         pickle.BINUNICODE: _sized("<I", _text),
         pickle.BINUNICODE8: _sized("<Q", _text),
@@ -299,6 +335,9 @@ _INSTRUCTIONS: dict[int, Callable[[_Reader], None]] = {
         pickle.DICT: lambda reader: reader.new_dict(reader.since_mark()),
         pickle.SETITEM: lambda reader: reader.set_items([reader.stack.pop(-2), reader.stack.pop()]),
         pickle.SETITEMS: lambda reader: reader.set_items(reader.since_mark()),
+        pickle.EMPTY_SET: _pushed(lambda _: set()),
+        pickle.ADDITEMS: lambda reader: reader.add_members(reader.since_mark()),
+        pickle.FROZENSET: _pushed(lambda reader: frozenset(_hashable(reader.since_mark()))),
         pickle.PUT: lambda reader: reader.put(int(reader.line())),
         pickle.BINPUT: lambda reader: reader.put(reader.number(_U8)),
         pickle.LONG_BINPUT: lambda reader: reader.put(reader.number(_U32)),

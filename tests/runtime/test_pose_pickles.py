@@ -57,18 +57,11 @@ def test_something_that_happens_is_heard() -> None:
 
 # --- What is admitted ---------------------------------------------------------------------------------------
 
-_leaves = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(2**62, 2**80)
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary()
-)
+_keys = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text()
+_leaves = _keys | st.integers(2**62, 2**80) | st.binary() | st.sets(_keys) | st.frozensets(_keys)
 _data = st.recursive(
     _leaves,
-    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(_keys, inner),
     max_leaves=20,
 )
 
@@ -117,73 +110,34 @@ def test_numpy_2_and_numpy_scalars_and_arrays_of_arrays() -> None:
     assert load_pickle(pickle.dumps(np.array([[1, None], ["a", 2.5]], object))) == [[1, None], ["a", 2.5]]
 
 
+def test_strings_of_python_2_are_read_as_utf_8() -> None:
+    greeting = "你好".encode()
+    for written in (b"U\x06" + greeting, b"T\x06\0\0\0" + greeting, rb"S'\xe4\xbd\xa0\xe5\xa5\xbd'" + b"\n"):
+        assert load_pickle(b"\x80\x02" + written + b".") == "你好"
+    for damaged in (b"S'\n.", b"Sno quotes\n.", b"U\x01\xff.", b"T\xff\xff\xff\xffa."):
+        refused(damaged, "damaged")
+
+
 # --- What is refused ----------------------------------------------------------------------------------------
 
-GADGETS = [
-    "os system",
-    "posix system",
-    "nt system",
-    "builtins eval",
-    "__builtin__ eval",
-    "builtins exec",
-    "builtins getattr",
-    "builtins __import__",
-    "builtins open",
-    "builtins compile",
-    "builtins bytes",
-    "builtins bytearray",
-    "builtins object",
-    "builtins type",
-    "subprocess Popen",
-    "subprocess check_output",
-    "functools partial",
-    "operator attrgetter",
-    "operator methodcaller",
-    "importlib import_module",
-    "copyreg _reconstructor",
-    "copyreg __newobj__",
-    "copy_reg _reconstructor",
-    "pickle loads",
-    "marshal loads",
-    "types FunctionType",
-    "codecs open",
-    "_codecs decode",
-    "io open",
-    "shutil rmtree",
-    "ctypes CDLL",
-    "webbrowser open",
-    "runpy run_path",
-    "timeit timeit",
-    "pydoc pipepager",
-    "bdb Bdb",
-    "collections OrderedDict",
-    "numpy load",
-    "numpy fromfile",
-    "numpy memmap",
-    "numpy frombuffer",
-    "numpy fromfunction",
-    "numpy vectorize",
-    "numpy.core.multiarray fromfile",
-    "numpy.core.multiarray ndarray",
-    "numpy._core.multiarray fromfile",
-    "numpy.core.multiarray set_typeDict",
-    "numpy.testing._private.utils runstring",
-    "numpy.testing runstring",
-    "numpy.f2py compile",
-    "numpy.f2py.crackfortran myeval",
-    "numpy.lib.npyio load",
-    "numpy.distutils.exec_command exec_command",
-    "numpy.core.numeric loads",
-    "numpy ndarray.tofile",
-    "numpy dtype.__class__",
-    "torch load",
-    "torch.storage _load_from_bytes",
-    "torch FloatStorage",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_tensor",
-    "torch.jit.unsupported_tensor_ops execWrapper",
-    "signet_runtime.pose.pickles _Type",
-]
+_GADGETS = """
+    os system; posix system; nt system; builtins eval; __builtin__ eval; builtins exec; builtins getattr;
+    builtins __import__; builtins open; builtins compile; builtins bytes; builtins bytearray; builtins object;
+    builtins type; subprocess Popen; subprocess check_output; functools partial; operator attrgetter;
+    operator methodcaller; importlib import_module; copyreg _reconstructor; copyreg __newobj__;
+    copy_reg _reconstructor; pickle loads; marshal loads; types FunctionType; codecs open; _codecs decode;
+    io open; shutil rmtree; ctypes CDLL; webbrowser open; runpy run_path; timeit timeit; pydoc pipepager;
+    bdb Bdb; collections OrderedDict; numpy load; numpy fromfile; numpy memmap; numpy frombuffer;
+    numpy fromfunction; numpy vectorize; numpy.core.multiarray fromfile; numpy.core.multiarray ndarray;
+    numpy._core.multiarray fromfile; numpy.core.multiarray set_typeDict;
+    numpy.testing._private.utils runstring; numpy.testing runstring; numpy.f2py compile;
+    numpy.f2py.crackfortran myeval; numpy.lib.npyio load; numpy.distutils.exec_command exec_command;
+    numpy.core.numeric loads; numpy ndarray.tofile; numpy dtype.__class__; torch load;
+    torch.storage _load_from_bytes; torch FloatStorage; torch._utils _rebuild_tensor_v2;
+    torch._utils _rebuild_tensor; torch.jit.unsupported_tensor_ops execWrapper;
+    signet_runtime.pose.pickles _Type
+"""
+GADGETS = [gadget.strip() for gadget in _GADGETS.split(";")]
 
 ARGUMENT = pickle.dumps(("touch /tmp/should-never-be-there",), 2)[2:-1]
 
@@ -218,8 +172,6 @@ def test_no_instruction_makes_or_changes_an_object() -> None:
         "EXT1": b"\x82\xf0.",
         "EXT2": b"\x83\xf0\x00.",
         "EXT4": b"\x84\xf0\x00\x00\x00.",
-        "EMPTY_SET": b"\x8f.",
-        "FROZENSET": b"(\x91.",
     }.items():
         refused(data, f"refused|{name}")
     # The state of what a name stands for, of a list, a dict, an array that is finished.
@@ -320,7 +272,7 @@ def test_a_pickle_in_a_pickle_is_bytes() -> None:
 
 
 def test_what_claims_more_than_it_holds_is_not_believed() -> None:
-    f8 = pickle.dumps(np.zeros(1), 2)
+    f8, members = pickle.dumps(np.zeros(1), 2), b"".join(b"J" + struct.pack("<i", i) for i in range(3000))
     claims = {
         "memory": b"Nr\xff\xff\xff\x7f.",
         "memory in decimals": b"Np99999999999\n.",
@@ -333,6 +285,7 @@ def test_what_claims_more_than_it_holds_is_not_believed() -> None:
         "array": f8.replace(b"K\x01\x85", b"\x8a\x05\0\0\0\0\x01\x85", 1),
         "frame": b"\x95" + struct.pack("<Q", 2**62),
         "lists": pickle.dumps(np.zeros((10**9, 0), object)),
+        "sets of one list": b"cbuiltins\nset\nq\0]q\1(" + members + b"e(" + b"h\0h\1\x85R" * 3000 + b"t.",
         "cut": f8[:-9],
     }
     tracemalloc.start()
@@ -345,11 +298,36 @@ def test_what_claims_more_than_it_holds_is_not_believed() -> None:
         tracemalloc.stop()
 
 
+def test_keys_that_can_be_made_to_have_one_hash_are_refused() -> None:
+    for key in (2**64, 2**61 * (2**61 - 1), -(2**64)):
+        for content in ({key: 1}, {key}, frozenset([key])):
+            for protocol in (2, 4):
+                refused(pickle.dumps(content, protocol), "damaged")
+
+
+def test_a_set_takes_no_more_than_its_members() -> None:
+    for forged in (
+        b"\x8f]\x90.",  # no mark
+        b"\x8f(]\x90.",  # a list as a member
+        b"](I1\n\x90.",  # members of a list
+        b"cbuiltins\nset\n)R.",
+        b"cbuiltins\nset\nI3\n\x85R.",
+        b"cbuiltins\nset\n]]\x86R.",
+        b"cbuiltins\nset\n}\x85R.",
+        b"c__builtin__\nfrozenset\nX\x01\0\0\0a\x85R.",
+    ):
+        refused(forged)
+
+
 def test_depth_is_no_matter() -> None:
     deep = 200_000
     assert isinstance(load_pickle(b"]" * deep + b"a" * (deep - 1) + b"."), list)
     assert isinstance(load_pickle(b")" + b"\x85" * deep + b"."), tuple)
-    refused(b"})" + b"\x85" * deep + b"Ns.")  # as a key: to hash it overflows the stack
+    deep_key = b")" + b"\x85" * deep  # to hash it overflows the stack
+    refused(b"}" + deep_key + b"Ns.", "damaged")
+    refused(b"\x8f(" + deep_key + b"\x90.", "damaged")
+    refused(b"(" + deep_key + b"\x91.", "damaged")
+    refused(b"cbuiltins\nset\n]" + deep_key + b"a\x85R.", "damaged")
     refused(b"(" * deep + b".")
 
 
@@ -362,42 +340,15 @@ def test_noise_is_refused_or_data(noise: bytes) -> None:
         assert "\n" not in str(error)
 
 
-_PIECES = [
-    bytes([code])
-    for code in sorted(
-        {ord(value) for value in pickle.__dict__.values() if isinstance(value, bytes) and len(value) == 1}
-    )
-] + [
-    b"cnumpy\ndtype\n",
-    b"cnumpy\nndarray\n",
-    b"cnumpy.core.multiarray\n_reconstruct\n",
-    b"c_codecs\nencode\n",
-    b"cnumpy.core.multiarray\nscalar\n",
-    b"cnumpy.core.numeric\n_frombuffer\n",
-    b"K\x01",
-    b"K\x00",
-    b"U\x02f8",
-    b"\x8c\x02f8",
-    b"\x8c\x01O",
-    b"C\x08\0\0\0\0\0\0\0\0",
-    b"N",
-    b"\x85",
-    b"\x86",
-    b"\x87",
-    b"(",
-    b"t",
-    b"R",
-    b"b",
-    b"h\x00",
-    b"\x94",
-    b"X\x01\x00\x00\x00<",
-    b"]",
-    b"}",
-    b"a",
-    b"e",
-    b"s",
-    b"u",
-]
+_CODES = {ord(value) for value in pickle.__dict__.values() if isinstance(value, bytes) and len(value) == 1}
+_NAMES = """
+    numpy dtype; numpy ndarray; numpy.core.multiarray _reconstruct; numpy.core.multiarray scalar;
+    numpy.core.numeric _frombuffer; _codecs encode; builtins set; builtins frozenset
+"""
+_PIECES = [bytes([code]) for code in sorted(_CODES)]
+_PIECES += [b"c" + name.strip().replace(" ", "\n").encode() + b"\n" for name in _NAMES.split(";")]
+_PIECES += [b"K\x01", b"K\x00", b"U\x02f8", b"\x8c\x02f8", b"\x8c\x01O", b"C\x08" + bytes(8), b"X\x01\x00\x00\x00<"]
+_PIECES += [bytes([code]) for code in b"N\x85\x86\x87(tRb\x94]}aesu\x8f\x90\x91"] + [b"h\x00"]
 
 
 @settings(max_examples=500)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from signet_runtime.errors import InputError
+from signet_runtime.pose.pickles import load_pickle
+
+_GZIP = b"\x1f\x8b"
+_MOST_BYTES = 1 << 30  # of a pickle, unpacked: a gzipped one of a megabyte can claim a thousand
 
 
 def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
@@ -74,6 +81,31 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON, or damaged ({error})") from error
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of plain data, gzipped or not, without running anything that is in it (see `load_pickle`).
+
+    Raises:
+        InputError: not readable, not a pickle, damaged, or one that asks for anything else.
+    """
+    try:
+        data = path.read_bytes()
+        if data[: len(_GZIP)] == _GZIP:
+            with gzip.open(io.BytesIO(data)) as file:
+                data = file.read(_MOST_BYTES + 1)
+    except (EOFError, zlib.error):
+        raise InputError(f"{path}: not a pickle, or a damaged one") from None
+    except gzip.BadGzipFile as error:
+        raise InputError(f"{path}: damaged ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{path}: larger than 1 GiB, which no corpus' annotations are")
+    try:
+        return load_pickle(data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def clip_id(name: str, where: str) -> str:

@@ -7,7 +7,7 @@ From https://ustc-slr.github.io/datasets/2021_csl_daily/ (on request, for resear
     sentence_label/video_map.txt         index|name|length|gloss|char|word|postag
     sentence/frames_512x512/{name}/000000.jpg …      30 frames a second
 
-The corpus' own README describes these. The reader takes the pickle, through `load_plain_pickle`; without it
+The corpus' own README describes these. The reader takes the pickle, through `read_pickle`; without it
 ``video_map.txt``, which has the same but the signer. ``split_1.txt`` lists ``S000005_P0004_T00`` in training, of which
 nothing was published, and not ``S000007_P0003_T00``, which has annotations and frames; here, as in other
 readers of the corpus, the one stands for the other. (That the pickle holds plain data only is inferred from its
@@ -27,10 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_pickle, read_table
 from signet_train.data.datasets.unisign_labels import SPLITS, dataset_directory, has_labels, read_labels
 from signet_train.data.manifest import Row
-from signet_train.data.safe_pickle import load_plain_pickle
 
 _PUBLISHED = "it is part of CSL-Daily, https://ustc-slr.github.io/datasets/2021_csl_daily/"
 _LISTED, _RECORDED = "S000005_P0004_T00", "S000007_P0003_T00"
@@ -68,7 +67,7 @@ def read(root: Path) -> list[Row]:
 
 def _pickled(path: Path) -> Iterator[tuple[str, str, str, str | None]]:
     """Name, text, gloss and signer of each record."""
-    content = load_plain_pickle(path)
+    content = read_pickle(path)
     if not isinstance(content, dict) or not isinstance(content.get("info"), list):
         raise InputError(f"{path}: has no list 'info'")
     for number, record in enumerate(content["info"], 1):

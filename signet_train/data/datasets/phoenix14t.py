@@ -24,9 +24,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, find_file, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_pickle, read_table
 from signet_train.data.manifest import Row
-from signet_train.data.safe_pickle import load_plain_pickle
 
 _SPLITS = ("train", "dev", "test")
 _RELEASES = ("PHOENIX-2014-T-release-v3/PHOENIX-2014-T", "PHOENIX-2014-T", ".")
@@ -58,7 +57,7 @@ def read(root: Path) -> list[Row]:
 
 def _labels(root: Path, split: str) -> list[Row]:
     path = find_file(root, [f"labels.{split}"], "https://github.com/zhoubenjia/GFSLT-VLP publishes it")
-    labels = load_plain_pickle(path)
+    labels = read_pickle(path)
     rows = []
     for key, label in labels.items() if isinstance(labels, dict) else [("labels", labels)]:
         try:

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, find_file
+from signet_train.data.datasets.annotations import clip_id, find_file, read_pickle
 from signet_train.data.manifest import Row
-from signet_train.data.safe_pickle import load_plain_pickle
 
 SPLITS = ("train", "dev", "test")
 _VIDEO = ".mp4"
@@ -57,7 +56,7 @@ def read_labels(root: Path, split: str, name: str = "labels") -> list[Label]:
             text and the video's name that it should have.
     """
     path = find_file(root, [f"{name}.{split}"], "https://github.com/ZechengLi19/Uni-Sign publishes it, in data/")
-    content = load_plain_pickle(path)
+    content = read_pickle(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: not labels by clip")
     labels = []

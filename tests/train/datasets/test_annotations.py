@@ -1,8 +1,11 @@
-"""Tables and JSON come back as they were written; anything else is an error that names the file."""
+"""Tables, JSON and pickles come back as they were written; anything else is an error that names the file."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_pickle, read_table
 
 _FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=8)
 
@@ -47,6 +50,69 @@ def test_any_bytes_are_lines_or_an_input_error(path: Path, data: bytes, quoted: 
         except InputError as error:
             assert str(error).startswith(str(path))
             assert "\n" not in str(error)
+
+
+_PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=_PLAIN, protocol=st.sampled_from([2, 4, 5]), compress=st.booleans())
+def test_a_pickle_of_plain_data_comes_back(path: Path, content: object, protocol: int, compress: bool) -> None:
+    data = pickle.dumps(content, protocol)
+    path.write_bytes(gzip.compress(data) if compress else data)
+    assert read_pickle(path) == content
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=200), begins=st.sampled_from([b"", b"\x1f\x8b", gzip.compress(b"")[:10]]))
+def test_any_bytes_are_a_pickle_or_an_input_error(path: Path, data: bytes, begins: bytes) -> None:
+    path.write_bytes(begins + data)
+    try:
+        read_pickle(path)
+    except InputError as error:
+        assert str(error).startswith(str(path))
+        assert "\n" not in str(error)
+
+
+class _Attack:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> object:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_pickle_that_asks_for_more_is_refused_before_anything_runs(tmp_path: Path, compress: bool) -> None:
+    marker, file = tmp_path / "marker", tmp_path / "labels.train"
+    data = pickle.dumps({"name": _Attack(marker)})
+    pickle.loads(data)
+    marker.rmdir()  # so it would have worked
+    file.write_bytes(gzip.compress(data) if compress else data)
+    with pytest.raises(InputError, match=r"labels\.train: refused, its pickle asks for posix\.mkdir, and"):
+        read_pickle(file)
+    assert not marker.exists()
+
+
+def test_missing_cut_off_and_damaged_pickles_are_input_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "labels.test"
+    with pytest.raises(InputError, match=r"labels\.test: cannot be read"):
+        read_pickle(file)
+    whole = pickle.dumps({"a": list(range(1000))})
+    compressed, checksum = gzip.compress(whole), bytearray(gzip.compress(whole))
+    checksum[-6] ^= 0xFF
+    for damaged in (whole[:-5], compressed[:-20], compressed[:15] + bytes(9), bytes(checksum), b""):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"labels\.test: .*damaged"):
+            read_pickle(file)
+    monkeypatch.setattr("signet_train.data.datasets.annotations._MOST_BYTES", len(whole) - 1)
+    file.write_bytes(compressed)
+    with pytest.raises(InputError, match=r"labels\.test: larger than"):
+        read_pickle(file)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\nb", "a\0b", "\u202ea"])
