@@ -22,7 +22,7 @@ import numpy as np
 from signet_runtime.errors import ExitCode
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_train.data.store.arrow import PoseStore, quantisation_error, quantise, write_store
+from signet_train.data.store.arrow import PoseStore, new_store, quantisation_error, quantise
 
 FRAMES = 256
 MADE_UP = 100  # clips as pickles and .npz, so that no cache of the processor holds them all
@@ -59,7 +59,9 @@ def compare(pickles: list[Path], directory: Path, rounds: int, trusted: bool) ->
     for path, sequence in zip(npz, sequences, strict=True):
         write_keypoints(path, sequence)
     stored = directory / "clips.arrow"
-    write_store(stored, ((f"{i}", sequences[i % len(sequences)]) for i in range(STORED)))
+    with new_store(stored) as clips:
+        for i in range(STORED):
+            clips.add(f"{i}", quantise(sequences[i % len(sequences)]), origin=f"clip {i}")
     store = PoseStore.open(stored)
     ways: dict[str, Callable[[int], object]] = {
         "pickle.load + np.stack": lambda i: trusting(pickles[i % len(pickles)]),

@@ -59,8 +59,8 @@ def fused_experts(plan: StagePlan) -> Checkpoint:
 
     Raises:
         ConfigError: as `find_start`.
-        CheckpointError: as `find_start`; or the language model or the fusion is not of the configured size, or the fusion
-            was trained on other experts.
+        CheckpointError: as `find_start`; or the language model or the fusion is not of the configured size, or the
+            fusion was trained on other experts.
     """
     config, start = plan.config, find_start(plan)
     torch.manual_seed(config.seed)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from stores import write_store
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.files import write_keypoints
@@ -19,7 +20,6 @@ from signet_train.commands.check import check
 from signet_train.data.check import Fault, check_rows
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
 from signet_train.data.poses import load_poses
-from signet_train.data.store.arrow import write_store
 
 RNG = np.random.default_rng(0)
 KEYPOINTS = RNG.uniform(0.2, 0.8, (6, 133, 2)).astype(np.float32)

@@ -19,6 +19,7 @@ from fake_estimator import CRASHES, KILLS, RAISES, RAISES_ENGINE_ERROR, SEES_NOB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtmpose_models import paint, write_detector, write_pose
+from stores import write_store
 
 from signet_runtime.errors import EngineError, InputError, OutputError
 from signet_runtime.pose.files import read_keypoints
@@ -26,7 +27,6 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
 from signet_train.data.extraction import Failure, extract, in_shard, plan
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
-from signet_train.data.store.arrow import write_store
 
 FINE = 240  # a brightness at which nothing happens
 

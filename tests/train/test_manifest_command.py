@@ -9,6 +9,7 @@ import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from stores import write_store
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.sequence import PoseSequence
@@ -16,7 +17,6 @@ from signet_train.commands.manifest import manifest
 from signet_train.data.datasets import DATASETS, corpus_of
 from signet_train.data.manifest import Row, read_manifest
 from signet_train.data.poses import load_poses
-from signet_train.data.store.arrow import write_store
 
 METADATA = "file_name,text,split,language,sign_language,start,end\n"
 

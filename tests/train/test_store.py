@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from stores import write_store
 
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.pose.sequence import PoseSequence
@@ -28,7 +29,6 @@ from signet_train.data.store.arrow import (
     new_store,
     quantisation_error,
     quantise,
-    write_store,
 )
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from signet_runtime.errors import InputError
 
-CAPTION_SUFFIXES = {".srt", ".vtt"}
-
 _TIME = r"(?:([0-9]+):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _WORD_TIME = re.compile(r"<(?:[0-9]+:)?[0-9]{2}:[0-9]{2}\.[0-9]{3}>")

@@ -8,7 +8,7 @@ or two of the picture, no coordinate moves by more than a few hundredths of a pi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -182,18 +182,6 @@ def new_store(path: Path) -> Iterator[StoreWriter]:
         writer = StoreWriter(file)
         yield writer
         writer.flush()
-
-
-def write_store(path: Path, sequences: Iterable[tuple[str, PoseSequence]]) -> None:
-    """Write clips and their ids, whole or not at all.
-
-    Raises:
-        InputError: an id that occurs twice, or a clip that `quantise` refuses.
-        OutputError: not an ``.arrow`` path, or the file cannot be written.
-    """
-    with new_store(path) as store:
-        for clip_id, sequence in sequences:
-            store.add(clip_id, quantise(sequence), origin=f"clip {len(store) + 1}")
 
 
 class PoseStore:
