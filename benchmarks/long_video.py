@@ -24,9 +24,9 @@ import av
 import click
 import numpy as np
 
-from signet_train.data.spelled.avatar import write_video
 from signet_train.data.spelled.clips import CAMERA_FPS, Pace, join_word, load_landmarks, words
 from signet_train.data.spelled.drawing import draw_frames
+from signet_train.data.spelled.video import write_video
 
 ALPHABET = "psr"
 # A process that is started counts its peak from that of whoever started it, so somebody small does.

@@ -30,7 +30,7 @@ from signet_runtime.sources.live import Live
 from signet_runtime.sources.video import Video
 from signet_runtime.translator import Translation, Translator
 from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
-from signet_train.data.spelled.avatar import write_video
+from signet_train.data.spelled.video import write_video
 
 SLOW_CAMERA = 12.5  # frames a second: what MediaPipe keeps up with on two cores
 

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from signet_train.data.spelled.avatar import FACE, LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, draw_frame, write_video
+from signet_train.data.spelled.avatar import FACE, LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, draw_frame
+from signet_train.data.spelled.video import write_video
 
 SIZE = (640, 640)
 

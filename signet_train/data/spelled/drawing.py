@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from signet_train.data.spelled.avatar import draw_frame, write_video
+from signet_train.data.spelled.avatar import draw_frame
 from signet_train.data.spelled.clips import CAMERA_FPS, Pace, join_word, load_landmarks
+from signet_train.data.spelled.video import write_video
 
 SIZE = (640, 640)  # width and height
 
