@@ -29,7 +29,28 @@ def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern
     return pattern
 
 
-@click.command()
+_PUBLISHED = [name for name, dataset in DATASETS.items() if dataset.corpus is not None]
+*_LABELLED, _LAST_LABELLED = [name for name, dataset in DATASETS.items() if dataset.unisign_labels]
+
+_HELP = f"""Make the manifest of a data set that lies in ROOT as it was published.
+
+DATASET is {", ".join(_PUBLISHED)}, or videos: a folder of your own recordings, with a metadata.csv (file_name,text,…)
+or with a .txt file beside each video. For {", ".join(_LABELLED)} and {_LAST_LABELLED}, ROOT may also be Uni-Sign's
+folder of labels (labels.train, …).
+
+\b
+Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.parquet
+         signet-train manifest openasl OpenASL --out data/openasl.parquet \\
+             --poses 'pose_format/{{id}}.pkl'
+         signet-train manifest how2sign Uni-Sign/data/How2Sign --out data/how2sign.parquet \\
+             --poses 'poses/how2sign.arrow#{{id}}'
+         signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
+         signet-train manifest videos clips --out data/mine.parquet \\
+             --sign-language gsg --language de
+"""
+
+
+@click.command(help=_HELP)
 @click.argument("dataset", type=click.Choice(list(DATASETS)), metavar="DATASET")
 @click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -62,26 +83,9 @@ def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern
 def manifest(
     dataset: str, root: Path, out: Path, pattern: str | None, sign_language: str | None, language: str | None
 ) -> None:
-    """Make the manifest of a data set that lies in ROOT as it was published.
-
-    DATASET is phoenix14t, csl-daily, how2sign, openasl, meinedgs, wlasl100, wlasl2000, csl-news, youtube-asl,
-    youtube-sl-25, bsl-corpus, bobsl, or videos: a folder of your own recordings, with a metadata.csv
-    (file_name,text,…) or with a .txt file beside each video. For csl-daily, how2sign, openasl and wlasl2000, ROOT may
-    also be Uni-Sign's folder of labels (labels.train, …).
-
-    \b
-    Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.parquet
-             signet-train manifest openasl OpenASL --out data/openasl.parquet \\
-                 --poses 'pose_format/{id}.pkl'
-             signet-train manifest how2sign Uni-Sign/data/How2Sign --out data/how2sign.parquet \\
-                 --poses 'poses/how2sign.arrow#{id}'
-             signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
-             signet-train manifest videos clips --out data/mine.parquet \\
-                 --sign-language gsg --language de
-    """  # noqa: D301  click wants the backspace itself
+    """Make a manifest, as `_HELP` says."""
     from dataclasses import replace
 
-    from signet_train.data.datasets import corpus_of
     from signet_train.data.manifest import write_manifest
     from signet_train.data.poses import split_location
 
@@ -91,7 +95,7 @@ def manifest(
     twice = next((clip for clip, count in Counter(row.id for row in rows).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"{root}: the id {twice!r} occurs twice; each row needs its own")
-    rows = [replace(row, corpus=corpus_of(dataset)) for row in rows]
+    rows = [replace(row, corpus=DATASETS[dataset].corpus) for row in rows]
     if pattern is not None:
         rows = [_locate(row, pattern) for row in rows]
     write_manifest(out, rows)
@@ -100,12 +104,10 @@ def manifest(
 
 
 def _read(dataset: str, root: Path, sign_language: str | None, language: str | None) -> list[Row]:
-    if dataset == "videos":  # the one whose languages nobody published
-        from signet_train.data.datasets import videos
-
-        return videos.read(root, language=language, sign_language=sign_language)
     from signet_train.data.datasets import reader
 
+    if DATASETS[dataset].corpus is None:  # whose languages nobody published
+        return reader(dataset)(root, language=language, sign_language=sign_language)
     return reader(dataset)(root)
 
 

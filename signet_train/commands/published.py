@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from signet_train.data.datasets import DATASETS, corpus_of
+from signet_train.data.datasets import DATASETS
 from signet_train.interop.origins import ORIGINS, Origin
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def import_model(
 def _origin(checkpoint: Path, sign_language: str | None, language: str | None, corpora: tuple[str, ...]) -> Origin:
     """What is given, and for a file of a published name what is known of it."""
     known = ORIGINS.get(checkpoint.name)
-    names = {corpus_of(dataset) for dataset in DATASETS} - {None}
+    names = {dataset.corpus for dataset in DATASETS.values()} - {None}
     for corpus in sorted(set(corpora) - names):
         click.echo(
             f"signet-train: --corpus {corpus} is not one of {', '.join(sorted(filter(None, names)))}: no "

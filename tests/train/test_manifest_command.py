@@ -14,7 +14,8 @@ from stores import write_store
 from signet_runtime.errors import InputError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.manifest import manifest
-from signet_train.data.datasets import DATASETS, corpus_of
+from signet_train.data import datasets
+from signet_train.data.datasets import DATASETS
 from signet_train.data.manifest import Row, read_manifest
 from signet_train.data.poses import load_poses
 
@@ -159,10 +160,22 @@ def test_rows_know_their_corpus(clips: Path) -> None:
 
 
 def test_every_published_data_set_has_a_corpus() -> None:
-    corpora = {name: corpus_of(name) for name in DATASETS}
+    corpora = {name: dataset.corpus for name, dataset in DATASETS.items()}
     assert corpora.pop("videos") is None
     assert corpora.pop("wlasl100") == corpora.pop("wlasl2000") == "wlasl"
     assert corpora == {name: name for name in corpora}
+
+
+def test_every_reader_is_in_the_table_and_nowhere_else() -> None:
+    package = Path(datasets.__file__).parent
+    readers = {path.stem for path in package.glob("*.py") if "\ndef read(" in path.read_text()}
+    assert readers == {dataset.module for dataset in DATASETS.values()}
+    for path in package.parent.parent.rglob("*.py"):
+        if path.parent != package:
+            imports = path.read_text()
+            assert not [
+                name for name in readers if f"datasets.{name}" in imports or f"datasets import {name}" in imports
+            ]
 
 
 def test_the_summary_counts_rows_hours_and_keypoints(clips: Path) -> None:

@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 
 from signet_train.data.manifest import Row
 
-# Name on the command line -> module, and what its `read` is given beside the root.
-DATASETS: dict[str, tuple[str, dict[str, object]]] = {
-    "phoenix14t": ("phoenix14t", {}),
-    "csl-daily": ("csl_daily", {}),
-    "how2sign": ("how2sign", {}),
-    "meinedgs": ("meinedgs", {}),
-    "wlasl100": ("wlasl", {"glosses": 100}),
-    "wlasl2000": ("wlasl", {"glosses": 2000}),
-    "csl-news": ("csl_news", {}),
-    "youtube-asl": ("youtube_asl", {}),
-    "youtube-sl-25": ("youtube_sl25", {}),
-    "bsl-corpus": ("bsl_corpus", {}),
-    "bobsl": ("bobsl", {}),
-    "openasl": ("openasl", {}),
-    "videos": ("videos", {}),
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set that can be read.
+
+    Attributes:
+        module: of this package, whose ``read`` reads it.
+        corpus: that it is, or is part of: `Row.corpus` of its rows. None where it is nobody's: then ``read`` is also
+            given ``language`` and ``sign_language``, as no publication says them.
+        arguments: what ``read`` is given beside the root.
+        unisign_labels: whether the root may also be Uni-Sign's folder of labels (see `unisign_labels`).
+    """
+
+    module: str
+    corpus: str | None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    unisign_labels: bool = False
+
+
+# By the name on the command line, in the order in which its help tells them.
+DATASETS = {
+    "phoenix14t": Dataset("phoenix14t", "phoenix14t"),
+    "csl-daily": Dataset("csl_daily", "csl-daily", unisign_labels=True),
+    "how2sign": Dataset("how2sign", "how2sign", unisign_labels=True),
+    "openasl": Dataset("openasl", "openasl", unisign_labels=True),
+    "meinedgs": Dataset("meinedgs", "meinedgs"),
+    "wlasl100": Dataset("wlasl", "wlasl", {"glosses": 100}),
+    "wlasl2000": Dataset("wlasl", "wlasl", {"glosses": 2000}, unisign_labels=True),
+    "csl-news": Dataset("csl_news", "csl-news"),
+    "youtube-asl": Dataset("youtube_asl", "youtube-asl"),
+    "youtube-sl-25": Dataset("youtube_sl25", "youtube-sl-25"),
+    "bsl-corpus": Dataset("bsl_corpus", "bsl-corpus"),
+    "bobsl": Dataset("bobsl", "bobsl"),
+    "videos": Dataset("videos", None),
 }
 
-# Where the data set's name is not its corpus': parts of one, or nobody's.
-_CORPORA: dict[str, str | None] = {"wlasl100": "wlasl", "wlasl2000": "wlasl", "videos": None}
 
-
-def corpus_of(dataset: str) -> str | None:
-    """The corpus that a data set in `DATASETS` is, or is part of: what `Row.corpus` of its rows is."""
-    return _CORPORA.get(dataset, dataset)
-
-
-def reader(name: str) -> Callable[[Path], list[Row]]:
-    """The reader of a data set by its name in `DATASETS`: data set's directory -> rows.
+def reader(name: str) -> Callable[..., list[Row]]:
+    """Return the reader of a data set by its name in `DATASETS`: data set's directory -> rows.
 
     A reader raises `InputError` when the layout is not the published one: what is missing, where, what to do.
     """
-    module, arguments = DATASETS[name]
-    return partial(import_module(f"signet_train.data.datasets.{module}").read, **arguments)
+    dataset = DATASETS[name]
+    return partial(import_module(f"signet_train.data.datasets.{dataset.module}").read, **dataset.arguments)
