@@ -121,7 +121,7 @@ class PublishedWay:
         with torch.inference_mode():
             encoded = self._model(inputs, torch.ones(1, len(regions["body"]), dtype=torch.bool))
             tokens: Any = self._model.language_model.generate(
-                encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
+                encoder_outputs=BaseModelOutput(encoded.hidden_states),
                 attention_mask=encoded.mask.long(),
                 num_beams=manifest.generation.num_beams,
                 max_new_tokens=manifest.generation.max_new_tokens,

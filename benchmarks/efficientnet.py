@@ -30,7 +30,7 @@ def _convolution(into: int, out: int, kernel: int, stride: int = 1, groups: int 
 
 
 class _Excitation(nn.Module):
-    def __init__(self, channels: int, squeezed: int):
+    def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.weigh = nn.Sequential(
             nn.AdaptiveAvgPool2d(1),
@@ -45,7 +45,7 @@ class _Excitation(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, into: int, out: int, expansion: int, kernel: int, stride: int, dropped: float):
+    def __init__(self, into: int, out: int, expansion: int, kernel: int, stride: int, dropped: float) -> None:
         super().__init__()
         wide = into * expansion
         expand = [*_convolution(into, wide, 1), nn.SiLU(inplace=True)] if expansion > 1 else []

@@ -149,7 +149,7 @@ def _torch_engines(model: Signet, regions: Regions, device: torch.device, compil
     def generate(beams: int, tokens: int) -> list[list[int]]:
         with torch.inference_mode():
             written: Any = model.language_model.generate(
-                encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
+                encoder_outputs=BaseModelOutput(encoded.hidden_states),
                 attention_mask=encoded.mask.long(),
                 num_beams=beams,
                 max_new_tokens=tokens,

@@ -40,7 +40,7 @@ _SMALL = {"input_channels": 8, "spatial_channels": (8, 16), "temporal_channels":
 class Plain(nn.Module):
     """The training model with the engine's signature: what torch.onnx.export makes of it without us."""
 
-    def __init__(self, model: Signet):
+    def __init__(self, model: Signet) -> None:
         super().__init__()
         self.model = model
 
@@ -82,8 +82,8 @@ def random_checkpoint(small: bool) -> Checkpoint:
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d):
-                module.running_mean.normal_(std=0.1)  # type: ignore[union-attr, operator]
-                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+                module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
     cards = [
         ExpertCard(name=n, sign_languages=(n,), corpus="none", source="random", backbone=config.backbone)
         for n in ("csl", "ase", "bfi")

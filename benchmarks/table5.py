@@ -122,7 +122,7 @@ def parameters(report: Report, checkouts: dict[str, Path]) -> None:
 class FusedTranslation(nn.Module):
     """`Translation`'s loss with the encoder as it is exported: folded, and routed as in inference. Forward only."""
 
-    def __init__(self, model: Signet, stacked: bool):
+    def __init__(self, model: Signet, stacked: bool) -> None:
         super().__init__()
         training = model.training
         self.encoder = FusedEncoder(model.eval(), "dense", stacked=stacked)
@@ -135,7 +135,7 @@ class FusedTranslation(nn.Module):
         regions = (batch.regions[name] for name in REGIONS)
         states, mask, _ = self.encoder(*regions, batch.mask.long())
         logits = self.language_model(
-            encoder_outputs=BaseModelOutput(states),  # type: ignore[arg-type]
+            encoder_outputs=BaseModelOutput(states),
             attention_mask=mask,
             decoder_input_ids=self.language_model.prepare_decoder_input_ids_from_labels(batch.labels),
         ).logits
@@ -185,7 +185,8 @@ def rows(model: Signet, peers: Sequence[Peer], fused: Sequence[FusedTranslation]
 
     found = [Row("SIGNET, eager", "SIGNET", partial(partial, objective), True, (model,))]
     for each in fused:
-        name = "SIGNET, fused and stacked" if each.encoder.hands[0].hand.projection.n > 1 else "SIGNET, fused"
+        stacked = len(each.encoder.hands) < each.encoder.num_experts
+        name = "SIGNET, fused and stacked" if stacked else "SIGNET, fused"
         found.append(Row(name, None, partial(partial, each), False, (each,)))
     found.append(Row("SIGNET, cached features", None, cached, True, (fusion, language_model)))
     found += [Row(peer.name, peer.paper, of_peer(peer), True, (peer.model,)) for peer in peers]

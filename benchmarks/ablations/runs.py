@@ -151,7 +151,7 @@ def _stage(config: TrainConfig, out: Path, device: str | None) -> None:
 class _Seen(Dataset[CachedSample]):
     """What frozen experts see of the samples, computed once for all that is tried with it."""
 
-    def __init__(self, checkpoint: Checkpoint, dataset: PoseDataset, accelerator: Accelerator):
+    def __init__(self, checkpoint: Checkpoint, dataset: PoseDataset, accelerator: Accelerator) -> None:
         self.samples: list[CachedSample] = []
         collate = Collate(checkpoint.tokenizer, checkpoint.config.data.max_target_tokens)
         for keys in in_order(len(dataset), _BATCH):

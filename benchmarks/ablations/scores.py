@@ -73,7 +73,7 @@ class Difference(NamedTuple):
 class Results:
     """All trials of a study: by seed, task, variant, k and masked expert."""
 
-    def __init__(self, out: Path, seeds: Sequence[int]):
+    def __init__(self, out: Path, seeds: Sequence[int]) -> None:
         self.seeds = tuple(seeds)
         self._trials: dict[tuple[int, str, str, int | None, int | None], Trial] = {}
         for seed in seeds:

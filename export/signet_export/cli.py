@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -90,12 +90,12 @@ def build(
     out: Path,
     engine: str,
     target: str | None,
-    routing: str,
+    routing: Literal["topk", "dense", "pinned"],
     top_k: int | None,
     manifest: Path | None,
     split: str,
     vocabulary: str | None,
-    precision: str,
+    precision: Literal["fp32", "fp16", "int8"],
     archive: Path | None,
     force: bool,
 ) -> None:
@@ -164,7 +164,7 @@ def build(
         out,
         top_k=top_k,
         routing=routing,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         target=gpu,
         report=_tell,
         overwrite=force,

@@ -34,7 +34,7 @@ Routing = Literal["topk", "dense"]
 class Product(nn.Module):
     """x W + b for N experts; a single one's matrix is 2-D, which engines prepare in advance."""
 
-    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None):
+    def __init__(self, weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(weights[0].clone() if len(weights) == 1 else torch.stack(list(weights)))
         bias = torch.zeros(0) if biases is None else torch.stack(list(biases))[:, None]
@@ -62,7 +62,7 @@ def _scale_and_shift(norm: JointBatchNorm) -> tuple[Tensor, Tensor]:
 class Block(nn.Module):
     """`STGCNBlock` of N experts, folded."""
 
-    def __init__(self, blocks: Sequence[STGCNBlock]):
+    def __init__(self, blocks: Sequence[STGCNBlock]) -> None:
         super().__init__()
         gathers, weights, biases = zip(*(_graph(block.gcn) for block in blocks), strict=True)
         self.gather = nn.Parameter(torch.stack(gathers)[:, None])
@@ -73,6 +73,8 @@ class Block(nn.Module):
         self.temporal = blocks[0].tcn is not None
         empty = torch.zeros(0)
         self.filters, self.filter_bias = nn.Parameter(empty), nn.Parameter(empty)
+        self.outputs: Tensor
+        self.inputs: Tensor
         outputs, _, inputs = transforms()
         self.register_buffer("outputs", outputs.to(self.bias.dtype))
         self.register_buffer("inputs", inputs.to(self.bias.dtype))
@@ -122,13 +124,13 @@ def _residual(residual: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _stack(stages: Sequence[STGCNStage]) -> nn.ModuleList:
-    return nn.ModuleList(Block(blocks) for blocks in zip(*(s.blocks for s in stages), strict=True))  # type: ignore[arg-type]
+    return nn.ModuleList(Block(blocks) for blocks in zip(*(s.blocks for s in stages), strict=True))
 
 
 class FusedStream(nn.Module):
     """`Stream` of N experts."""
 
-    def __init__(self, streams: Sequence[Stream]):
+    def __init__(self, streams: Sequence[Stream]) -> None:
         super().__init__()
         self.projection = Product([s.projection.weight.t() for s in streams], [s.projection.bias for s in streams])
         self.joints = cast(STGCNBlock, streams[0].spatial.blocks[0]).gcn.adjacency.shape[1]
@@ -153,7 +155,7 @@ class FusedStream(nn.Module):
 class Refinement(nn.Module):
     """From the parts' features to adapted embeddings, of N experts: the projection of Eq. 2 and Eq. 12."""
 
-    def __init__(self, experts: Sequence[Backbone], adapters: Sequence[Adapter]):
+    def __init__(self, experts: Sequence[Backbone], adapters: Sequence[Adapter]) -> None:
         super().__init__()
         bias = [e.projection.bias + e.part_offset @ e.projection.weight.t() for e in experts]
         self.projection = Product([e.projection.weight.t() for e in experts], bias)
@@ -178,7 +180,7 @@ class Refinement(nn.Module):
 class Remainder(nn.Module):
     """All that experts compute once they are chosen: body over time, face, projection, adapter."""
 
-    def __init__(self, experts: Sequence[Backbone], adapters: Sequence[Adapter]):
+    def __init__(self, experts: Sequence[Backbone], adapters: Sequence[Adapter]) -> None:
         super().__init__()
         self.body = FusedStream([e.body for e in experts])
         self.face = FusedStream([e.face for e in experts])
@@ -204,7 +206,7 @@ class Remainder(nn.Module):
 class IfChosen(nn.Module):
     """One expert's remainder, or zeros where no clip of the batch was sent to it. Scripted before it is traced."""
 
-    def __init__(self, remainder: Remainder):
+    def __init__(self, remainder: Remainder) -> None:
         super().__init__()
         self.remainder = remainder
 
@@ -221,7 +223,7 @@ class IfChosen(nn.Module):
 class Hands(nn.Module):
     """What the router needs of N experts: both hands, and with body injection the body's spatial stage."""
 
-    def __init__(self, experts: Sequence[Backbone]):
+    def __init__(self, experts: Sequence[Backbone]) -> None:
         super().__init__()
         self.injects = experts[0].config.body_injection
         self.hand = FusedStream([e.hand for e in experts])
@@ -250,7 +252,7 @@ class FusedEncoder(nn.Module):
 
     prompt: Tensor
 
-    def __init__(self, model: Signet, routing: Routing = "topk", stacked: bool = False):
+    def __init__(self, model: Signet, routing: Routing = "topk", stacked: bool = False) -> None:
         super().__init__()
         experts: list[Backbone] = list(model.experts)  # type: ignore[arg-type]
         fusion = model.routed

@@ -22,7 +22,7 @@ def reach(config: BackboneConfig) -> int:
 class FrameFeatures(nn.Module):
     """The first graph, of an encoder whose routing is ``dense``; it has the encoder's weights, not copies."""
 
-    def __init__(self, encoder: FusedEncoder):
+    def __init__(self, encoder: FusedEncoder) -> None:
         super().__init__()
         assert not encoder.skips
         self.hands, self.remainders = encoder.hands, encoder.remainders
@@ -48,7 +48,7 @@ class FrameFeatures(nn.Module):
 class FeatureReader(nn.Module):
     """The second graph: what the features of a whole clip are routed and read as."""
 
-    def __init__(self, encoder: FusedEncoder):
+    def __init__(self, encoder: FusedEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.experts, self.embedding, self.hand = encoder.num_experts, encoder.embedding, encoder.hand_width

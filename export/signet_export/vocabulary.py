@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import langcodes
 import torch
@@ -205,8 +206,8 @@ def _ids(tokenizer: PreTrainedTokenizerBase, wanted: Iterable[str]) -> set[int]:
     return {_model(tokenizer).piece_to_id(piece) for piece in wanted} - {_model(tokenizer).unk_id()}
 
 
-def _model(tokenizer: PreTrainedTokenizerBase):  # type: ignore[no-untyped-def]  # sentencepiece has no types
-    return tokenizer.sp_model  # type: ignore[attr-defined]
+def _model(tokenizer: PreTrainedTokenizerBase) -> Any:  # sentencepiece has no types
+    return tokenizer.sp_model
 
 
 def _known(tokenizer: PreTrainedTokenizerBase, found: Iterable[int]) -> bool:
@@ -333,9 +334,9 @@ def _tokenizer_of(
         return T5Tokenizer(
             str(path),
             extra_ids=0,
-            legacy=like.legacy,  # type: ignore[attr-defined]
-            add_prefix_space=like.add_prefix_space,  # type: ignore[attr-defined]
-            sp_model_kwargs=like.sp_model_kwargs,  # type: ignore[attr-defined]
+            legacy=like.legacy,
+            add_prefix_space=like.add_prefix_space,
+            sp_model_kwargs=like.sp_model_kwargs,
             model_max_length=like.model_max_length,
             clean_up_tokenization_spaces=like.clean_up_tokenization_spaces,
         )

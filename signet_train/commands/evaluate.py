@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from signet_runtime.errors import ExitCode
 from signet_train.evaluation.metrics import TOKENIZERS
+
+if TYPE_CHECKING:
+    from signet_train.evaluation.predictions import Prediction
 
 
 @click.command()
@@ -85,7 +89,16 @@ def evaluate(
     _print_scores(*pairs, task or "translate", language, tokenize, bleurt, device)
 
 
-def _translate(checkpoint, manifests, split, beams, batch_size, device, task, tokenize):  # type: ignore[no-untyped-def]
+def _translate(
+    checkpoint: Path,
+    manifests: tuple[Path, ...],
+    split: str,
+    beams: int | None,
+    batch_size: int,
+    device: str | None,
+    task: str | None,
+    tokenize: str | None,
+) -> tuple[list[Prediction], str, str]:
     from signet_train.checkpoint import load_checkpoint
     from signet_train.data.batches.dataset import PoseDataset, load_rows
     from signet_train.evaluation.metrics import tokenizer_for

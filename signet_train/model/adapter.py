@@ -12,7 +12,7 @@ class Adapter(nn.Module):
     1e-4 is the variance, as N's second argument is; the standard deviation is 0.01.
     """
 
-    def __init__(self, embedding: int, rank: int, dropout: float):
+    def __init__(self, embedding: int, rank: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(embedding)
         self.down = nn.Parameter(torch.randn(embedding, rank) * 0.01)

@@ -16,7 +16,7 @@ def hand_prior(left_hand: Tensor, right_hand: Tensor, mask: Tensor) -> Tensor:
 class Aggregation(nn.Module):
     """Algorithm 1: one descriptor of the input from N experts' views of the hands."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.query = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))  # Eq. 14
         self.norm = nn.LayerNorm(width)

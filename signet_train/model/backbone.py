@@ -25,7 +25,7 @@ class BackboneOutput(NamedTuple):
 class Stream(nn.Module):
     """One region: (x, y, c) -> 64 channels, spatial stage, temporal stage, mean over joints (Table 12)."""
 
-    def __init__(self, region: Region, config: BackboneConfig):
+    def __init__(self, region: Region, config: BackboneConfig) -> None:
         super().__init__()
         adjacency = distance_partition(region)
         self.projection = nn.Linear(3, config.input_channels)
@@ -42,7 +42,7 @@ class Backbone(nn.Module):
     one set of statistics for what it will see: in one-handed signing the other hand is mostly missing.
     """
 
-    def __init__(self, config: BackboneConfig):
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
         self.body = Stream(BODY, config)

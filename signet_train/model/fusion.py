@@ -38,7 +38,7 @@ def router_prior(features: BackboneOutput, mask: Tensor, router_reads: str) -> T
 class Fusion(nn.Module):
     """Adapters, hand-prior aggregation and router: what is trained between frozen experts and mT5 (Fig. 3)."""
 
-    def __init__(self, config: ModelConfig, num_experts: int):
+    def __init__(self, config: ModelConfig, num_experts: int) -> None:
         super().__init__()
         fusion = config.fusion or FusionConfig()
         prior = (2 + len(_BESIDE_HANDS[fusion.router_reads])) * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
@@ -59,7 +59,7 @@ class Unrouted(nn.Module):
     The projection begins as the average, so that both start from the same function.
     """
 
-    def __init__(self, config: ModelConfig, num_experts: int):
+    def __init__(self, config: ModelConfig, num_experts: int) -> None:
         super().__init__()
         fusion, embedding = config.fusion or FusionConfig(), config.backbone.embedding
         self.adapters = _adapters(embedding, fusion, num_experts)

@@ -19,7 +19,7 @@ class Router(nn.Module):
     k matters at inference only: one training serves every k.
     """
 
-    def __init__(self, width: int, hidden: int, num_experts: int, temperature: float, top_k: int):
+    def __init__(self, width: int, hidden: int, num_experts: int, temperature: float, top_k: int) -> None:
         super().__init__()
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k must lie between 1 and the number of experts ({num_experts}), got {top_k}")

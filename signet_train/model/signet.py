@@ -65,7 +65,7 @@ class Signet(nn.Module):
 
     def __init__(
         self, config: ModelConfig, num_experts: int, language_model: MT5ForConditionalGeneration | None = None
-    ):
+    ) -> None:
         super().__init__()
         if config.fusion is None and num_experts != 1:
             raise ValueError("several experts need a fusion configuration")

@@ -21,7 +21,7 @@ class FrameLayout:
     are kept, and padding is zeroed wherever time is looked at, as a convolution's own padding is.
     """
 
-    def __init__(self, mask: Tensor):
+    def __init__(self, mask: Tensor) -> None:
         self.mask = mask
         self.real_only = not torch.jit.is_tracing()
 
@@ -59,7 +59,7 @@ class JointBatchNorm(nn.BatchNorm1d):
 class GraphConvolution(nn.Module):
     """y = ReLU(BN(sum_k A_k^T (x W_k + b_k))) with learnable adjacency A (Table 11, "GCN")."""
 
-    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor):
+    def __init__(self, in_channels: int, out_channels: int, adjacency: Tensor) -> None:
         super().__init__()
         subsets = len(adjacency)
         self.adjacency = nn.Parameter(adjacency.clone())  # (K, J, J), learned per block
@@ -82,7 +82,7 @@ class GraphConvolution(nn.Module):
 class TemporalConvolution(nn.Module):
     """A (kernel, 1) convolution over time, BN and dropout (Table 11, "TCN")."""
 
-    def __init__(self, channels: int, kernel: int, dropout: float):
+    def __init__(self, channels: int, kernel: int, dropout: float) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, (kernel, 1), padding=(kernel // 2, 0))
         self.norm = JointBatchNorm(channels)
@@ -97,7 +97,7 @@ class TemporalConvolution(nn.Module):
 class STGCNBlock(nn.Module):
     """GCN, then TCN where the temporal kernel exceeds 1, a residual link, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, adjacency: Tensor, dropout: float):
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, adjacency: Tensor, dropout: float) -> None:
         super().__init__()
         self.gcn = GraphConvolution(in_channels, out_channels, adjacency)
         self.tcn = TemporalConvolution(out_channels, kernel, dropout) if kernel > 1 else None
@@ -115,7 +115,9 @@ class STGCNBlock(nn.Module):
 class STGCNStage(nn.Module):
     """A chain of blocks of one temporal kernel: the spatial stage (kernel 1) or the temporal stage (5)."""
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...], kernel: int, adjacency: Tensor, dropout: float):
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], kernel: int, adjacency: Tensor, dropout: float
+    ) -> None:
         super().__init__()
         widths = (in_channels, *channels)
         self.blocks = nn.ModuleList(

@@ -172,7 +172,7 @@ def _step(
 class Progress:
     """What a run leaves in its directory, and where it goes on from."""
 
-    def __init__(self, out: Path, accelerator: Accelerator, resume: bool, run: Run):
+    def __init__(self, out: Path, accelerator: Accelerator, resume: bool, run: Run) -> None:
         self.out, self.accelerator, self.run = out, accelerator, run
         self.started = time.monotonic()
         self.step, self.best = 0, math.inf

@@ -23,7 +23,7 @@ def features_of(model: Signet, batch: Batch) -> Features:
 class Translation(nn.Module):
     """Stages I and III: the sum over target tokens of Eq. 3 and Eq. 10, label-smoothed."""
 
-    def __init__(self, model: Signet, label_smoothing: float):
+    def __init__(self, model: Signet, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.label_smoothing = model, label_smoothing
 
@@ -43,7 +43,7 @@ class Alignment(nn.Module):
     Negatives are the forward pass's, gathered across processes; gradient accumulation adds none.
     """
 
-    def __init__(self, model: Signet, text_encoder: MT5Stack, temperature: float):
+    def __init__(self, model: Signet, text_encoder: MT5Stack, temperature: float) -> None:
         super().__init__()
         self.model, self.text_encoder = model, text_encoder.requires_grad_(False)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))

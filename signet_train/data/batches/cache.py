@@ -99,7 +99,9 @@ class CachedDataset(Dataset[CachedSample]):
         CheckpointError: no cache there, an unfinished one, or one that other experts, rows or settings made.
     """
 
-    def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, split: str, expected: dict[str, object]):
+    def __init__(
+        self, rows: Sequence[LocatedRow], config: TrainConfig, split: str, expected: dict[str, object]
+    ) -> None:
         assert config.data.cache is not None
         self.rows, self.config, self.split, self.cache = rows, config, split, config.data.cache
         try:

@@ -66,7 +66,7 @@ def _mask(lengths: Sequence[int]) -> Tensor:
 class Collate:
     """Samples with their tokenised targets as one batch; an object, so that worker processes can be given it."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_target_tokens: int):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_target_tokens: int) -> None:
         self.tokenizer, self.max_target_tokens = tokenizer, max_target_tokens
 
     def __call__(self, samples: Sequence[Sample] | Sequence[CachedSample]) -> Batch:

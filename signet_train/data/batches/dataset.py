@@ -68,7 +68,7 @@ def select_rows(manifests: Sequence[Manifest], config: DataConfig, split: str) -
 class PoseDataset(Dataset[Sample]):
     """Regions and target of a row. In training a (seed, epoch, row) has its own noise; in validation there is none."""
 
-    def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, training: bool):
+    def __init__(self, rows: Sequence[LocatedRow], config: TrainConfig, training: bool) -> None:
         self.rows, self.config, self.training = rows, config, training
 
     def __len__(self) -> int:

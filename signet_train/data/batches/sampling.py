@@ -30,7 +30,7 @@ class BatchOrder(Sampler[list[Key]]):
         processes: int = 1,
         rank: int = 0,
         first: int = 0,
-    ):
+    ) -> None:
         self.rows, self.batch_size, self.accumulation, self.epochs, self.seed = (
             rows,
             batch_size,
