@@ -29,8 +29,9 @@ from benchmarks.report import Ratio, Report
 from benchmarks.timing import Way, in_turns
 from signet_runtime.bundle import Manifest
 from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
-from signet_runtime.pose.mediapipe.landmarks import to_wholebody
-from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator, find_weights
+from signet_runtime.pose.mediapipe_landmarks import to_wholebody
+from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
+from signet_runtime.pose.rtmpose.weights import find_weights
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import prepare as prepare_clip
 from signet_runtime.skeleton import NUM_KEYPOINTS
