@@ -76,7 +76,7 @@ def load_library(kind: str) -> ModuleType:
 def make_logger(library: ModuleType) -> Any:
     """Make a logger for the library that prints nothing and keeps what went wrong, in ``errors``."""
 
-    class Errors(library.ILogger):  # type: ignore[name-defined, misc]
+    class Errors(library.ILogger):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.errors: list[str] = []
