@@ -54,7 +54,7 @@ class Plain(nn.Module):
 
 
 def export_plain(model: Signet, path: Path) -> None:
-    """The baseline: one call of torch.onnx.export."""
+    """Write the baseline: one call of torch.onnx.export."""
     example = (*(torch.randn(2, 16, len(r.joints), 3) for r in REGIONS.values()), torch.ones(2, 16, dtype=torch.int64))
     dynamic = {name: {0: "batch", 1: "frames"} for name in (*INPUTS, *OUTPUTS[:2])}
     with warnings.catch_warnings():

@@ -142,7 +142,7 @@ def onnx_ways(directory: Path, work: Work, width: int) -> dict[str, Way]:
 
 
 def eager_way(model: MT5ForConditionalGeneration, work: Work) -> Way:
-    """The generation that transformers comes with, in PyTorch."""
+    """Return the generation that transformers comes with, in PyTorch."""
     from transformers.modeling_outputs import BaseModelOutput
 
     encoded = work.encoded(model.config.d_model)
@@ -236,7 +236,7 @@ def prepare(directory: Path, vocabulary: int, tokens: int, precisions: Sequence[
 def _ways(
     directory: Path, model: MT5ForConditionalGeneration, precisions: Sequence[str], work: Work
 ) -> dict[str, tuple[Way, str]]:
-    """What is timed at one vocabulary: name -> it, and whether its tokens are Optimum's."""
+    """Return what is timed at one vocabulary: name -> it, and whether its tokens are Optimum's."""
     rows = {"transformers, eager, fp32": (eager_way(model, work), "")}
     for precision in precisions:
         if has_ctranslate2():

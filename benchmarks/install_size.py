@@ -68,7 +68,7 @@ def _requirements(name: str, extras: frozenset[str]) -> Iterator[tuple[str, froz
 
 @cache
 def files(name: str) -> frozenset[Path]:
-    """The files of an installed distribution."""
+    """List the files of an installed distribution."""
     if name == PROJECT:
         listed = {file for package in PACKAGES for file in (ROOT / package).rglob("*") if file.suffix != ".pyc"}
     else:

@@ -240,7 +240,7 @@ def _engines(report: Report, plan: Plan, device: torch.device, tell: Callable[[s
 
 
 def _available(device: str) -> str:
-    """The device, if PyTorch can use it; before minutes are spent."""
+    """Return the device, if PyTorch can use it; before minutes are spent."""
     from signet_runtime.errors import EngineError
 
     try:
@@ -256,7 +256,7 @@ def _available(device: str) -> str:
 
 
 def _readable(videos: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The videos, if there are any and all of them can be opened."""
+    """Return the videos, if there are any and all of them can be opened."""
     from signet_runtime.errors import InputError
     from signet_runtime.sources.video import Video
 

@@ -66,7 +66,7 @@ def signing(seconds: float) -> tuple[np.ndarray, np.ndarray, list[tuple[float, s
 
 
 def repeat(source: Path, target: Path, times: int) -> None:
-    """The same video over and over, without encoding it again."""
+    """Write the same video over and over, without encoding it again."""
     with av.open(str(target), "w") as out:
         made = None
         offset = 0
@@ -86,7 +86,7 @@ def repeat(source: Path, target: Path, times: int) -> None:
 
 
 def translate(video: Path, *options: str, interrupt_after: float | None = None) -> tuple[list[dict], float, float, int]:
-    """What signet-translate says about a video, in how many seconds, with how many MB, and its exit code."""
+    """Return what signet-translate says about a video, in how many seconds, with how many MB, and its exit code."""
     begun = time.perf_counter()
     command = [
         sys.executable,

@@ -29,7 +29,7 @@ _UNUSED = (
 
 
 def load_modules(checkout: Path) -> tuple[ModuleType, ModuleType]:
-    """A checkout's ``models`` and ``datasets``; what else has these names is untouched, and so is the checkout.
+    """Load a checkout's ``models`` and ``datasets``; what else has these names is untouched, and so is the checkout.
 
     Raises:
         FileNotFoundError: it is no checkout of a peer.

@@ -86,7 +86,7 @@ class Peer:
             return self.model(*inputs)["loss"]
 
     def inputs(self, batch: Batch, tokens: int, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The peer's own batch of the same regions, with a sentence of as many tokens."""
+        """Return the peer's own batch of the same regions, with a sentence of as many tokens."""
         size, frames = batch.mask.shape
         dataset = self.datasets.Base_Dataset()
         dataset.rgb_support, dataset.lang = self.rgb, "English"
@@ -113,7 +113,7 @@ class Peer:
 
 
 def _hands(frames: int) -> dict[str, Tensor]:
-    """What Uni-Sign's `load_support_rgb_dict` gives of a clip whose hands are seen in every frame."""
+    """Return what Uni-Sign's `load_support_rgb_dict` gives of a clip whose hands are seen in every frame."""
     count = math.ceil(_SAMPLED * frames)
     chosen = torch.linspace(0, frames - 1, count).long()
     found: dict[str, Tensor] = {}
@@ -146,7 +146,7 @@ def read_checkouts(given: Sequence[str]) -> dict[str, Path]:
 def build_peers(
     checkouts: dict[str, Path], language_model: MT5ForConditionalGeneration, left_out: list[str]
 ) -> Iterator[list[Peer]]:
-    """The peers of some checkouts around one language model, `WIDTH` wide.
+    """Build the peers of some checkouts around one language model, `WIDTH` wide.
 
     Args:
         left_out: takes a sentence for every variant that cannot be built here.
@@ -205,7 +205,7 @@ def _own_efficientnet(models: ModuleType) -> list[str]:
 
 
 def _tokenizer() -> T5Tokenizer:
-    """A piece a word: the prompt takes 7 tokens, with the end of sentence, and a sentence as many as are asked for."""
+    """Make a tokenizer of a piece a word: 7 for the prompt, its end included, and as many as asked for a sentence."""
     with tempfile.TemporaryDirectory() as directory:
         words = [*_PROMPT.split(), *(f"word{i}" for i in range(10))]
         sentencepiece.SentencePieceTrainer.train(

@@ -54,7 +54,7 @@ def agreement(found: PoseSequence, reference: PoseSequence) -> dict[str, tuple[i
 @click.argument("video", type=click.Path(path_type=Path))
 @click.argument("keypoints", type=click.Path(path_type=Path))
 def main(video: Path, keypoints: Path) -> None:
-    """Prints the table; exits with 1 when a limit is missed."""
+    """Print the table; exit with 1 when a limit is missed."""
     with exit_on_error("pose"):
         reference = read_keypoints(keypoints)
         found = extract_poses(video, load_estimator("mediapipe", "mediapipe", offline=True))

@@ -94,7 +94,7 @@ def measure(
     rounds: int,
     tell: Callable[[str], None],
 ) -> None:
-    """A table for one video and one estimator."""
+    """Fill a table for one video and one estimator."""
     import torch
 
     ways = stages(path, estimator, naive, clock)
@@ -121,7 +121,7 @@ def measure(
 @click.option("--detect-every", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", metavar="N", type=click.IntRange(min=1), default=3, show_default=True)
 def main(videos: tuple[Path, ...], pose_weights: Path | None, detect_every: int, rounds: int) -> None:
-    """Prints a table a video and estimator."""
+    """Print a table a video and estimator."""
     report = Report("python -m benchmarks.pose_speed " + " ".join(path.name for path in videos))
     with exit_on_error("pose_speed"):
         clock = Bundle.load(None).manifest.frame_rate

@@ -31,13 +31,13 @@ FASTER, SMALLER = 10.0, 3.0  # than the pickles: what the store is for
 
 
 def motion(rng: np.random.Generator) -> PoseSequence:
-    """A random walk of a random person."""
+    """Return a random walk of a random person."""
     walk = rng.uniform(0.3, 0.7, (1, 133, 2)) + np.cumsum(rng.normal(0, 0.003, (FRAMES, 133, 2)), axis=0)
     return PoseSequence(walk, rng.uniform(0, 1, (FRAMES, 133)), 25.0, (1280, 720), "rtmpose")
 
 
 def published(sequence: PoseSequence) -> bytes:
-    """The clip as Uni-Sign publishes clips."""
+    """Return the clip as Uni-Sign publishes clips."""
     content = {
         "keypoints": list(sequence.keypoints[:, None].astype(np.float64)),
         "scores": list(sequence.scores[:, None]),
@@ -46,7 +46,7 @@ def published(sequence: PoseSequence) -> bytes:
 
 
 def trusting(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What a published data loader does first; only for files that are one's own."""
+    """Do what a published data loader does first; only for files that are one's own."""
     with path.open("rb") as file:
         content = pickle.load(file)
     return np.stack(content["keypoints"]).astype(np.float32), np.stack(content["scores"]).astype(np.float32)
@@ -105,7 +105,7 @@ def compare(pickles: list[Path], directory: Path, rounds: int, trusted: bool) ->
 @click.argument("pickles", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rounds", default=30, show_default=True, type=click.IntRange(1), help="Ten loads of every kind each.")
 def main(pickles: tuple[Path, ...], rounds: int) -> None:
-    """Prints a table for made-up clips and one for those given; exits with 1 when a limit is missed."""
+    """Print a table for made-up clips and one for those given; exit with 1 when a limit is missed."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         rng = np.random.default_rng(0)

@@ -152,7 +152,7 @@ class Report:
     load: float = field(default_factory=lambda: os.getloadavg()[0])
 
     def table(self, name: str, title: str, *columns: str) -> Table:
-        """A new table, at the end."""
+        """Add a new table, at the end."""
         self.tables.append(Table(name, title, columns))
         return self.tables[-1]
 
@@ -175,7 +175,7 @@ class Report:
 
 
 def machine(device: str = "cpu") -> Mapping[str, str]:
-    """The processor, GPU, versions and commit that figures are of."""
+    """Name the processor, GPU, versions and commit that figures are of."""
     found = {"processor": _processor()}
     if device == "cuda":
         import torch

@@ -25,14 +25,14 @@ _BATCH = 20
 
 
 def read_keypoints(translator: Translator, chosen: list[str], sign_language: str) -> list[str]:
-    """What the bundle reads from the recorded letters, joined."""
+    """Return what the bundle reads from the recorded letters, joined."""
     clips = [spell(word, sign_language, Pace()) for word in chosen]
     batches = [clips[i : i + _BATCH] for i in range(0, len(clips), _BATCH)]
     return [translation.text for batch in batches for translation in translator.translate_poses(batch)]
 
 
 def read_videos(translator: Translator, chosen: list[str], sign_language: str) -> list[str]:
-    """What the bundle reads from a drawn video of each word."""
+    """Return what the bundle reads from a drawn video of each word."""
     texts = []
     with tempfile.TemporaryDirectory() as directory:
         for word in tqdm(chosen, desc=sign_language, leave=False):

@@ -42,7 +42,7 @@ def motion(frames: int, fps: float, rng: np.random.Generator) -> PoseSequence:
 
 
 def arriving(poses: PoseSequence) -> Iterator[PosedFrame]:
-    """The frames, each when it is due."""
+    """Yield the frames, each when it is due."""
     start = time.perf_counter()
     for i, (keypoints, scores) in enumerate(zip(poses.keypoints, poses.scores, strict=True)):
         time.sleep(max(0.0, start + i / poses.fps - time.perf_counter()))

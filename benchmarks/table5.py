@@ -77,7 +77,7 @@ def count(module: nn.Module | None) -> int:
 
 
 def parameters(report: Report, checkouts: dict[str, Path]) -> None:
-    """Counts of the real modules, of SIGNET and of the peers given, beside the paper's."""
+    """Count the parameters of the real modules, of SIGNET and of the peers given, beside the paper's."""
     table = report.table(
         "parameters",
         "Parameters, total / trainable",
@@ -212,7 +212,7 @@ def latency(
     small: bool,
     tell: Tell,
 ) -> None:
-    """The latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
+    """Fill the latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
 
     Args:
         rounds: of forward; ``backward_rounds`` of forward with backward, and of the sweep.
@@ -290,7 +290,7 @@ def _prepare(row: Row, batch: Batch) -> _Measured:
 
 
 def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: set[str]) -> None:
-    """The rows of one precision; a peer that was not given has the paper's figure alone."""
+    """Add the rows of one precision; a peer that was not given has the paper's figure alone."""
     published = {row.method: row for row in TABLE_5}
     eager = measured[0].forward.timing
     unisign = next((m.forward.timing for m in measured if m.row.paper == "Uni-Sign"), None)
@@ -353,7 +353,7 @@ def _said(tell: Tell, precision: str, frames: int, what: str) -> Tell:
 
 
 def _precisions(device: torch.device, notes: list[str]) -> dict[str, torch.dtype]:
-    """What the device computes natively; why bf16 is not among it goes into the notes."""
+    """Return what the device computes natively; why bf16 is not among it goes into the notes."""
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             notes.append("bf16: weights and activations of every row, as the peers train.")

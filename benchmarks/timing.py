@@ -104,7 +104,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 @contextlib.contextmanager
 def peak_memory(size: Size, owned: int, device: torch.device) -> Iterator[None]:
-    """The most that the block adds to what the process holds, and ``owned``; of the GPU's memory when it runs there.
+    """Measure the most that the block adds to what the process holds, and ``owned``; on a GPU to what that holds.
 
     One process holds the weights of everything that is compared, so what a way adds tells more than the process' size.
     """

@@ -38,7 +38,7 @@ SAMPLES, TOKENS = 64, 32
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    """The fastest of a few runs, after one that warms up."""
+    """Return the fastest of a few runs, after one that warms up."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()

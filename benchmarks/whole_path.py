@@ -58,7 +58,7 @@ def videos(
     quick: bool,
     tell: Tell,
 ) -> None:
-    """The tables of videos; through RTMPose too where its weights are given.
+    """Fill the tables of videos; through RTMPose too where its weights are given.
 
     Args:
         quick: one video at real speed, and no frames a second of the estimators.
@@ -178,7 +178,7 @@ def whole(
     rounds: int,
     tell: Tell,
 ) -> None:
-    """A video's file to its text: ours, and the published way."""
+    """Time a video's file to its text: ours, and the published way."""
     table = report.table(
         "video",
         "From video to text, ms",
@@ -287,7 +287,7 @@ def last_frame(report: Report, paths: Sequence[Path], translator: Translator, ro
 
 
 def _played(translator: Translator, source: PoseStream | Live) -> Translation:
-    """The last sentence of a source that is read as it comes."""
+    """Return the last sentence of a source that is read as it comes."""
     found = list(translator.sentences(source, whole=None))
     if isinstance(source, Live):
         source.stop()
@@ -305,7 +305,7 @@ def _at_real_speed(poses: PoseSequence) -> PoseStream:
 
 
 def start(report: Report, paths: Sequence[Path], *, rounds: int, tell: Tell) -> None:
-    """Processes from their first instruction to their end, and the most memory that they hold."""
+    """Time processes from their first instruction to their end, and the most memory that they hold."""
     table = report.table("start", "Start-up, ms", "command", "from start to end", "memory")
     table.notes.append("New processes, their files in the page cache; memory is the process' peak resident set.")
     with tempfile.TemporaryDirectory() as scratch:

@@ -209,7 +209,7 @@ def _two(world: World, results: Results) -> Claim:
 
 
 def _at(world: World, results: Results, name: str, k: int) -> list[float]:
-    """A figure of the routed model's, one a task and seed."""
+    """Return a figure of the routed model's, one a task and seed."""
     return [getattr(t, name) for task in world.tasks for t in results.get(task, full(world, task), k).values()]
 
 
@@ -227,7 +227,7 @@ def _confidence(world: World, results: Results) -> Claim:
 
 
 def _redundancy(world: World, results: Results) -> Claim:
-    """The bootstrap draws tasks and seeds together; these are no error rates."""
+    """Judge by a bootstrap that draws tasks and seeds together; these are no error rates."""
     few, many = (np.array(_at(world, results, "redundancy", k)) for k in (2, len(world.experts)))
     found: Difference | None = None
     if len(few) and len(few) == len(many):
@@ -277,7 +277,7 @@ def _without(world: World, results: Results, task: str, expert: str, anew: bool)
 
 
 def _matched(world: World, results: Results) -> Claim:
-    """The matched expert's absence against the others', in both ways of leaving out."""
+    """Compare the matched expert's absence with the others', in both ways of leaving out."""
     said, verdicts = [], []
     matched = {task: expert for task in world.tasks if (expert := world.matched(task)) is not None}
     for anew in (False, True) if len(world.experts) > 2 else (False,):

@@ -90,7 +90,7 @@ def _counts(clips: Counter[tuple[str, str]], languages: tuple[str, ...]) -> list
 
 
 def _markdown(lines: str) -> str:
-    """A table of lines with bars; anything else as it is."""
+    """Write a table of lines with bars; anything else as it is."""
     rows = [line.split(" | ") for line in lines.splitlines()]
     if len(rows[0]) < 2:
         return lines
@@ -147,7 +147,7 @@ def _save(figure: Any, axis: Any, path: Path) -> None:
 
 
 def _write_scores(study: Study, results: Results, path: Path) -> None:
-    """A line a task, variant, k and masked expert: each figure's mean over seeds and its standard deviation."""
+    """Write a line a task, variant, k and masked expert: each figure's mean over seeds and its standard deviation."""
     names = ["characters wrong, %", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "all right, %"]
     experts = list(study.world.experts)
     with open(path, "w", encoding="utf-8", newline="") as file:
@@ -162,7 +162,7 @@ def _write_scores(study: Study, results: Results, path: Path) -> None:
 
 
 def _write_runs(study: Study, path: Path) -> None:
-    """A line a run: its configurations and logs by stage, and what it wrote in every trial."""
+    """Write a line a run: its configurations and logs by stage, and what it wrote in every trial."""
     with whole_file(path) as temporary, gzip.GzipFile(temporary, "wb", mtime=0) as file:
         for job in study.jobs(study.world.seeds):
             if not job.file.is_file():

@@ -170,7 +170,7 @@ class _Seen(Dataset[CachedSample]):
 
 
 def read_test(checkpoint: Checkpoint, config: TrainConfig, device: str | None, mask: bool = False) -> dict[str, Any]:
-    """The test split read by a model, for every k; with ``mask``, also with each expert in turn left out at k = 2.
+    """Read the test split with a model, for every k; with ``mask``, also with each expert in turn left out at k = 2.
 
     Gives references, and per trial what was written, how the router weighed the experts, and by Sec. 4.2 its confidence
     (the mean over clips of the largest weight) and the experts' redundancy (the mean cosine similarity over time of two

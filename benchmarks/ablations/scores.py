@@ -113,7 +113,7 @@ Pair = tuple[dict[int, Trial], dict[int, Trial]]
 
 
 def difference(pairs: Sequence[Pair], seed: int = 0) -> Difference | None:
-    """The mean over pairs of the first's character error rate less the second's, over the seeds that both have.
+    """Return the mean over pairs of the first's character error rate less the second's, over the seeds that both have.
 
     The bootstrap draws seeds, the same for all pairs, and each pair's test clips, the same for both of it and for all
     seeds: what it leaves of a difference is not owed to which words were tested or how training began. None where a

@@ -25,7 +25,7 @@ class Table:
 
 
 def cell(trials: dict[int, Trial]) -> str:
-    """The error rate's mean over seeds, and their standard deviation where there are several."""
+    """Return the error rate's mean over seeds, and their standard deviation where there are several."""
     if not trials:
         return "–"
     rates = [100 * trial.error_rate for trial in trials.values()]
@@ -56,7 +56,7 @@ def _grid(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _by_task(world: World, results: Results, rows: dict[str, dict[str, Variant | None]]) -> str:
-    """A row a name, a column a task."""
+    """Lay out a row a name, a column a task."""
     cells = [
         [name, *(cell(results.get(task, own[task])) if own.get(task) else "" for task in world.tasks)]  # type: ignore[arg-type]
         for name, own in rows.items()
@@ -222,7 +222,7 @@ How2Sign; on the DGS data sets no pair exceeds 51%."""
 
 
 def preferred(trials: dict[int, Trial]) -> list[np.ndarray]:
-    """A seed each: the share of clips for which each expert has the largest weight, float (experts,)."""
+    """Return of each seed the share of clips for which each expert has the largest weight, float (experts,)."""
     found = []
     for trial in trials.values():
         assert trial.weights is not None

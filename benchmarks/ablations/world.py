@@ -96,13 +96,13 @@ class World(_Strict):
         return isinstance(self.corpus, Spelling)
 
     def hurried(self) -> World:
-        """The same with one epoch a stage: for a look at whether everything runs."""
+        """Return the same with one epoch a stage: for a look at whether everything runs."""
         once = {"epochs": 1, "warmup_epochs": 0}
         stages = {name: getattr(self.optimisation, name).model_copy(update=once) for name in Optimisation.model_fields}
         return self.model_copy(update={"optimisation": Optimisation(**stages)})
 
     def matched(self, task: str) -> str | None:
-        """The expert that has seen the task's sign languages."""
+        """Return the expert that has seen the task's sign languages."""
         wanted = set(self.tasks[task])
         return next((name for name, seen in self.experts.items() if wanted <= set(seen)), None)
 
@@ -125,7 +125,7 @@ def load_world(path: Path, changes: Mapping[str, Any] | None = None) -> World:
 
 
 def manifests(world: World, directory: Path) -> Data:
-    """The world's manifests; spelled ones are written into ``directory``, where they are not there yet."""
+    """Return the world's manifests; spelled ones are written into ``directory``, where they are not there yet."""
     if isinstance(world.corpus, Data):
         return world.corpus
     from signet_train.data.spelled.clips import WORD_LISTS

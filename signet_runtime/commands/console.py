@@ -84,7 +84,7 @@ class Bar:
 
 @contextlib.contextmanager
 def own_stdout() -> Iterator[TextIO]:
-    """The real standard output for results; whatever else is printed, from C too, goes to standard error."""
+    """Yield the real standard output for results; whatever else is printed, from C too, goes to standard error."""
     if sys.stdout is None:
         raise OutputError("standard output is closed; give -o FILE")
     try:
