@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from benchmarks.report import header
+from benchmarks.measuring.report import header
 from signet_export.encoder import OPSET, export_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.pinning import pin

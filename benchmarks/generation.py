@@ -27,8 +27,8 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.report import Ratio, Report
-from benchmarks.timing import Way, in_turns
+from benchmarks.measuring.report import Ratio, Report
+from benchmarks.measuring.timing import Way, in_turns
 from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders, share_weights
 from signet_export.quantize import quantize
 from signet_runtime.bundle import MANIFEST_NAME, Bundle, Manifest, write_manifest

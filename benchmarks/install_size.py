@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT, PACKAGES = "signet-slt", ("signet_runtime", "signet_train", "export")
+PROJECT, PACKAGES = "signet-slt", ("signet_runtime", "signet_train", "export/signet_export")
 # What is installed, and what it is for.
 INSTALLS = {
     "": "keypoints to text",

@@ -1,11 +1,12 @@
 """What SIGNET costs on this machine: the paper's Table 5, and from a video to its text, beside what else there is.
 
-    python benchmarks/latency.py                          everything
-    python benchmarks/latency.py --quick                  in under ten minutes on 2 cores
-    python benchmarks/latency.py --peer unisign=Uni-Sign --peer geosign=Geo-Sign --markdown FILE --json FILE --plot FILE
+    python -m benchmarks.latency                          everything
+    python -m benchmarks.latency --quick                  in under ten minutes on 2 cores
+    python -m benchmarks.latency --peer unisign=Uni-Sign --peer geosign=Geo-Sign --markdown FILE --json FILE --plot FILE
 
-This file is the command line, and the order of things; `table5` and `peers` measure training, `engines` and `inference`
-a clip through every engine, `whole_path` videos, `alternatives` what a user would have without us.
+This file is the command line, and the order of things. In `latency_sections`, `table5` measures training beside the
+`peers`, `engines` and `inference` a clip through every engine, `whole_path` videos, `alternatives` what a user would
+have without us.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if not __package__:  # run as a file: Python looks for modules beside it, and th
 if TYPE_CHECKING:
     import torch
 
-    from benchmarks.report import Report
+    from benchmarks.measuring.report import Report
 
 _PROJECT = Path(__file__).resolve().parents[1]
 _SWEEP = (64, 128, 256)
@@ -134,8 +135,8 @@ def main(
     measured until then.
 
     \b
-    Example: python benchmarks/latency.py --quick
-    Example: python benchmarks/latency.py --only training --device cuda --peer unisign=Uni-Sign
+    Example: python -m benchmarks.latency --quick
+    Example: python -m benchmarks.latency --only training --device cuda --peer unisign=Uni-Sign
 
     \b
     Exit codes: 0 done, 2 usage, 3 a video or checkout unusable, 5 device not available, 130 interrupted.
@@ -164,9 +165,9 @@ def main(
             quick=quick,
             small=small,
         )
-        from benchmarks.report import Report
+        from benchmarks.measuring.report import Report
 
-        report = Report(shlex.join(["python", "benchmarks/latency.py", *sys.argv[1:]]), device)
+        report = Report(shlex.join(["python", "-m", "benchmarks.latency", *sys.argv[1:]]), device)
         with contextlib.redirect_stdout(sys.stderr):
             measure(report, plan, lambda line: click.echo(f"{time.monotonic() - began:5.0f} s  {line}", err=True))
         report.notes.append(f"It took {(time.monotonic() - began) / 60:.1f} minutes.")
@@ -191,11 +192,11 @@ def measure(report: Report, plan: Plan, tell: Callable[[str], None]) -> None:
 
     device = torch.device(plan.device)
     if "parameters" in plan.parts:
-        from benchmarks import table5
+        from benchmarks.latency_sections import table5
 
         table5.parameters(report, plan.peers)
     if "training" in plan.parts:
-        from benchmarks import table5
+        from benchmarks.latency_sections import table5
 
         table5.latency(
             report,
@@ -211,24 +212,24 @@ def measure(report: Report, plan: Plan, tell: Callable[[str], None]) -> None:
     if "engines" in plan.parts:
         _engines(report, plan, device, tell)
     if "video" in plan.parts:
-        from benchmarks import whole_path
+        from benchmarks.latency_sections import whole_path
 
         whole_path.videos(
             report, plan.videos, plan.pose_weights, plan.device, rounds=plan.rounds, quick=plan.quick, tell=tell
         )
     if "decoder" in plan.parts:
-        from benchmarks import alternatives
+        from benchmarks.latency_sections import alternatives
 
         alternatives.decoder(report, rounds=plan.rounds, quick=plan.quick, tell=tell)
     if "start" in plan.parts:
-        from benchmarks import whole_path
+        from benchmarks.latency_sections import whole_path
 
         whole_path.start(report, plan.videos, rounds=plan.rounds, tell=tell)
 
 
 def _engines(report: Report, plan: Plan, device: torch.device, tell: Callable[[str], None]) -> None:
-    from benchmarks.engines import demo, paper_size
-    from benchmarks.inference import encoders_and_decoders
+    from benchmarks.latency_sections.engines import demo, paper_size
+    from benchmarks.latency_sections.inference import encoders_and_decoders
     from signet_runtime.translator import Translator
 
     with tempfile.TemporaryDirectory() as scratch, Translator.from_bundle(None) as translator:
@@ -278,7 +279,7 @@ def _loadable(weights: Path | None, device: str) -> Path | None:
 
 
 def _checkouts(peers: tuple[str, ...]) -> dict[str, Path]:
-    from benchmarks.peers import read_checkouts
+    from benchmarks.peers.models import read_checkouts
 
     try:
         return read_checkouts(peers)
@@ -304,7 +305,7 @@ class _Files:
             raise click.BadParameter(f"{self.plot}: name a .png, .svg or .pdf", param_hint="--plot")
 
     def write(self, report: Report) -> None:
-        from benchmarks.plot import draw
+        from benchmarks.measuring.plot import draw
         from signet_runtime.files import whole_file
 
         for path, text in ((self.json, report.json()), (self.markdown, report.markdown())):

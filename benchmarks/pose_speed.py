@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from benchmarks.alternatives import FrameByFrameHolistic, RtmlibInThreads
-from benchmarks.report import Ratio, Report, Timing
-from benchmarks.timing import Way, in_turns
+from benchmarks.latency_sections.alternatives import FrameByFrameHolistic, RtmlibInThreads
+from benchmarks.measuring.report import Ratio, Report, Timing
+from benchmarks.measuring.timing import Way, in_turns
 from signet_runtime.bundle import Bundle
 from signet_runtime.commands.console import exit_on_error
 from signet_runtime.pose.estimators import PoseEstimator, load_estimator

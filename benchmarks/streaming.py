@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from benchmarks.export import random_checkpoint
-from benchmarks.report import header
+from benchmarks.measuring.report import header
 from signet_export.encoder import export_encoder, export_split_encoder
 from signet_export.fuse import FusedEncoder
 from signet_export.split import reach

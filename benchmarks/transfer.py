@@ -57,9 +57,9 @@ def main(
 
     \b
     Examples:
-      python benchmarks/transfer.py --quick
-      python benchmarks/transfer.py --out runs/transfer
-      python benchmarks/transfer.py --world my-languages.toml --out runs/mine --seed 1
+      python -m benchmarks.transfer --quick
+      python -m benchmarks.transfer --out runs/transfer
+      python -m benchmarks.transfer --world my-languages.toml --out runs/mine --seed 1
     """  # noqa: D301
     from benchmarks.ablations.report import write_report
     from benchmarks.ablations.runs import Study

@@ -1,1 +1,1 @@
-"""The paper's ablations on one's own languages: what `benchmarks/transfer.py` runs."""
+"""The paper's ablations on one's own languages: what `benchmarks.transfer` runs."""

@@ -18,7 +18,7 @@ from benchmarks.ablations.scores import Results
 from benchmarks.ablations.tables import pair_shares, tables
 from benchmarks.ablations.variants import full
 from benchmarks.ablations.world import one_signer_each
-from benchmarks.report import header
+from benchmarks.measuring.report import header
 from signet_runtime.files import whole_file
 from signet_train.data.manifest import read_manifests
 

@@ -14,16 +14,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from benchmarks import table5
-from benchmarks.efficientnet import efficientnet_b0_features
-from benchmarks.engines import Subject
-from benchmarks.inference import Further
 from benchmarks.latency import main
-from benchmarks.peers import build_peers
-from benchmarks.report import Ratio, Report, Size, Timing
-from benchmarks.timing import Way, in_turns, peak_memory
+from benchmarks.latency_sections import table5
+from benchmarks.latency_sections.engines import Subject
+from benchmarks.latency_sections.inference import Further
+from benchmarks.latency_sections.whole_path import _at_real_speed, _process
+from benchmarks.measuring.report import Ratio, Report, Size, Timing
+from benchmarks.measuring.timing import Way, in_turns, peak_memory
+from benchmarks.peers.efficientnet import efficientnet_b0_features
+from benchmarks.peers.models import build_peers
 from benchmarks.training import random_batch
-from benchmarks.whole_path import _at_real_speed, _process
 from signet_export.bundle import available_memory
 from signet_runtime.bundle import Bundle
 from signet_runtime.errors import EngineError
@@ -45,7 +45,7 @@ def run(*arguments: str) -> Result:
 
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.timing._SETTLE", 0.0)
+    monkeypatch.setattr("benchmarks.measuring.timing._SETTLE", 0.0)
 
 
 # --- Clocks ------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ class Base_Dataset:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A peer's interface, with next to nothing behind it; its RGB branch cannot be had."""
-    monkeypatch.setattr("benchmarks.peers.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.peers.models.find_spec", lambda name: None)
     root = tmp_path / "Uni-Sign"
     root.mkdir()
     (root / "config.py").write_text('mt5_path = "nowhere"\n')
@@ -322,7 +322,7 @@ def test_what_was_measured_outlives_an_interruption(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_picture_is_drawn_of_what_was_measured(tmp_path: Path) -> None:
-    from benchmarks.plot import draw
+    from benchmarks.measuring.plot import draw
 
     report = Report("")
     table = report.table("latency", "Latency", "method", "precision", "forward, ms")

@@ -1,6 +1,6 @@
 """The public code of two peers, loaded from checkouts outside the project, and what to feed it.
 
-SIGNET_UNISIGN and SIGNET_GEOSIGN name the checkouts; `benchmarks.peer_code` imports them.
+SIGNET_UNISIGN and SIGNET_GEOSIGN name the checkouts; `benchmarks.peers.checkouts` imports them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Tokenizer
 
-from benchmarks.peer_code import load_modules
+from benchmarks.peers.checkouts import load_modules
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import REGIONS
 from signet_train.tokenizer import train_tokenizer

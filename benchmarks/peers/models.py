@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 from transformers import MT5ForConditionalGeneration, T5Tokenizer
 
-from benchmarks.efficientnet import efficientnet_b0_features
-from benchmarks.peer_code import load_modules
+from benchmarks.peers.checkouts import load_modules
+from benchmarks.peers.efficientnet import efficientnet_b0_features
 from signet_runtime.errors import InputError
 from signet_runtime.skeleton import REGIONS
 from signet_train.data.batches.collate import Batch

@@ -25,8 +25,8 @@ from benchmarks.generation import (
     onnx_ways,
     prepare,
 )
-from benchmarks.report import Ratio, Report
-from benchmarks.timing import Way, in_turns
+from benchmarks.measuring.report import Ratio, Report
+from benchmarks.measuring.timing import Way, in_turns
 from signet_runtime.bundle import Manifest
 from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
 from signet_runtime.pose.mediapipe_landmarks import to_wholebody

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.report import Size, Timing
+from benchmarks.measuring.report import Size, Timing
 from signet_export.bundle import available_memory
 from signet_runtime.errors import first_line
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks import pose_speed
-from benchmarks.alternatives import FrameByFrameHolistic, PublishedWay, RtmlibInThreads
-from benchmarks.report import Ratio, Report, Size, Timing
-from benchmarks.timing import Way, in_turns
+from benchmarks.latency_sections.alternatives import FrameByFrameHolistic, PublishedWay, RtmlibInThreads
+from benchmarks.measuring.report import Ratio, Report, Size, Timing
+from benchmarks.measuring.timing import Way, in_turns
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from benchmarks.peers import WIDTH, Peer, build_peers
-from benchmarks.report import Ratio, Report, Table, Timing, instructions
-from benchmarks.timing import Way, in_turns
+from benchmarks.measuring.report import Ratio, Report, Table, Timing, instructions
+from benchmarks.measuring.timing import Way, in_turns
+from benchmarks.peers.models import WIDTH, Peer, build_peers
 from benchmarks.training import TOKENS, random_batch
 from signet_export.fuse import FusedEncoder
 from signet_runtime.skeleton import REGIONS

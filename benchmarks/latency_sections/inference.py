@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from benchmarks.engines import TOP_K, Engine, K, Subject, Tell, absent, loaded_engines
-from benchmarks.report import Report, Table, Timing
-from benchmarks.timing import Way, in_turns
+from benchmarks.latency_sections.engines import TOP_K, Engine, K, Subject, Tell, absent, loaded_engines
+from benchmarks.measuring.report import Report, Table, Timing
+from benchmarks.measuring.timing import Way, in_turns
 
 BEAMS = (1, 4)
 

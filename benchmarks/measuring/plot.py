@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Report, Table, Timing
+from benchmarks.measuring.report import Report, Table, Timing
 
 # Of a table: the timings that are drawn, and what names them.
 _PANELS = {

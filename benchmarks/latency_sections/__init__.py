@@ -1,0 +1,1 @@
+"""The sections of `benchmarks.latency`'s report, and what they time."""
