@@ -17,7 +17,8 @@ from signet_runtime.errors import ExitCode, InputError, SignetError
 from signet_runtime.files import GrowingFile, check_writable
 from signet_runtime.generation import DECODER_BACKENDS
 from signet_runtime.options import DEFAULTS, TranslatorOptions
-from signet_runtime.outputs.results import FORMATS, Results
+from signet_runtime.outputs.formats import FORMATS
+from signet_runtime.outputs.results import Results
 from signet_runtime.pose.estimators import estimator_choices, takes_option
 from signet_runtime.sentences.segmenter import Pauses
 
@@ -90,7 +91,7 @@ With several inputs the others are still done, and the code is that of the first
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMATS),
+    type=click.Choice(list(FORMATS)),
     default="text",
     show_default=True,
     help="text: one line a sentence, in order, an empty one where an input failed. json: one object a line. "
@@ -194,7 +195,7 @@ def main(
     """
     if (camera is None) == (not inputs):
         raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
-    if form in ("srt", "vtt") and len(inputs) > 1:
+    if len(inputs) > 1 and FORMATS[form]().one_input:
         raise click.UsageError(f"--format {form} holds the subtitles of one input; run it once for each.")
     if keypoints_out is not None:
         if len(inputs) > 1:

@@ -1,1 +1,1 @@
-"""Translations as text, JSON Lines and subtitles."""
+"""Translations as text, JSON Lines and subtitles: one file a format."""

@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING, TextIO
 
 from signet_runtime.errors import OutputError
 from signet_runtime.files import GrowingFile, reporting
-from signet_runtime.outputs.json_lines import error_to_json, to_json
-from signet_runtime.outputs.subtitles import Subtitles
+from signet_runtime.outputs.formats import FORMATS
 
 if TYPE_CHECKING:
     from signet_runtime.errors import SignetError
     from signet_runtime.translator import Translation
-
-FORMATS = ("text", "json", "srt", "vtt")
 
 
 class Results:
     """Where translations go, each as soon as there is one.
 
     Args:
-        form: one of `FORMATS`.
+        form: a name in `FORMATS`.
         to: standard output, or a file.
 
     Attributes:
@@ -31,29 +28,20 @@ class Results:
     """
 
     def __init__(self, form: str, to: TextIO | GrowingFile) -> None:
-        self._form, self._to = form, to
+        self._format, self._to = FORMATS[form](), to
         self.broken = False
-        self._subtitles = Subtitles(form) if form in ("srt", "vtt") else None
 
     def add(self, source: str, translation: Translation) -> None:
-        """Write a sentence that ``source`` says; what there is of one that still goes on is for JSON only."""
-        if self._form == "json":
-            self._write(to_json(source, translation) + "\n")
-        elif not translation.complete:
-            return
-        elif self._subtitles is not None:
-            self._write(self._subtitles.cue(translation))
-        else:
-            self._write(" ".join(translation.text.split()) + "\n")
+        """Write a sentence that ``source`` says, or what there is of one that still goes on, if the format has that."""
+        self._write(self._format.add(source, translation))
 
     def fail(self, source: str, problem: SignetError, *, alone: bool) -> None:
-        """Write that ``source`` cannot be translated; an empty line keeps texts by their inputs, unless it is alone."""
-        if self._form == "json":
-            self._write(error_to_json(source, str(problem)) + "\n")
-        elif not alone:
-            self._write("\n")
+        """Write that ``source``, ``alone`` or one of several, cannot be translated, if the format says so."""
+        self._write(self._format.fail(source, str(problem), alone=alone))
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str | None) -> None:
+        if text is None:
+            return
         try:
             if isinstance(self._to, GrowingFile):
                 self._to.write(text)

@@ -16,6 +16,8 @@ class Subtitles:
         form: "srt" (SubRip) or "vtt" (WebVTT).
     """
 
+    one_input = True
+
     def __init__(self, form: str) -> None:
         self._form = form
         self._head = "WEBVTT\n\n" if form == "vtt" else ""
@@ -34,6 +36,14 @@ class Subtitles:
             return f"{head}{parting}{times}\n{_escape(text)}\n"
         times = f"{_clock(translation.start, ',')} --> {_clock(translation.end, ',')}"
         return f"{parting}{next(self._numbers)}\n{times}\n{text}\n"
+
+    def add(self, source: str, translation: Translation) -> str | None:
+        """Return the cue of a sentence; there is none before it is complete."""
+        return self.cue(translation) if translation.complete else None
+
+    def fail(self, source: str, message: str, *, alone: bool) -> str | None:
+        """Return None: a subtitle file has no place for what failed."""
+        return None
 
 
 def _clock(seconds: float, mark: str) -> str:
