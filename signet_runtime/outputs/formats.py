@@ -24,7 +24,7 @@ class Format(Protocol):
     one_input: bool
 
     def add(self, source: str, translation: Translation) -> str | None:
-        """Return what a sentence of ``source`` adds, or what there is of one that goes on (not ``complete``), or None."""
+        """Return what a sentence of ``source`` adds, also one that still goes on (not ``complete``), or None."""
         ...
 
     def fail(self, source: str, message: str, *, alone: bool) -> str | None:
