@@ -15,8 +15,6 @@ from tiny_bundle import random_poses
 
 from signet_runtime import write_keypoints
 from signet_runtime.commands.translate import main as translate
-from signet_train.commands.manifest import manifest
-from signet_train.data.datasets import DATASETS
 from signet_train.data.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,14 +84,14 @@ def test_a_corpus_is_a_module_and_a_row(tmp_path: Path) -> None:
     code = """
 import sys
 from types import ModuleType
-from signet_train.data.datasets import DATASETS
+from signet_train.data.datasets import DATASETS, Dataset
 from signet_train.data.manifest import Row
 
 module = ModuleType("signet_train.data.datasets.mine")
 row = Row(id="one", split="train", poses="one.npz", text="hello", language="en", sign_language="ase")
 module.read = lambda root: [row]
 sys.modules[module.__name__] = module
-DATASETS["my-corpus"] = ("mine", {})
+DATASETS["my-corpus"] = Dataset("mine", "my-corpus")
 from signet_train.cli import main
 main(sys.argv[1:])
 """
@@ -101,10 +99,7 @@ main(sys.argv[1:])
     assert done.returncode == 0, done.stderr
     (row,) = read_manifest(tmp_path / "mine.jsonl").rows
     assert (row.id, row.corpus) == ("one", "my-corpus")
-
-
-def test_the_help_names_every_corpus() -> None:
-    assert set(DATASETS) <= set(re.findall(r"[\w-]+", str(manifest.help)))
+    assert "my-corpus" in run(code, "manifest", "--help").stdout
 
 
 def test_an_engine_is_a_module_and_a_row() -> None:
