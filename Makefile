@@ -1,8 +1,8 @@
-# Both targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.11
+# All targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.11
 PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint
+.PHONY: demo test test-runtime test-train test-export lint
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
@@ -10,6 +10,10 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev
 	.venv/bin/python -m pytest
+
+# One package's part of the suite, for the loop of a change.
+test-runtime test-train test-export: test-%: .venv/.installed-dev
+	.venv/bin/python -m pytest tests/$*
 
 lint: .venv/.installed-dev
 	.venv/bin/ruff check .

@@ -91,15 +91,15 @@ module = ModuleType("signet_train.data.datasets.mine")
 row = Row(id="one", split="train", poses="one.npz", text="hello", language="en", sign_language="ase")
 module.read = lambda root: [row]
 sys.modules[module.__name__] = module
-DATASETS["my-corpus"] = Dataset("mine", "my-corpus")
+DATASETS["mycorpus"] = Dataset("mine", "mycorpus")
 from signet_train.cli import main
 main(sys.argv[1:])
 """
-    done = run(code, "manifest", "my-corpus", str(tmp_path), "--out", str(tmp_path / "mine.jsonl"))
+    done = run(code, "manifest", "mycorpus", str(tmp_path), "--out", str(tmp_path / "mine.jsonl"))
     assert done.returncode == 0, done.stderr
     (row,) = read_manifest(tmp_path / "mine.jsonl").rows
-    assert (row.id, row.corpus) == ("one", "my-corpus")
-    assert "my-corpus" in run(code, "manifest", "--help").stdout
+    assert (row.id, row.corpus) == ("one", "mycorpus")
+    assert "mycorpus" in run(code, "manifest", "--help").stdout
 
 
 def test_an_engine_is_a_module_and_a_row() -> None:
