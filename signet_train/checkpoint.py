@@ -120,7 +120,7 @@ def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def demo_checkpoint_path() -> Path:
-    """Directory of the demonstration checkpoint that the package carries."""
+    """Return the directory of the demonstration checkpoint that the package carries."""
     return Path(__file__).parent / "demo"
 
 
@@ -151,7 +151,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def load_cards(path: Path) -> list[ExpertCard]:
-    """The cards of a checkpoint's experts, in their order.
+    """Read the cards of a checkpoint's experts, in their order.
 
     Raises:
         CheckpointError: one is missing or damaged.
@@ -197,7 +197,7 @@ def load_expert_card(path: Path) -> ExpertCard:
 
 
 def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTrainedTokenizerBase]:
-    """An mT5 and its tokenizer: a directory that transformers wrote, or a name on the Hugging Face hub.
+    """Load an mT5 and its tokenizer: a directory that transformers wrote, or a name on the Hugging Face hub.
 
     Raises:
         CheckpointError: not there and not to be had, damaged, or no mT5.
@@ -214,7 +214,7 @@ def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTraine
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer alone of what `load_mt5` reads.
+    """Load the tokenizer alone of what `load_mt5` reads.
 
     Raises:
         CheckpointError: not there and not to be had, or damaged.
@@ -227,7 +227,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` was given.
+    """Read the state that `save_checkpoint` was given.
 
     Raises:
         CheckpointError: the checkpoint carries none.

@@ -17,7 +17,7 @@ def _count(module: nn.Module | None) -> int:
 
 
 def parameter_table() -> str:
-    """Counts of the paper-size model with three experts; nothing is allocated."""
+    """Count the parameters of the paper-size model with three experts; nothing is allocated."""
     with torch.device("meta"):
         model = Signet(ModelConfig(fusion=FusionConfig()), num_experts=3)
     experts, fusion, language_model = _count(model.experts), _count(model.routed), _count(model.language_model)

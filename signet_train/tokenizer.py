@@ -14,7 +14,7 @@ from signet_runtime.errors import ConfigError
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> T5Tokenizer:
-    """One piece per character of the texts, with mT5's ids: pad 0, end of sentence 1, unknown 2.
+    """Make one piece of each character of the texts, with mT5's ids: pad 0, end of sentence 1, unknown 2.
 
     Raises:
         ConfigError: the texts have more characters than the model's vocabulary has room for.

@@ -27,7 +27,7 @@ def write_archive(bundle: Bundle, path: Path) -> None:
 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Nobody's in particular, readable by all."""
+    """Make an entry nobody's in particular, readable by all."""
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     info.mode = 0o644

@@ -141,7 +141,7 @@ def export_bundle(
 
 
 def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report: Callable[[str], None]) -> Engine:
-    """TensorRT engines; where their GPU is they are run once and compared, and then count as executed."""
+    """Build TensorRT engines; where their GPU is they are run once and compared, and then count as executed."""
     shapes = ShapeRange(
         frames=(1, 128, max(512, manifest.max_frames)),
         beams=manifest.generation.num_beams,
@@ -159,7 +159,7 @@ def _build(draft: Path, manifest: Manifest, target: Target, prompt: int, report:
 
 
 def _export_encoder(encoder: FusedEncoder, streams: bool, directory: Path) -> list[Path]:
-    """Its graphs, one or two."""
+    """Export its graphs, one or two."""
     if streams:
         export_split_encoder(encoder, directory / FEATURES, directory / ENCODER)
         return [directory / FEATURES, directory / ENCODER]
@@ -170,7 +170,7 @@ def _export_encoder(encoder: FusedEncoder, streams: bool, directory: Path) -> li
 def _export_converted(
     checkpoint: Checkpoint, encoder: FusedEncoder, streams: bool, precision: Literal["fp16", "int8"], draft: Path
 ) -> None:
-    """The graphs in fp32 beside the draft, and what is made of them in it."""
+    """Export the graphs in fp32 beside the draft, and what is made of them in it."""
 
     def convert(source: Path, into: Path) -> Path:
         if precision == "int8":
@@ -211,7 +211,7 @@ def _check_room(directory: Path, model: Signet, precision: str, target: Target |
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not tell."""
+    """Return how many bytes can be had without swapping; None where the system does not tell."""
     try:
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:

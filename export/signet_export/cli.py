@@ -186,7 +186,7 @@ def _tell(line: str) -> None:
 
 
 def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, split: str) -> Checkpoint:
-    """With the pieces that ``vocabulary`` needs; says what that saves, and how the text agrees."""
+    """Keep the pieces that ``vocabulary`` needs, and say what that saves, and how the text agrees."""
     import numpy as np
 
     from signet_export.pinning import samples

@@ -76,7 +76,7 @@ def export_decoders(
 
 
 def disk_needed(language_model: MT5ForConditionalGeneration) -> int:
-    """Bytes of disk that `export_decoders` takes while it works: the weights, and both traced graphs without tables."""
+    """Return the bytes of disk that `export_decoders` works in: the weights, and both traced graphs without tables."""
     tables = _bytes(language_model.get_input_embeddings().weight) + _bytes(language_model.lm_head.weight)
     layers = sum(_bytes(p) for name, p in language_model.decoder.named_parameters() if "embed_tokens" not in name)
     return tables + 3 * layers + (64 << 20)
@@ -89,7 +89,7 @@ def _bytes(tensor: Tensor) -> int:
 def _with_stand_ins(
     language_model: MT5ForConditionalGeneration,
 ) -> tuple[MT5ForConditionalGeneration, dict[bytes, Tensor]]:
-    """The model with tables of a few rows, and what to write for them: digest of a stand-in -> the real table.
+    """Return the model with tables of a few rows, and what to write for them: digest of a stand-in -> the real table.
 
     The exporter writes a table as it is or transposed; it is known by its values, whatever its name has become.
     """
@@ -171,7 +171,7 @@ def share_weights(
 
 
 def _contents(tensor: TensorProto, directory: Path) -> np.ndarray | None:
-    """A tensor's bytes, uint8; None of the few that are stored as a list of numbers and not as bytes."""
+    """Return a tensor's bytes, uint8; None of the few that are stored as a list of numbers and not as bytes."""
     if uses_external_data(tensor):
         info = ExternalDataInfo(tensor)
         if not info.length:
@@ -192,7 +192,7 @@ def _append(file: BinaryIO, contents: np.ndarray) -> tuple[int, int]:
 
 
 def _append_matrix(file: BinaryIO, matrix: Tensor) -> tuple[int, int]:
-    """As `_append`; the matrix may be a transposed view, and is never copied whole."""
+    """Append a matrix, which may be a transposed view and is never copied whole; gives its offset and size."""
     offset = _align(file, _bytes(matrix))
     rows = max(1, _CHUNK // (matrix.shape[1] * matrix.element_size()))
     for part in matrix.split(rows):

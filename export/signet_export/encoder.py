@@ -85,7 +85,7 @@ def _export(
 
 @contextlib.contextmanager
 def _scripted(encoder: nn.Module) -> Iterator[None]:
-    """Its conditions kept as such, of which tracing would keep one side."""
+    """Keep its conditions as such, of which tracing would keep one side."""
     if not isinstance(encoder, FusedEncoder) or not encoder.skips:
         yield
         return
@@ -98,7 +98,7 @@ def _scripted(encoder: nn.Module) -> Iterator[None]:
 
 
 def _fold_constants(path: Path) -> None:
-    """ONNX Runtime's basic optimisations, done once: what is left is plain ONNX, which any engine reads."""
+    """Apply ONNX Runtime's basic optimisations once: what is left is plain ONNX, which any engine reads."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3

@@ -43,7 +43,7 @@ class Product(nn.Module):
         self.n, self.into, self.out = len(weights), weights[0].shape[0], weights[0].shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, M, into) -> (N, M, out)."""
+        """Multiply: (N, M, into) -> (N, M, out)."""
         if self.n == 1:
             x = x.reshape(-1, self.into)
         y = torch.matmul(x, self.weight)
@@ -53,7 +53,7 @@ class Product(nn.Module):
 
 
 def _scale_and_shift(norm: JointBatchNorm) -> tuple[Tensor, Tensor]:
-    """BatchNorm in eval is x * scale + shift."""
+    """Return what BatchNorm is in eval: x * scale + shift."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
@@ -87,7 +87,7 @@ class Block(nn.Module):
         self.residual = Product([weight for weight, _ in residuals], [bias for _, bias in residuals])
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(N, 4, T/4, B, J, C) and mask (4, T/4, B, 1, 1) -> (N, 4, T/4, B, J, O)."""
+        """Compute (N, 4, T/4, B, J, C) and mask (4, T/4, B, 1, 1) -> (N, 4, T/4, B, J, O)."""
         # What is dynamic is read off the mask alone: sizes of every tensor would be hundreds of nodes in a graph.
         tile, tiles, b = mask.shape[0], mask.shape[1], mask.shape[2]
         shape = [self.n, tile, tiles, b, self.joints, self.out]
@@ -102,7 +102,7 @@ class Block(nn.Module):
 
 
 def _graph(gcn: GraphConvolution) -> tuple[Tensor, Tensor, Tensor]:
-    """Which joints each (joint, subset) gathers (J*K, J), its matrix (K*C, O), and a bias a joint (J, O)."""
+    """Return which joints each (joint, subset) gathers (J*K, J), its matrix (K*C, O), and a bias a joint (J, O)."""
     subsets, joints, _ = gcn.adjacency.shape
     scale, shift = _scale_and_shift(gcn.norm)
     gather = gcn.adjacency.permute(2, 0, 1).reshape(joints * subsets, joints)
@@ -138,7 +138,7 @@ class FusedStream(nn.Module):
         self.temporal = _stack([s.temporal for s in streams])
 
     def lift(self, region: Tensor, mask: Tensor) -> Tensor:
-        """A region (4, T/4, B, J, 3) through the projection and the spatial stage: (N, 4, T/4, B, J, C)."""
+        """Take a region (4, T/4, B, J, 3) through the projection and the spatial stage: (N, 4, T/4, B, J, C)."""
         shape = [self.projection.n, mask.shape[0], mask.shape[1], mask.shape[2], self.joints, self.projection.out]
         x = self.projection(region.reshape(1, -1, 3)).view(shape)
         for block in self.spatial:
@@ -146,7 +146,7 @@ class FusedStream(nn.Module):
         return x
 
     def over_time(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The temporal stage and the mean over joints: (N, B, T, C)."""
+        """Compute the temporal stage and the mean over joints: (N, B, T, C)."""
         for block in self.temporal:
             x = block(x, mask)
         return x.mean(dim=4).permute(0, 3, 2, 1, 4).flatten(2, 3)
@@ -169,7 +169,7 @@ class Refinement(nn.Module):
             self.eps = adapters[0].norm.eps
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, B, T, 4C) in the order of Eq. 2 -> (N, B, T, E)."""
+        """Project and adapt (N, B, T, 4C), in the order of Eq. 2 -> (N, B, T, E)."""
         n, b, t, c = features.shape
         z = self.projection(features.reshape(n, b * t, c))
         if self.adapts:
@@ -188,7 +188,8 @@ class Remainder(nn.Module):
         self.injects, self.nose = experts[0].config.body_injection, NOSE
 
     def forward(self, hands: Tensor, body: Tensor, face: Tensor, mask: Tensor) -> Tensor:
-        """
+        """Compute (N, B, T, E) of experts that are chosen.
+
         Args:
             hands: features of both (N, B, T, 2C), left first.
             body: after its spatial stage, which the hands needed; without body injection the region.
@@ -211,7 +212,7 @@ class IfChosen(nn.Module):
         self.remainder = remainder
 
     def forward(self, weight: Tensor, hands: Tensor, body: Tensor, face: Tensor, mask: Tensor) -> Tensor:
-        """Weight (B,) of the expert; the rest as in `Remainder`, of this expert alone -> (1, B, T, E)."""
+        """Compute with weight (B,) of the expert; the rest as in `Remainder`, of this expert alone -> (1, B, T, E)."""
         if bool((weight > 0).any()):
             fused = self.remainder(hands, body, face, mask)
         else:
@@ -230,7 +231,7 @@ class Hands(nn.Module):
         self.body = FusedStream([e.body for e in experts]) if self.injects else None
 
     def forward(self, both: Tensor, body: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Left hands, then right (4, T/4, 2B, 21, 3); the body's region -> features (N, 2B, T, C), and the body."""
+        """Read left, then right hands (4, T/4, 2B, 21, 3), the body's region -> features (N, 2B, T, C), the body."""
         twice = torch.cat([mask, mask], dim=2)
         hands = self.hand.lift(both, twice)
         if self.body is not None:
@@ -280,12 +281,12 @@ class FusedEncoder(nn.Module):
     def forward(
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Regions (B, T, J, 3) and mask (B, T) int64 -> states (B, P+T, E), their mask, routing weights (B, N)."""
+        """Encode regions (B, T, J, 3), mask (B, T) int64 -> states (B, P+T, E), their mask, routing weights (B, N)."""
         fused, weights = self.fuse(body, left_hand, right_hand, face, attention_mask)
         return *self.read(fused[:, : body.shape[1]], attention_mask), weights
 
     def read(self, fused: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Z_fused (B, T, E) through the mT5 encoder, after the prompt, and the mask of both."""
+        """Read Z_fused (B, T, E) with the mT5 encoder, after the prompt: its states, and the mask of both."""
         if self.absolute_positions:
             fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
         prompt = self.prompt.expand(fused.shape[0], -1, -1)
@@ -296,7 +297,7 @@ class FusedEncoder(nn.Module):
     def fuse(
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Z_fused (B, T, E), T rounded up to whole tiles, and routing weights (B, N)."""
+        """Return Z_fused (B, T, E), T rounded up to whole tiles, and routing weights (B, N)."""
         mask = in_tiles(attention_mask.to(body.dtype)[:, :, None, None])  # (4, T/4, B, 1, 1)
         both = torch.cat([in_tiles(left_hand), in_tiles(right_hand)], dim=2)
         body, face = in_tiles(body), in_tiles(face)
@@ -315,7 +316,7 @@ class FusedEncoder(nn.Module):
         return (weights.t()[:, :, None, None] * torch.cat(adapted)).sum(dim=0), weights
 
     def route(self, left: Tensor, right: Tensor, mask: Tensor) -> Tensor:
-        """The hands' features (N, B, T, C) each and mask (B, T) -> routing weights (B, N)."""
+        """Route by the hands' features, (N, B, T, C) each, and mask (B, T) -> routing weights (B, N)."""
         if self.aggregation is None or self.router is None:
             return torch.ones_like(mask[:, :1])
         n, b = left.shape[0], mask.shape[0]
@@ -324,7 +325,7 @@ class FusedEncoder(nn.Module):
 
 
 def in_tiles(x: Tensor) -> Tensor:
-    """(B, T, J, C) with zeros after its end to whole tiles -> (4, T/4, B, J, C)."""
+    """Cut (B, T, J, C), with zeros after its end, into whole tiles -> (4, T/4, B, J, C)."""
     b, t, j, c = x.shape
     tiles = (t + TILE - 1) // TILE
     return F.pad(x, (0, 0, 0, 0, 0, tiles * TILE - t)).view(b, tiles, TILE, j, c).permute(2, 1, 0, 3, 4)

@@ -7,7 +7,7 @@ from signet_runtime.bundle import Bundle
 
 
 def describe(bundle: Bundle) -> str:
-    """A few lines, and one for every file."""
+    """Tell of a bundle in a few lines, and one for every file."""
     manifest = bundle.manifest
     experts = [f"{e.name} ({', '.join(e.sign_languages)}; {e.corpus})" for e in manifest.experts]
     clock = f"{manifest.frame_rate:g} frames a second" if manifest.frame_rate else "every frame"

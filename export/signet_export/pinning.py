@@ -26,7 +26,7 @@ from signet_train.stages.loop import make_accelerator
 
 
 def pin(checkpoint: Checkpoint, kept: Sequence[int]) -> Checkpoint:
-    """A checkpoint of some of the experts, routed among themselves; its weights are the given one's.
+    """Make a checkpoint of some of the experts, routed among themselves; its weights are the given one's.
 
     The descriptor that the router reads is then made of the kept experts' hand priors alone, so this is another
     function than the whole model's, whose agreement with it has to be measured.
@@ -62,7 +62,7 @@ def pin(checkpoint: Checkpoint, kept: Sequence[int]) -> Checkpoint:
 
 
 def preferred(weights: Tensor) -> tuple[list[int], Counter[tuple[int, ...]]]:
-    """The set of experts that most clips are sent to, and how often each set is.
+    """Return the set of experts that most clips are sent to, and how often each set is.
 
     Args:
         weights: routing weights (clips, N) of the whole model, zero for those not chosen.
@@ -72,7 +72,7 @@ def preferred(weights: Tensor) -> tuple[list[int], Counter[tuple[int, ...]]]:
 
 
 def samples(checkpoint: Checkpoint, manifest: Path, split: str) -> PoseDataset:
-    """A split of a manifest, prepared as the checkpoint reads it.
+    """Return a split of a manifest, prepared as the checkpoint reads it.
 
     Raises:
         InputError: the manifest cannot be used, or has no such split.
@@ -99,7 +99,7 @@ class Calibration:
     errors: tuple[float, float]
 
     def report(self) -> str:
-        """The figures, a line each."""
+        """Tell the figures, a line each."""
         clips = sum(self.sets.values())
         chosen = max(self.sets, key=lambda names: self.sets[names])
         lines = [f"  {names}: {count} of {clips} ({count / clips:.1%})" for names, count in self.sets.items()]
@@ -154,7 +154,7 @@ def _routing_weights(checkpoint: Checkpoint, dataset: PoseDataset) -> Tensor:
 
 
 def as_bundled(checkpoint: Checkpoint, bundle: Bundle) -> Checkpoint:
-    """The checkpoint with the experts, the k and the vocabulary that a bundle of it has.
+    """Return the checkpoint with the experts, the k and the vocabulary that a bundle of it has.
 
     Raises:
         BundleError: the bundle's experts or pieces are not among the checkpoint's.

@@ -72,7 +72,7 @@ def to_half(source: Path, target: Path, kind: Half) -> None:
 
 
 def load_fp32(source: Path) -> ModelProto:
-    """A graph with its weights.
+    """Read a graph with its weights.
 
     Raises:
         BundleError: some are in another precision already.
@@ -87,7 +87,7 @@ def load_fp32(source: Path) -> ModelProto:
 
 
 def graphs(model: ModelProto) -> Iterator[list[GraphProto]]:
-    """Every graph of the model, innermost last in a list of those it can see."""
+    """Yield every graph of the model, innermost last in a list of those it can see."""
 
     def below(scopes: list[GraphProto]) -> Iterator[list[GraphProto]]:
         yield scopes
@@ -100,7 +100,7 @@ def graphs(model: ModelProto) -> Iterator[list[GraphProto]]:
 
 
 def find(name: str, scopes: list[GraphProto]) -> tuple[TensorProto, GraphProto] | None:
-    """A constant that is visible in the innermost graph, and where it is stored."""
+    """Find a constant that is visible in the innermost graph, and where it is stored."""
     for graph in reversed(scopes):
         for tensor in graph.initializer:
             if tensor.name == name:
@@ -109,7 +109,7 @@ def find(name: str, scopes: list[GraphProto]) -> tuple[TensorProto, GraphProto] 
 
 
 def constant_matrix(node: NodeProto, scopes: list[GraphProto]) -> TensorProto | None:
-    """The second operand of a product, if it is a constant fp32 matrix (or a stack of them) that is worth changing.
+    """Return a product's second operand, if it is a constant fp32 matrix (or a stack of them) worth changing.
 
     Products that choose experts have none.
     """
@@ -123,7 +123,7 @@ def constant_matrix(node: NodeProto, scopes: list[GraphProto]) -> TensorProto | 
 
 
 def _fits(node: NodeProto, weight: TensorProto, producers: dict[str, NodeProto], scopes: list[GraphProto]) -> bool:
-    """Whether fp16 holds input, weights and output of a product; of experts, outside mT5, whether it holds the weights.
+    """Tell whether fp16 holds a product's input, weights and output; of experts, outside mT5, only the weights.
 
     An input of mT5's is n * g with n of root mean square 1 at most and g the norm's scale. With d its width and W the
     matrix, Cauchy and Schwarz give |output_j| <= sqrt(d) * |g * W_j|, whatever was read.
@@ -147,7 +147,7 @@ def _fits(node: NodeProto, weight: TensorProto, producers: dict[str, NodeProto],
 
 
 def _norm_scale(node: NodeProto | None, scopes: list[GraphProto]) -> np.ndarray | None:
-    """The scale of the norm whose last step this node is: vector times x / sqrt(mean(x^2) + eps)."""
+    """Return the scale of the norm whose last step this node is: vector times x / sqrt(mean(x^2) + eps)."""
     if node is None or node.op_type != "Mul":
         return None
     producers = {name: n for n in scopes[-1].node for name in n.output}
@@ -160,14 +160,14 @@ def _norm_scale(node: NodeProto | None, scopes: list[GraphProto]) -> np.ndarray 
 
 
 def _behind(name: str, producers: dict[str, NodeProto]) -> str:
-    """The value that others stand for: exporters store equal constants once."""
+    """Return the value that others stand for: exporters store equal constants once."""
     while name in producers and producers[name].op_type == "Identity":
         name = producers[name].input[0]
     return name
 
 
 def _is_normalised(node: NodeProto | None, producers: dict[str, NodeProto]) -> bool:
-    """Whether a node is x / sqrt(...), or x * (1 / sqrt(...)), where the root's argument follows from a mean of x^2."""
+    """Tell whether a node is x / sqrt(...), or x * (1 / sqrt(...)), with a root of what follows from a mean of x^2."""
     if node is None or node.op_type not in ("Mul", "Div"):
         return False
     x = node.input[0]
@@ -186,7 +186,7 @@ def _is_normalised(node: NodeProto | None, producers: dict[str, NodeProto]) -> b
 
 
 def _in_half(node: NodeProto, kind: Half, scopes: list[GraphProto], done: dict[str, str]) -> list[NodeProto]:
-    """The product between casts; constants are converted once, and values of this graph cast once."""
+    """Make the product between casts; constants are converted once, and values of this graph cast once."""
     before = []
     inputs = []
     for name in node.input:
@@ -210,7 +210,7 @@ def _in_half(node: NodeProto, kind: Half, scopes: list[GraphProto], done: dict[s
 
 
 def table_in_half(node: NodeProto, kind: Half, scopes: list[GraphProto]) -> list[NodeProto] | None:
-    """Rows of a table of embeddings, of which the table is stored in 16 bits; None for any other node."""
+    """Return rows of a table of embeddings, of which the table is stored in 16 bits; None for any other node."""
     stored = find(node.input[0], scopes) if node.op_type == "Gather" else None
     if stored is None or len(stored[0].dims) != 2 or not may_be_half(stored[0], kind):
         return None
@@ -225,14 +225,14 @@ def table_in_half(node: NodeProto, kind: Half, scopes: list[GraphProto]) -> list
 
 
 def may_be_half(tensor: TensorProto, kind: Half) -> bool:
-    """Whether a constant is in fp32, worth storing in 16 bits, and within their range."""
+    """Tell whether a constant is in fp32, worth storing in 16 bits, and within their range."""
     if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or np.prod(tensor.dims[-2:]) < _SMALLEST:
         return False
     return kind == "bf16" or bool(np.abs(numpy_helper.to_array(tensor)).max() <= _LARGEST_FP16)
 
 
 def constant_in_half(tensor: TensorProto, graph: GraphProto, kind: Half) -> str:
-    """Name of a constant's copy in 16 bits, which is put beside it once."""
+    """Return the name of a constant's copy in 16 bits, which is put beside it once."""
     name = f"{tensor.name}_{kind}"
     if find(name, [graph]) is None:
         values = numpy_helper.to_array(tensor).astype(_DTYPES[kind])

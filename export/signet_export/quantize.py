@@ -78,7 +78,7 @@ def quantize(source: Path, target: Path) -> None:
 
 
 def _name_products(model: ModelProto) -> list[str]:
-    """Names of the products to quantise; each node that has none gets one, for the quantiser goes by names."""
+    """Return the products to quantise by name; a node that has none gets one, for the quantiser goes by names."""
     chosen = []
     for i, scopes in enumerate(graphs(model)):
         for j, node in enumerate(scopes[-1].node):

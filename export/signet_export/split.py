@@ -15,7 +15,7 @@ from signet_train.config import BackboneConfig
 
 
 def reach(config: BackboneConfig) -> int:
-    """How many frames before and after it a frame's features depend on."""
+    """Return how many frames before and after it a frame's features depend on."""
     return len(config.temporal_channels) * (config.temporal_kernel // 2)
 
 
@@ -30,8 +30,9 @@ class FrameFeatures(nn.Module):
     def forward(
         self, body: Tensor, left_hand: Tensor, right_hand: Tensor, face: Tensor, attention_mask: Tensor
     ) -> Tensor:
-        """Regions (B, T, J, 3) and mask (B, T) -> (B, T, N * (E + 2C)): of every expert its adapted embedding, then the
-        left and the right hand's features.
+        """Read regions (B, T, J, 3) and mask (B, T) -> (B, T, N * (E + 2C)).
+
+        Of every expert that is its adapted embedding, then the left and the right hand's features.
         """
         mask = in_tiles(attention_mask.to(body.dtype)[:, :, None, None])
         frames = body.shape[1]
@@ -54,7 +55,7 @@ class FeatureReader(nn.Module):
         self.experts, self.embedding, self.hand = encoder.num_experts, encoder.embedding, encoder.hand_width
 
     def forward(self, features: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, N * (E + 2C)) and mask (B, T) int64 -> states (B, P+T, E), their mask, routing weights (B, N)."""
+        """Encode features (B, T, N * (E + 2C)), mask (B, T) int64 -> states (B, P+T, E), their mask, weights (B, N)."""
         b, t = attention_mask.shape
         seen = features.view(b, t, self.experts, self.embedding + 2 * self.hand).permute(2, 0, 1, 3)
         embeddings, left, right = seen.split([self.embedding, self.hand, self.hand], dim=3)

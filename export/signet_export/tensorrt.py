@@ -78,7 +78,7 @@ class BuiltEngines:
 
 
 def choose_target(wanted: str | None, report: Callable[[str], None]) -> Target:
-    """What ``--target`` means on this machine.
+    """Find out what ``--target`` means on this machine.
 
     Args:
         wanted: "this-gpu", "sm86" or another compute capability, or a card such as "rtx3090"; None is this machine's
@@ -285,7 +285,7 @@ def _parser_error(parser: Any) -> str:
 
 
 def _check_contract(engine: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-    """The names and types that the runtime will look for."""
+    """Check the names and types that the runtime will look for."""
     if engine == ENCODER:
         expected, given = set(INPUTS), set(OUTPUTS)
     else:
@@ -308,7 +308,7 @@ def _check_contract(engine: str, inputs: dict[str, Any], outputs: dict[str, Any]
 
 
 def input_shapes(name: str, shape: tuple[int, ...], limits: ShapeRange) -> Shapes:
-    """Smallest, likely and largest shape of an engine's input.
+    """Return the smallest, likely and largest shape of an engine's input.
 
     Args:
         name: of the input.
@@ -350,7 +350,7 @@ def _check_engine(library: ModuleType, log: Any, engine: Any, job: _Job, names: 
 
 
 def _peak_memory() -> int | None:
-    """Of this process. Not `getrusage`, which on Linux remembers the process that started it."""
+    """Return this process's. Not `getrusage`, which on Linux remembers the process that started it."""
     try:
         found = re.search(r"VmHWM:\s*([0-9]+) kB", Path("/proc/self/status").read_text())
     except OSError:

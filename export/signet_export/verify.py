@@ -121,7 +121,7 @@ def _compare(bundle: Bundle, encoder: Encoder, model: Signet, clips: list[dict[s
 def _decoders(
     bundle: Bundle, encoder: OnnxEncoder, decoder: InferenceSession, decoder_with_past: InferenceSession
 ) -> list[FastDecoder | OptimumDecoder]:
-    """Every way of generating that the bundle has."""
+    """Open every way of generating that the bundle has."""
     optimum = OptimumDecoder.onnx(bundle, encoder.session, decoder, decoder_with_past)
     try:
         return [optimum, FastDecoder.from_bundle(bundle, decoder, decoder_with_past)]
@@ -131,7 +131,7 @@ def _decoders(
 
 
 def _same_tokens(decoders: list[FastDecoder | OptimumDecoder], model: Signet, batch: _Compared, beams: int) -> float:
-    """The share of clips with the model's tokens, by the decoder that has fewer of them."""
+    """Return the share of clips with the model's tokens, by the decoder that has fewer of them."""
     limit = min(decoders[0].max_new_tokens, _TOKENS)
     tokens = model.generate(batch.features, batch.mask, beams, limit)
     special = {model.language_model.config.pad_token_id, model.language_model.config.eos_token_id}

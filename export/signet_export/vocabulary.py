@@ -105,7 +105,7 @@ class Agreement:
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, vocabulary: str) -> set[int]:
-    """Ids of the pieces that ``vocabulary`` uses: ``lang:de,en``, or the path of a text file.
+    """Return the ids of the pieces that ``vocabulary`` uses: ``lang:de,en``, or the path of a text file.
 
     Raises:
         InputError: as `pieces_of_corpus` and `pieces_of_languages`.
@@ -116,7 +116,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, vocabulary: str) -> set[int]:
 
 
 def pieces_of_corpus(tokenizer: PreTrainedTokenizerBase, path: Path) -> set[int]:
-    """Ids of the pieces in a UTF-8 file's lines; the file may be larger than memory.
+    """Return the ids of the pieces in a UTF-8 file's lines; the file may be larger than memory.
 
     Raises:
         InputError: no such file, not UTF-8, or nothing in it that the vocabulary knows.
@@ -151,7 +151,7 @@ def _decode(line: bytes, path: Path, number: int) -> str:
 
 
 def pieces_of_languages(tokenizer: PreTrainedTokenizerBase, languages: Sequence[str]) -> set[int]:
-    """Ids of the pieces that languages need, from wordfreq's word lists.
+    """Return the ids of the pieces that languages need, from wordfreq's word lists.
 
     The 10,000 most frequent words in lower case and capitalised, their characters one by one, numbers up to 2,100,
     punctuation and currency signs. A corpus of what is to be translated serves better.
@@ -179,7 +179,7 @@ def pieces_of_languages(tokenizer: PreTrainedTokenizerBase, languages: Sequence[
 
 
 def _listed(language: str) -> str:
-    """The word list of a language, or of what is written nearly alike (de-CH: de; hr: sh)."""
+    """Return the word list of a language, or of what is written nearly alike (de-CH: de; hr: sh)."""
     there = sorted(wordfreq.available_languages("best"))
     match = langcodes.closest_supported_match(language, there, 9) if langcodes.tag_is_valid(language) else None
     if match is None:
@@ -188,7 +188,7 @@ def _listed(language: str) -> str:
 
 
 def _marks(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Pieces of one character that is punctuation, a currency sign, or one of ASCII's other signs."""
+    """Return the pieces of one character that is punctuation, a currency sign, or one of ASCII's other signs."""
     marks = set()
     for i in range(_model(tokenizer).get_piece_size()):
         mark = _model(tokenizer).id_to_piece(i).removeprefix(_SPACE)
@@ -211,14 +211,14 @@ def _model(tokenizer: PreTrainedTokenizerBase) -> Any:  # sentencepiece has no t
 
 
 def _known(tokenizer: PreTrainedTokenizerBase, found: Iterable[int]) -> bool:
-    """Is there a piece that stands for text: not unknown, a byte, or the boundary of a word?"""
+    """Tell whether there is a piece that stands for text: not unknown, a byte, or the boundary of a word."""
     model = _model(tokenizer)
     text = (i for i in found if i < model.get_piece_size() and not (model.is_unknown(i) or model.is_control(i)))
     return any(not model.is_byte(i) and model.id_to_piece(i) != _SPACE for i in text)
 
 
 def trim(checkpoint: Checkpoint, keep: set[int]) -> Trimmed:
-    """A checkpoint with the pieces ``keep`` alone; the given one stays as it is.
+    """Make a checkpoint with the pieces ``keep`` alone; the given one stays as it is.
 
     Kept besides: special pieces and bytes, the word boundary, the prompt's pieces, and four that make text be cut into
     pieces as before. All weights but the two tables are shared with the given checkpoint, not copied. T5's sentinels
@@ -259,7 +259,7 @@ def trim(checkpoint: Checkpoint, keep: set[int]) -> Trimmed:
 def with_tables(
     language_model: MT5ForConditionalGeneration, embedding: Tensor, head: Tensor
 ) -> MT5ForConditionalGeneration:
-    """A model with other tables (V, E) for the vocabulary's two, configured for their size.
+    """Make a model with other tables (V, E) for the vocabulary's two, configured for their size.
 
     It has modules and configurations of its own; all other weights are the given model's, not copied.
     """
@@ -322,7 +322,7 @@ def _always(
 def _tokenizer_of(
     proto: sentencepiece_model_pb2.ModelProto, ids: Sequence[int], like: PreTrainedTokenizerBase
 ) -> T5Tokenizer:
-    """The tokenizer of the pieces ``ids``, in their order; ``proto`` is changed."""
+    """Make the tokenizer of the pieces ``ids``, in their order; ``proto`` is changed."""
     pieces = [proto.pieces[i] for i in ids]
     del proto.pieces[:]
     proto.pieces.extend(pieces)
@@ -346,7 +346,7 @@ def _tokenizer_of(
 def agreement(
     full: Signet, trimmed: Trimmed, clips: Sequence[dict], num_beams: int, max_new_tokens: int, batch: int = 8
 ) -> Agreement:
-    """Both models' tokens for clips (regions), greedily and with beams.
+    """Compare both models' tokens for clips (regions), greedily and with beams.
 
     Raises:
         BundleError: a greedy text of kept pieces alone came out otherwise.

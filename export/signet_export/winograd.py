@@ -18,7 +18,7 @@ _SPAN = TILE + TAPS - 1
 
 
 def transforms() -> tuple[Tensor, Tensor, Tensor]:
-    """A^T (4, 8), G (8, 5) and B^T (8, 8), exact in fp64."""
+    """Return A^T (4, 8), G (8, 5) and B^T (8, 8), exact in fp64."""
     finite = range(_SPAN - 1)
     out = [[a**j for a in _POINTS] + [Fraction(int(j == TILE - 1))] for j in range(TILE)]
     filters, inputs = [], []
@@ -39,7 +39,7 @@ def _matrix(rows: list[list[Fraction]]) -> Tensor:
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of the product of (x - root), lowest power first."""
+    """Return the coefficients of the product of (x - root), lowest power first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted = [Fraction(0), *coefficients]
@@ -50,13 +50,13 @@ def _polynomial(roots: list[Fraction]) -> list[Fraction]:
 
 
 def transform_filters(weight: Tensor) -> Tensor:
-    """A convolution's taps (..., C_out, C_in, 5) -> a matrix a point (..., 8, C_in, C_out)."""
+    """Transform a convolution's taps (..., C_out, C_in, 5) -> a matrix a point (..., 8, C_in, C_out)."""
     _, filters, _ = transforms()
     return torch.einsum("pk,...oik->...pio", filters, weight.double()).to(weight.dtype).contiguous()
 
 
 def convolve(x: Tensor, filters: Tensor, out: Tensor, inputs: Tensor) -> Tensor:
-    """The convolution over time, zeros beyond both ends.
+    """Convolve over time, zeros beyond both ends.
 
     Time is kept as (4, T/4), frame t at [t % 4, t // 4]: then a tile's frames, points and outputs are rows of matrices
     and nothing has to be transposed.

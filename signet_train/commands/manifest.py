@@ -121,7 +121,7 @@ def _keep(rows: list[Row], sign_language: str | None, language: str | None) -> l
 
 
 def _locate(row: Row, pattern: str) -> Row:
-    """The row with its keypoints where the pattern, relative to the current directory, says."""
+    """Return the row with its keypoints where the pattern, relative to the current directory, says."""
     from dataclasses import replace
 
     from signet_train.data.poses import poses_exist

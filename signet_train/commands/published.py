@@ -120,7 +120,7 @@ def import_model(
 
 
 def _origin(checkpoint: Path, sign_language: str | None, language: str | None, corpora: tuple[str, ...]) -> Origin:
-    """What is given, and for a file of a published name what is known of it."""
+    """Return what is given, and for a file of a published name what is known of it."""
     known = ORIGINS.get(checkpoint.name)
     names = {dataset.corpus for dataset in DATASETS.values()} - {None}
     for corpus in sorted(set(corpora) - names):

@@ -51,7 +51,7 @@ def check_rows(
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Fault]:
-    """Every fault in manifests that would be trained on together, in the order of their rows.
+    """Yield every fault in manifests that would be trained on together, in the order of their rows.
 
     Args:
         manifests: each with the path to name it by.
@@ -93,7 +93,7 @@ def check_rows(
 
 
 def without(faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path) -> list[Row]:
-    """The rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
+    """Return the rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
     faulty = {(fault.manifest, fault.row) for fault in faults}
     return [
         dataclasses.replace(
@@ -175,7 +175,7 @@ def _missing(job: _Job) -> str:
 
 
 def _moved(location: str, old: Path, new: Path) -> str:
-    """A location that starts from the directory ``old``, from ``new``."""
+    """Return a location that starts from the directory ``old``, from ``new``."""
     if old == new:
         return location
     if "://" in location:  # spelled words may name a directory of redrawn clips

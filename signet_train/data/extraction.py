@@ -62,7 +62,7 @@ class Plan:
 
 
 def in_shard(poses: str, number: int, count: int) -> bool:
-    """Whether a row with this keypoint file is in shard ``number`` (from 1) of ``count``.
+    """Tell whether a row with this keypoint file is in shard ``number`` (from 1) of ``count``.
 
     By the file's name, so that every machine agrees and no two shards write one file.
     """
@@ -71,7 +71,7 @@ def in_shard(poses: str, number: int, count: int) -> bool:
 
 
 def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int] = (1, 1), force: bool = False) -> Plan:
-    """What one run has to do.
+    """Work out what one run has to do.
 
     Args:
         manifest: its rows may share a keypoint file where they take the same stretch of the same video.

@@ -61,7 +61,7 @@ class Manifest:
     root: Path
 
     def split(self, name: str) -> list[Row]:
-        """The rows of one split, in the manifest's order."""
+        """Return the rows of one split, in the manifest's order."""
         return [row for row in self.rows if row.split == name]
 
 
@@ -129,7 +129,7 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read_manifests(paths: Sequence[Path]) -> list[Manifest]:
-    """Several manifests as one corpus (the paper's BSL expert combines three).
+    """Read several manifests as one corpus (the paper's BSL expert combines three).
 
     Raises:
         InputError: as `read_manifest`; or an id that occurs twice, in one manifest or in two.

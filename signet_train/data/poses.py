@@ -13,7 +13,7 @@ _IN_STORE = ".arrow#"
 
 
 def load_poses(location: str, root: Path, rng: np.random.Generator | None = None) -> PoseSequence:
-    """Keypoints of one sample.
+    """Load the keypoints of one sample.
 
     Args:
         location: a file that `read_keypoints` reads; a clip of a pose store, ``poses/how2sign.arrow#ID``; or a
@@ -37,7 +37,7 @@ def load_poses(location: str, root: Path, rng: np.random.Generator | None = None
 
 
 def poses_exist(location: str, root: Path) -> bool:
-    """Whether there are keypoints at a location (see `load_poses`), by name alone: they may still be damaged.
+    """Tell whether there are keypoints at a location (see `load_poses`), by name alone: they may still be damaged.
 
     Raises:
         InputError: a pose store is there and cannot be read.
@@ -53,6 +53,6 @@ def poses_exist(location: str, root: Path) -> bool:
 
 
 def split_location(location: str) -> tuple[str, str | None]:
-    """A location's file, and the clip in it if that file is a pose store: ``a.arrow#x`` -> ``a.arrow``, ``x``."""
+    """Split a location into file and, if that is a pose store, clip: ``a.arrow#x`` -> ``a.arrow``, ``x``."""
     name, mark, clip = location.partition(_IN_STORE)
     return (name + mark[:-1], clip) if mark else (location, None)

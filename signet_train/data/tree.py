@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Every file below a directory, in the same order on every machine.
+    """Yield every file below a directory, in the same order on every machine.
 
     Links to directories are followed, as videos often lie on another disk; each directory is visited once.
     """

@@ -88,7 +88,7 @@ def run_jobs(
 
 
 def available_cpus() -> int:
-    """How many this process may use: under a scheduler often fewer than the machine has."""
+    """Return how many this process may use: under a scheduler often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -113,13 +113,13 @@ class _Worker(Generic[J]):
             self.pipe.send(job)
 
     def kill(self) -> None:
-        """Ends the process wherever it is; whatever its work writes must be whole at any time."""
+        """End the process wherever it is; whatever its work writes must be whole at any time."""
         self._process.kill()
         self._process.join()
         self.pipe.close()
 
     def ended(self) -> str:
-        """How the process, whose end of the pipe has closed, ended."""
+        """Tell how the process, whose end of the pipe has closed, ended."""
         self._process.join(_GRACE)
         code = self._process.exitcode
         self.kill()
@@ -151,5 +151,5 @@ def _serve(pipe: connection.Connection, make_work: Callable[[], Callable[[Any], 
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, as the other side can read it: not every exception survives pickling."""
+    """Return the error, as the other side can read it: not every exception survives pickling."""
     return error if isinstance(error, SignetError) else RuntimeError("".join(traceback.format_exception(error)))

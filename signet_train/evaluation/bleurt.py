@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def bleurt(
     references: Sequence[str], hypotheses: Sequence[str], checkpoint: Path, device: str = "cpu", batch_size: int = 16
 ) -> list[float]:
-    """A sentence's BLEURT each, by BLEURT-20 or a distilled BLEURT-20-D3, -D6 or -D12 in its PyTorch form.
+    """Return a BLEURT for each sentence, by BLEURT-20 or a distilled BLEURT-20-D3, -D6 or -D12 in its PyTorch form.
 
     ``checkpoint`` is the directory of ``lucadiliello/BLEURT-20``: ``config.json``, ``spm.model``, and
     ``model.safetensors`` or ``pytorch_model.bin``. Its network is a RemBERT with one output, under other names.

@@ -27,12 +27,12 @@ _BETA = 1.2
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Edits needed per reference character, over the whole set (not the mean of sentences)."""
+    """Return the edits needed per reference character, over the whole set (not the mean of sentences)."""
     return float(jiwer.cer(list(references), list(hypotheses)))
 
 
 def tokenizer_for(language: str) -> str:
-    """What sacrebleu calls ``tokenize``, for a text language (BCP 47): ``zh``, ``char`` or ``13a``.
+    """Return what sacrebleu calls ``tokenize``, for a text language (BCP 47): ``zh``, ``char`` or ``13a``.
 
     Raises:
         InputError: not a language tag.
@@ -45,7 +45,7 @@ def tokenizer_for(language: str) -> str:
 
 
 def ascii_punctuation(sentence: str) -> str:
-    """Full-width commas and question marks as ASCII ones, which is how mT5 writes them.
+    """Write full-width commas and question marks as ASCII ones, which is how mT5 writes them.
 
     For Chinese, references and hypotheses alike, before they are scored: as Uni-Sign and Geo-Sign do on CSL-Daily.
     """
@@ -79,7 +79,7 @@ class Scores:
     chrf_signature: str
 
     def table(self) -> str:
-        """A line a figure, with the tokens and signature that it was computed with."""
+        """Write a line a figure, with the tokens and signature that it was computed with."""
         tokens = "characters" if _by_character(self.tokenize) else "words"
         rows = [(f"BLEU-{n}", getattr(self, f"bleu_{n}"), self.bleu_signature) for n in range(1, 5)]
         rows += [
@@ -92,7 +92,7 @@ class Scores:
 
 
 def translation_scores(references: Sequence[str], hypotheses: Sequence[str], tokenize: str) -> Scores:
-    """BLEU-1 to BLEU-4, chrF and both kinds of ROUGE-L; ``tokenize`` of `TOKENIZERS`, as `tokenizer_for` gives it.
+    """Compute BLEU-1 to -4, chrF and both kinds of ROUGE-L; ``tokenize`` of `TOKENIZERS`, as `tokenizer_for` gives it.
 
     Raises:
         InputError: no sentences, unequal numbers of them, an empty reference, or another tokenizer.
@@ -119,7 +119,7 @@ def translation_scores(references: Sequence[str], hypotheses: Sequence[str], tok
 
 
 def corpus_bleu4(references: Sequence[str], hypotheses: Sequence[str], tokenize: str) -> float:
-    """BLEU-4 of `translation_scores` alone, for validation.
+    """Compute BLEU-4 of `translation_scores` alone, for validation.
 
     Raises:
         InputError: as `translation_scores`.
@@ -129,7 +129,7 @@ def corpus_bleu4(references: Sequence[str], hypotheses: Sequence[str], tokenize:
 
 
 def recognition_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[float, float]:
-    """Top-1 accuracy, 0 to 100: per instance, and per class (the mean over the classes among the references).
+    """Compute top-1 accuracy, 0 to 100: per instance, and per class (the mean over the classes among the references).
 
     Case, and how much white space there is, make no difference.
 
@@ -150,7 +150,7 @@ def _normal(label: str) -> str:
 
 
 def check_pairs(references: Sequence[str], hypotheses: Sequence[str]) -> None:
-    """What every score asks for first.
+    """Check what every score asks for first.
 
     Raises:
         InputError: no sentences, unequal numbers of them, or a reference without a character.
@@ -178,7 +178,7 @@ def _by_character(tokenize: str) -> bool:
 
 
 def _tokens(sentence: str, tokenize: str) -> list[str]:
-    """ROUGE-L's: what white space separates, or every character that is not white space."""
+    """Return ROUGE-L's: what white space separates, or every character that is not white space."""
     words = sentence.split()
     return list("".join(words)) if _by_character(tokenize) else words
 
@@ -209,7 +209,7 @@ def _rouge_l_pypi(references: Sequence[str], hypotheses: Sequence[str], tokenize
 
 @contextmanager
 def _recursion(depth: int) -> Iterator[None]:
-    """The package reads a common subsequence back by recursion, a level a token."""
+    """Allow for how the package reads a common subsequence back by recursion, a level a token."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + depth)
     try:

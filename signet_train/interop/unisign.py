@@ -121,7 +121,7 @@ def read_unisign(path: Path) -> Published:
 
 
 def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, dict[str, Tensor], Published]:
-    """A published checkpoint's backbone as an expert: its card and weights, and all that was read.
+    """Read a published checkpoint's backbone as an expert: its card and weights, and all that was read.
 
     Raises:
         CheckpointError: as `read_unisign`.
@@ -141,7 +141,7 @@ def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, di
 
 
 def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tuple[Checkpoint, Published]:
-    """A published checkpoint as a whole SIGNET of one expert, without adapter and router, and all that was read.
+    """Read a published checkpoint as a whole SIGNET of one expert, without adapter and router, and all that was read.
 
     Args:
         mt5: where the tokenizer is, which checkpoints do not carry: a directory, or a name on the Hugging Face hub.
@@ -176,7 +176,7 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
 
 
 def prompt(language: str) -> str:
-    """What Uni-Sign's code writes before the signs: it knows Chinese, and takes everything else for English."""
+    """Return what Uni-Sign's code writes before the signs: it knows Chinese, and takes everything else for English."""
     return f"Translate sign language video to {'Chinese' if language.split('-')[0] == 'zh' else 'English'}: "
 
 
@@ -218,13 +218,13 @@ def _refuse_foreign(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _meta_backbone(config: BackboneConfig) -> dict[str, Tensor]:
-    """Names and shapes."""
+    """Make a backbone of names and shapes alone."""
     with torch.device("meta"):
         return Backbone(config).state_dict()
 
 
 def published_names(ours: str) -> list[str]:
-    """What the published code calls a tensor of our `Backbone`: two names for one of the hands'."""
+    """Return what the published code calls a tensor of our `Backbone`: two names for one of the hands'."""
     if ours == "part_offset":
         return ["part_para"]
     if ours.startswith("projection."):
@@ -257,7 +257,7 @@ def _take(path: Path, tensors: dict[str, Tensor], ours: str, like: Tensor, taken
 
 
 def _published_shape(ours: str, like: Tensor) -> torch.Size:
-    """1x1 convolutions are 4-D kernels there, those of a graph convolution's subsets in one."""
+    """Return its shape there: 1x1 convolutions are 4-D kernels, those of a graph convolution's subsets in one."""
     if ours.endswith("gcn.weight"):
         return torch.Size([like.shape[0] * like.shape[1], like.shape[2], 1, 1])
     if ours.endswith("gcn.bias"):
@@ -268,7 +268,7 @@ def _published_shape(ours: str, like: Tensor) -> torch.Size:
 
 
 def _language_model_config(path: Path, tensors: dict[str, Tensor]) -> LanguageModelConfig:
-    """An mT5's size, which its tensors tell."""
+    """Return an mT5's size, which its tensors tell."""
     block = "encoder.block.0.layer."
     attention, feed_forward = block + "0.SelfAttention.", block + "1.DenseReluDense."
     if feed_forward + "wi.weight" in tensors:

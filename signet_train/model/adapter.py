@@ -20,5 +20,5 @@ class Adapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, z: Tensor) -> Tensor:
-        """(..., E) -> (..., E)."""
+        """Refine (..., E) -> (..., E)."""
         return z + self.dropout(self.norm(z) @ self.down @ self.up)

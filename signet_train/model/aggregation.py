@@ -22,7 +22,7 @@ class Aggregation(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, priors: Tensor) -> Tensor:
-        """H (B, N, D) -> H_global (B, D)."""
+        """Aggregate H (B, N, D) -> H_global (B, D)."""
         query = self.query(priors.mean(dim=1))
         logits = torch.einsum("bd,bnd->bn", query, priors) / priors.shape[-1] ** 0.5
         attention = logits.softmax(dim=-1)

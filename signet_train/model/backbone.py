@@ -57,7 +57,8 @@ class Backbone(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, regions: dict[str, Tensor], mask: Tensor) -> BackboneOutput:
-        """
+        """Embed the frames of a padded batch; padding changes nothing.
+
         Args:
             regions: body (B, T, 9, 3), left_hand and right_hand (B, T, 21, 3), face (B, T, 18, 3).
             mask: (B, T) bool, True on real frames.

@@ -47,7 +47,7 @@ class Fusion(nn.Module):
         self.router = Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Z_fused (B, T, E) and routing weights (B, N)."""
+        """Return Z_fused (B, T, E) and routing weights (B, N)."""
         weights = self.router(self.aggregation(features.priors))
         experts = zip(self.adapters, features.embeddings.unbind(dim=1), strict=True)
         return fuse(weights, torch.stack([adapter(z) for adapter, z in experts], dim=1)), weights
@@ -71,7 +71,7 @@ class Unrouted(nn.Module):
                 self.projection.bias.zero_()
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Z_fused (B, T, E), and the weight that every expert has, (B, N)."""
+        """Return Z_fused (B, T, E), and the weight that every expert has, (B, N)."""
         adapted = [adapter(z) for adapter, z in zip(self.adapters, features.embeddings.unbind(dim=1), strict=True)]
         weights = torch.full_like(features.priors[:, :, 0], 1 / len(adapted))
         if self.projection is None:

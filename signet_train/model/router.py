@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def top_k_weights(logits: Tensor, k: int) -> Tensor:
-    """Eq. 8: softmax over the k largest logits, zero elsewhere; (B, N) -> (B, N)."""
+    """Return Eq. 8: softmax over the k largest logits, zero elsewhere; (B, N) -> (B, N)."""
     values, chosen = logits.topk(k, dim=-1)
     return torch.zeros_like(logits).scatter(-1, chosen, values.softmax(dim=-1))
 
@@ -28,7 +28,7 @@ class Router(nn.Module):
         self.top_k = top_k
 
     def forward(self, descriptor: Tensor) -> Tensor:
-        """H_global (B, D) -> routing weights (B, N) that sum to 1."""
+        """Route H_global (B, D) -> routing weights (B, N) that sum to 1."""
         logits = self.mlp(descriptor)  # Eq. 5
         if self.training:
             return F.gumbel_softmax(logits, tau=self.temperature)  # Eq. 6
@@ -36,5 +36,5 @@ class Router(nn.Module):
 
 
 def fuse(weights: Tensor, adapted: Tensor) -> Tensor:
-    """Eq. 7: weights (B, N), adapted embeddings (B, N, T, E) -> (B, T, E)."""
+    """Compute Eq. 7: weights (B, N), adapted embeddings (B, N, T, E) -> (B, T, E)."""
     return torch.einsum("bn,bnte->bte", weights, adapted)

@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
 
 
 def sinusoids(length: int, channels: int, longest: float = 100.0) -> Tensor:
-    """Absolute positions (length, channels), with wavelengths from 2 pi to 2 pi * ``longest`` frames."""
+    """Return absolute positions (length, channels), with wavelengths from 2 pi to 2 pi * ``longest`` frames."""
     # As numbers, not as operations: exported, each runtime would round them in a way of its own, and a last digit of a
     # rate is 1e-5 of an angle 300 frames on.
     rates = torch.tensor([longest ** (-i / (channels // 2)) for i in range(channels // 2)])
@@ -35,7 +35,7 @@ def sinusoids(length: int, channels: int, longest: float = 100.0) -> Tensor:
 
 
 def build_language_model(config: LanguageModelConfig) -> MT5ForConditionalGeneration:
-    """A freshly initialised mT5 of the given size."""
+    """Make a freshly initialised mT5 of the given size."""
     model = MT5ForConditionalGeneration(
         MT5Config(
             vocab_size=config.vocab_size,
@@ -98,7 +98,7 @@ class Signet(nn.Module):
         return self
 
     def features(self, regions: dict[str, Tensor], mask: Tensor) -> Features:
-        """What the experts see: regions and mask (B, T) bool. Frozen experts make this a constant of the data."""
+        """Compute what the experts see: regions, mask (B, T) bool. Frozen experts make this a constant of the data."""
         outputs = [expert(regions, mask) for expert in self.experts]
         reads = self.config.fusion.router_reads if self.config.fusion is not None else "hands"
         return Features(
@@ -107,13 +107,13 @@ class Signet(nn.Module):
         )
 
     def fuse(self, features: Features) -> tuple[Tensor, Tensor]:
-        """Adapted, routed and summed: Z_fused (B, T, E) and routing weights (B, N)."""
+        """Adapt, route and sum: Z_fused (B, T, E) and routing weights (B, N)."""
         if self.fusion is None:
             return features.embeddings[:, 0], torch.ones_like(features.priors[:, :, 0])
         return self.fusion(features)
 
     def encode(self, features: Features, mask: Tensor) -> Encoded:
-        """The prompt and the fused embeddings through the mT5 encoder, and routing weights; mask (B, T) bool."""
+        """Read the prompt and the fused embeddings with the mT5 encoder; mask (B, T) bool."""
         fused, weights = self.fuse(features)
         if self.config.language_model.absolute_positions:
             fused = fused + sinusoids(fused.shape[1], fused.shape[2]).to(fused)
@@ -126,11 +126,11 @@ class Signet(nn.Module):
         return Encoded(states, mask, weights)
 
     def forward(self, regions: dict[str, Tensor], mask: Tensor) -> Encoded:
-        """What the encoder engine computes."""
+        """Compute what the encoder engine does."""
         return self.encode(self.features(regions, mask), mask)
 
     def logits(self, features: Features, mask: Tensor, labels: Tensor) -> Tensor:
-        """What the decoder expects at every target token, given those before; labels (B, L) int64 -> (B, L, V)."""
+        """Predict every target token from those before; labels (B, L) int64 -> (B, L, V)."""
         encoded = self.encode(features, mask)
         return self.language_model(
             encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ class Signet(nn.Module):
 
     @torch.no_grad()
     def generate(self, features: Features, mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
-        """Token ids (B, L) by greedy or beam search, transformers' own."""
+        """Generate token ids (B, L) by greedy or beam search, transformers' own."""
         encoded = self.encode(features, mask)
         tokens = self.language_model.generate(
             encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]

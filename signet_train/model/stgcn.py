@@ -26,11 +26,11 @@ class FrameLayout:
         self.real_only = not torch.jit.is_tracing()
 
     def pack(self, x: Tensor) -> Tensor:
-        """(B, T, ...) -> (N, ...)."""
+        """Pack (B, T, ...) -> (N, ...)."""
         return x[self.mask] if self.real_only else x.flatten(0, 1)
 
     def unpack(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (B, T, ...), zero on padding."""
+        """Unpack (N, ...) -> (B, T, ...), zero on padding."""
         if self.real_only:
             padded = x.new_zeros(*self.mask.shape, *x.shape[1:])
             padded[self.mask] = x
@@ -40,7 +40,7 @@ class FrameLayout:
 
 
 def distance_partition(region: Region) -> Tensor:
-    """Column-normalised adjacency split by hop distance: (2, J, J), self-links then neighbours."""
+    """Return the column-normalised adjacency split by hop distance: (2, J, J), self-links then neighbours."""
     joints = len(region.joints)
     neighbours = torch.zeros(joints, joints)
     for i, j in region.edges:

@@ -26,7 +26,7 @@ def predict(
     num_beams: int,
     batch_size: int,
 ) -> list[Prediction]:
-    """Beam search over every sample, in order, on every process; leaves the model in eval mode.
+    """Translate every sample by beam search, in order, on every process; leaves the model in eval mode.
 
     Inference routes by top-k (Eq. 8), so this is what an exported bundle writes.
     """
@@ -53,7 +53,7 @@ def predict(
 
 
 def comparable(predictions: Sequence[Prediction], tokenize: str) -> list[Prediction]:
-    """As they are scored: Chinese with ASCII punctuation, which is how mT5 writes it, on both sides."""
+    """Return them as they are scored: Chinese with ASCII punctuation, which is how mT5 writes it, on both sides."""
     if tokenize != "zh":
         return list(predictions)
     return [Prediction(p.id, ascii_punctuation(p.reference), ascii_punctuation(p.hypothesis)) for p in predictions]

@@ -54,7 +54,7 @@ class Run:
 
 
 def learning_rate(config: OptimisationConfig, lr: float, epochs: float) -> float:
-    """After ``epochs`` of training: linear warm-up from 0, then a cosine from ``lr`` to ``min_lr`` (Table 14)."""
+    """Return the rate after ``epochs``: linear warm-up from 0, then a cosine from ``lr`` to ``min_lr`` (Table 14)."""
     if epochs < config.warmup_epochs:
         return lr * epochs / config.warmup_epochs
     progress = (epochs - config.warmup_epochs) / (config.epochs - config.warmup_epochs)
@@ -62,7 +62,7 @@ def learning_rate(config: OptimisationConfig, lr: float, epochs: float) -> float
 
 
 def parameter_groups(run: Run) -> list[dict[str, Any]]:
-    """What is trained, and how fast: the router has a learning rate of its own (Table 14)."""
+    """Group what is trained by how fast: the router has a learning rate of its own (Table 14)."""
     fusion, config = run.checkpoint.model.routed, run.checkpoint.config.optimisation
     router = [p for p in fusion.router.parameters() if p.requires_grad] if fusion is not None else []
     of_router = {id(p) for p in router}
@@ -72,7 +72,7 @@ def parameter_groups(run: Run) -> list[dict[str, Any]]:
 
 
 def make_accelerator(precision: str, device: str | None) -> Accelerator:
-    """One process or several (`accelerate launch`), on CPU or GPU; ``precision`` is `OptimisationConfig`'s.
+    """Set up one process or several (`accelerate launch`), on CPU or GPU; ``precision`` is `OptimisationConfig`'s.
 
     Raises:
         ConfigError: bf16 on a machine that has no fast bf16.
@@ -147,7 +147,7 @@ def train(run: Run, out: Path, accelerator: Accelerator, resume: bool = False) -
 def _step(
     run: Run, objective: torch.nn.Module, optimizer: Any, accelerator: Accelerator, batches: Iterator[Batch]
 ) -> float:
-    """One optimiser step over several forward passes; gives the mean loss over all of them and all processes."""
+    """Take one optimiser step over several forward passes; gives the mean loss over all of them and all processes."""
     config = run.checkpoint.config.optimisation
     micro = [batch.to(accelerator.device) for batch in batches]
     count = torch.tensor(float(sum(run.objective.count(batch) for batch in micro)), device=accelerator.device)
@@ -192,7 +192,7 @@ class Progress:
             self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
 
     def report(self, step: int, figures: dict[str, float]) -> None:
-        """One line in the log, one point in each of TensorBoard's curves."""
+        """Write one line to the log, one point to each of TensorBoard's curves."""
         if self.writer is None:
             return
         row = {"step": step, "seconds": round(time.monotonic() - self.started, 1), **figures}
@@ -202,7 +202,7 @@ class Progress:
             self.writer.add_scalar(name, value, step)
 
     def save(self, step: int, optimizer: Any, figures: dict[str, float] | None) -> None:
-        """``last``, and after a validation that is the best so far, ``best``."""
+        """Save ``last``, and after a validation that is the best so far, ``best``."""
         run = self.run
         better = False
         if figures is not None:
@@ -268,7 +268,7 @@ def _order(run: Run, accelerator: Accelerator) -> BatchOrder:
 
 
 def _step_seed(seed: int, step: int, process: int) -> int:
-    """A seed of its own for every step and process, the same in every run."""
+    """Return a seed of its own for every step and process, the same in every run."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0])
 
 

@@ -16,7 +16,7 @@ from signet_train.model.signet import Features, Signet
 
 
 def features_of(model: Signet, batch: Batch) -> Features:
-    """From the cache where the batch comes from there, else from the experts."""
+    """Return a batch's features: the cache's where it comes from there, else the experts'."""
     return Features(*batch.features) if batch.features is not None else model.features(batch.regions, batch.mask)
 
 
@@ -33,7 +33,7 @@ class Translation(nn.Module):
 
     @staticmethod
     def count(batch: Batch) -> int:
-        """How many terms the sum of `forward` has: tokens, so that a step's loss is that of one large batch."""
+        """Count the terms that the sum of `forward` has: tokens, so that a step's loss is that of one large batch."""
         return int((batch.labels != -100).sum())
 
 
@@ -54,7 +54,7 @@ class Alignment(nn.Module):
         return self
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """V and t of Eq. 9: (B, H) each, means over real frames and real tokens."""
+        """Compute V and t of Eq. 9: (B, H) each, means over real frames and real tokens."""
         encoded = self.model.encode(features_of(self.model, batch), batch.mask)
         signs = encoded.hidden_states[:, -batch.mask.shape[1] :]  # a prompt says nothing of the clip
         real = batch.labels != -100
@@ -64,7 +64,7 @@ class Alignment(nn.Module):
         return masked_mean(signs, batch.mask), masked_mean(text, real)
 
     def forward(self, batch: Batch, alone: bool = False) -> Tensor:
-        """``alone``: with the negatives of this process only."""
+        """Compute the loss; ``alone``: with the negatives of this process only."""
         visual, text = self.embed(batch)
         if not alone:
             visual, text = gather(visual), gather(text)
@@ -72,12 +72,12 @@ class Alignment(nn.Module):
 
     @staticmethod
     def count(batch: Batch) -> int:
-        """How many terms the loss of `forward` stands for: samples."""
+        """Count the terms that the loss of `forward` stands for: samples."""
         return len(batch.labels)
 
 
 def set_trainable(model: Signet, stage: str, train_experts: bool) -> None:
-    """Which parameters a stage trains.
+    """Choose the parameters that a stage trains.
 
     Stage I: all. Stage II: fusion and the LM encoder; experts, decoder and token embeddings stand still. Stage III: all
     but the experts, unless ``train_experts``.

@@ -140,7 +140,7 @@ def refuse_leak(cards: Sequence[ExpertCard], downstream: set[str]) -> None:
 
 
 def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sign_languages: set[str]) -> Path:
-    """Sec. 3.7 and C.1: the expert's checkpoint whose language model to start from.
+    """Choose the expert's checkpoint whose language model to start from (Sec. 3.7, C.1).
 
     An expert that came without one (`import-expert`) is passed over.
 

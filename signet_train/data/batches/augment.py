@@ -12,13 +12,13 @@ _HANDS = ((slice(91, 112), 9), (slice(112, 133), 10))  # a hand's keypoints and 
 
 
 def drop_frames(sequence: PoseSequence, fraction: float, rng: np.random.Generator) -> PoseSequence:
-    """Each frame is lost with probability ``fraction``; one at least remains."""
+    """Lose each frame with probability ``fraction``; one at least remains."""
     kept = np.flatnonzero(rng.random(len(sequence)) >= fraction)
     return sequence.take(kept) if len(kept) else sequence.take(rng.integers(len(sequence), size=1))
 
 
 def add_noise(regions: dict[str, np.ndarray], sigma: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Gaussian noise on x and y of confident joints, in normalised units; arrays (T, J, 3).
+    """Add Gaussian noise to x and y of confident joints, in normalised units; arrays (T, J, 3).
 
     Joints that the confidence filter zeroed stay (0, 0, 0): noise would tell the model that there is something.
     """
@@ -31,7 +31,7 @@ def add_noise(regions: dict[str, np.ndarray], sigma: float, rng: np.random.Gener
 
 
 def vary_signer(sequence: PoseSequence, rng: np.random.Generator) -> PoseSequence:
-    """A random other camera, other hands, and an estimator that loses them at times."""
+    """Vary the clip as a random other camera, other hands, and an estimator that loses them at times would."""
     points, scores = sequence.keypoints.copy(), sequence.scores.copy()
     for hand, wrist in _HANDS:
         root = points[:, hand.start : hand.start + 1]
@@ -53,7 +53,7 @@ def _affine(rng: np.random.Generator, degrees: float, scale: float, shear: float
 
 
 def _lose_hands(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """An estimator that misses a hand for single frames, or for a few in a row."""
+    """Lose a hand for single frames, or for a few in a row, as estimators do."""
     if rng.random() < 0.5:
         missed = rng.random(len(scores)) < rng.uniform(0, 0.15)
         if rng.random() < 0.3:

@@ -44,7 +44,7 @@ class CachedSample:
 
 
 def digest(module: nn.Module) -> str:
-    """SHA-256 of a module's weights and running statistics: frozen experts keep theirs."""
+    """Return the SHA-256 of a module's weights and running statistics: frozen experts keep theirs."""
     sha = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         sha.update(name.encode())
@@ -53,7 +53,7 @@ def digest(module: nn.Module) -> str:
 
 
 def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequence[LocatedRow]]) -> dict[str, object]:
-    """All that the features depend on."""
+    """Return all that the features depend on, by name."""
     data = config.data
     fusion = config.model.fusion
     sources = {split: [(r.row.id, r.row.poses) for r in located] for split, located in rows.items()}
@@ -121,7 +121,8 @@ class CachedDataset(Dataset[CachedSample]):
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> CachedSample:
-        """
+        """Load the row of a key, ``(epoch, index)``, in the epoch's view.
+
         Raises:
             CheckpointError: a shard is missing or damaged.
         """

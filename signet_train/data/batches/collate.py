@@ -40,7 +40,7 @@ class Batch(NamedTuple):
     features: tuple[Tensor, Tensor] | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The tensors on another device."""
+        """Return the batch with its tensors on another device."""
         return self._replace(
             mask=self.mask.to(device),
             labels=self.labels.to(device),
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
 
 
 def pad_regions(samples: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, Tensor], Tensor]:
-    """Regions (T, J, 3) of every sample, padded, and the mask of real frames."""
+    """Pad every sample's regions (T, J, 3); gives (B, T, J, 3) each, and the mask of real frames (B, T)."""
     regions = {name: _pad([torch.from_numpy(sample[name]) for sample in samples]) for name in samples[0]}
     return regions, _mask([len(sample["body"]) for sample in samples])
 
@@ -91,7 +91,7 @@ class Collate:
 def load_batches(
     dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
 ) -> Iterator[Any]:
-    """The batches of a `BatchOrder` or a list, loaded by up to ``workers`` processes and CPUs (0: by this one).
+    """Yield the batches of a `BatchOrder` or a list, loaded by up to ``workers`` processes and CPUs (0: by this one).
 
     Raises:
         InputError, CheckpointError: what a sample raised, in its own one line.

@@ -75,7 +75,8 @@ class PoseDataset(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> Sample:
-        """
+        """Load, vary and cut the row of a key, ``(epoch, index)``.
+
         Raises:
             InputError: the row's keypoints cannot be used; the message names the row.
         """
@@ -105,7 +106,7 @@ class PoseDataset(Dataset[Sample]):
 
 
 def target(row: Row, task: str) -> str:
-    """What the model is to write: the sentence, or in recognition the gloss.
+    """Return what the model is to write: the sentence, or in recognition the gloss.
 
     Raises:
         InputError: the row has none.

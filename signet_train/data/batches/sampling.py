@@ -55,6 +55,6 @@ class BatchOrder(Sampler[list[Key]]):
 
 
 def in_order(rows: int, batch_size: int, processes: int = 1, rank: int = 0) -> list[list[Key]]:
-    """Every row once, as one process's share of the batches."""
+    """List every row once, as one process's share of the batches."""
     starts = range(0, rows, batch_size)
     return [[(0, i) for i in range(s, min(s + batch_size, rows))] for s in starts][rank::processes]

@@ -19,7 +19,7 @@ _MOST_BYTES = 1 << 30  # of a pickle, unpacked: a gzipped one of a megabyte can 
 
 
 def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
-    """The first of the ``candidates`` (relative to ``root``) that is a file.
+    """Return the first of the ``candidates`` (relative to ``root``) that is a file.
 
     Raises:
         InputError: there is none; ``published`` completes the sentence, saying where it is published.
@@ -33,7 +33,7 @@ def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
 def read_table(
     path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """The lines of a delimited text file with a header, in UTF-8 with or without BOM.
+    """Read the lines of a delimited text file with a header, in UTF-8 with or without BOM.
 
     Args:
         columns: those that must be there; others may be.
@@ -70,7 +70,7 @@ def read_table(
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file.
+    """Read a JSON file.
 
     Raises:
         InputError: not readable, or not JSON (with line and column).
@@ -109,7 +109,7 @@ def read_pickle(path: Path) -> Any:
 
 
 def clip_id(name: str, where: str) -> str:
-    """``name``, if it can name a file beside others.
+    """Return ``name``, if it can name a file beside others.
 
     Raises:
         InputError: it is empty, or a path.

@@ -75,7 +75,7 @@ _LAYOUTS = (
 
 
 def read(root: Path) -> list[Row]:
-    """A row for each sentence that is aligned to the signing.
+    """Make a row for each sentence that is aligned to the signing.
 
     Raises:
         InputError: no subsets or a directory of subtitles missing, or a damaged file.

@@ -37,7 +37,7 @@ _VIDEO_SUFFIXES = (".mp4", ".mov", ".mpg", ".mpeg", ".m4v")
 
 
 def read(root: Path) -> list[Row]:
-    """A row for each sentence of the free translations.
+    """Make a row for each sentence of the free translations.
 
     Raises:
         InputError: no ELAN file with a translation, or a damaged one.
@@ -98,7 +98,7 @@ def _sentences(path: Path, videos: dict[str, Path]) -> list[Row]:
 
 
 def _tier(path: Path, document: ElementTree.Element, name: str) -> list[Cue]:
-    """The time-aligned annotations of a tier, by time; none if there is no such tier."""
+    """Return the time-aligned annotations of a tier, by time; none if there is no such tier."""
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in document.iter("TIME_SLOT")}
     annotations = []
     for tier in document.iter("TIER"):
@@ -114,7 +114,7 @@ def _tier(path: Path, document: ElementTree.Element, name: str) -> list[Cue]:
 
 
 def _media(path: Path, document: ElementTree.Element, videos: dict[str, Path]) -> tuple[Path, float]:
-    """The signer's video, there or where it is expected, and the time in it (s) at which the annotations' starts."""
+    """Return the signer's video, there or where it is expected, and the time in it (s) when annotations start."""
     media = [
         (PurePosixPath(unquote(descriptor.get("MEDIA_URL", ""))).name, descriptor.get("TIME_ORIGIN", "0"))
         for descriptor in document.iter("MEDIA_DESCRIPTOR")

@@ -29,7 +29,7 @@ class Cue:
 
 
 def read_captions(path: Path) -> list[Cue]:
-    r"""The cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
+    r"""Read the cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
 
     Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\an8}``) are removed and
     entities (``&amp;``) resolved. Cues of the same times are one cue, as they are one picture on the screen. Cues

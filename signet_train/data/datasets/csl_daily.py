@@ -38,7 +38,7 @@ _FPS = 30.0
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the three published splits.
+    """Make the rows of the three published splits.
 
     Raises:
         InputError: neither the corpus' annotations nor Uni-Sign's labels are there; a broken line or record;
@@ -66,7 +66,7 @@ def read(root: Path) -> list[Row]:
 
 
 def _pickled(path: Path) -> Iterator[tuple[str, str, str, str | None]]:
-    """Name, text, gloss and signer of each record."""
+    """Yield name, text, gloss and signer of each record."""
     content = read_pickle(path)
     if not isinstance(content, dict) or not isinstance(content.get("info"), list):
         raise InputError(f"{path}: has no list 'info'")

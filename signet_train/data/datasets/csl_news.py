@@ -27,7 +27,7 @@ _DAY = re.compile(r"(?<!\d)\d{8}(?!\d)")
 
 
 def read(root: Path) -> list[Row]:
-    """All rows, in the list's order.
+    """Make all rows, in the list's order.
 
     Raises:
         InputError: no JSON, or a record without video, pose and text.

@@ -61,7 +61,7 @@ _CLIPS = (
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the three published splits; of two, where only Uni-Sign's labels are there.
+    """Make the rows of the three published splits; of two, where only Uni-Sign's labels are there.
 
     Raises:
         InputError: no annotations of a split, or a broken line or label.

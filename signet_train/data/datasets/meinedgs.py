@@ -42,7 +42,7 @@ _SPLIT = "split.3.0.0-uzh-document.json"
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the protocols when they are there, else of the ELAN files.
+    """Make the rows of the protocols when they are there, else of the ELAN files.
 
     Raises:
         InputError: neither is there, or one of them is incomplete or broken.
@@ -119,7 +119,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def _read_elan(path: Path) -> tuple[dict[str, list[_Annotation]], dict[str, str]]:
-    """Time-aligned annotations by tier, and the participant of each tier that names one."""
+    """Read time-aligned annotations by tier, and the participant of each tier that names one."""
     tiers: dict[str, list[_Annotation]] = {}
     participants: dict[str, str] = {}
     try:

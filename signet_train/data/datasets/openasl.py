@@ -38,7 +38,7 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the three published splits, in the file's order.
+    """Make the rows of the three published splits, in the file's order.
 
     Raises:
         InputError: neither the table nor labels, or a broken line or label.

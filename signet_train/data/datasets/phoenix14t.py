@@ -33,7 +33,7 @@ _FPS = 25.0
 
 
 def read(root: Path) -> list[Row]:
-    """Rows of the three published splits.
+    """Make the rows of the three published splits.
 
     Raises:
         InputError: no annotations where the release or the label files have them, or a broken line.

@@ -6,7 +6,7 @@ import zlib
 
 
 def hash_split(key: str, percent: int = 1) -> str:
-    """``dev`` and ``test`` for ``percent`` of all keys each, by the key's CRC-32; ``train`` for the others.
+    """Return ``dev`` and ``test`` for ``percent`` of all keys each, by the key's CRC-32; ``train`` for the others.
 
     What must not be torn apart (a video's sentences, a signer's videos) shares a key. The split of a key never
     depends on what else there is: a corpus may be downloaded in parts.

@@ -44,12 +44,12 @@ class Label:
 
 
 def has_labels(root: Path, name: str = "labels") -> bool:
-    """Whether a label file of any split is in ``root``: ``{name}.train`` and so on."""
+    """Tell whether a label file of any split is in ``root``: ``{name}.train`` and so on."""
     return any((root / f"{name}.{split}").is_file() for split in SPLITS)
 
 
 def read_labels(root: Path, split: str, name: str = "labels") -> list[Label]:
-    """The labels in ``{name}.{split}``, in its order. Those without text are left out.
+    """Read the labels in ``{name}.{split}``, in its order. Those without text are left out.
 
     Raises:
         InputError: there is no such file, it is not a pickle of plain data, or a label (named by its key) has not the
@@ -77,7 +77,7 @@ def read_labels(root: Path, split: str, name: str = "labels") -> list[Label]:
 
 
 def american_row(label: Label, split: str, video: Path, **more: Any) -> Row:
-    """The row of a label of How2Sign, OpenASL or WLASL, with what else is known of it."""
+    """Make the row of a label of How2Sign, OpenASL or WLASL, with what else is known of it."""
     return Row(
         id=label.clip,
         split=split,
@@ -91,13 +91,13 @@ def american_row(label: Label, split: str, video: Path, **more: Any) -> Row:
 
 
 def dataset_directory(root: Path) -> Path:
-    """Where videos are whose labels are in ``root``: ``dataset/X`` for ``data/X`` if that is there, or ``root``."""
+    """Return where the videos of the labels in ``root`` are: ``dataset/X`` for ``data/X`` if there, or ``root``."""
     beside = root.parent.parent / "dataset" / root.name
     return beside if root.parent.name == "data" and beside.is_dir() else root
 
 
 def videos_directory(root: Path, split: str) -> Path:
-    """Where videos of one split are, in data sets that keep splits apart.
+    """Return where videos of one split are, in data sets that keep splits apart.
 
     The development split's folder is called ``val`` in ``docs/DATASET.md`` and ``dev`` in the code.
     """

@@ -38,7 +38,7 @@ _SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "valida
 
 
 def read(root: Path, language: str | None = None, sign_language: str | None = None) -> list[Row]:
-    """A row for each line of ``metadata.csv``, or for each video with a text file.
+    """Make a row for each line of ``metadata.csv``, or for each video with a text file.
 
     Args:
         language: of the text (BCP 47), where the table does not say.

@@ -33,7 +33,7 @@ _LABELS, _LABELLED = "labels-2000", 2000
 
 
 def read(root: Path, glosses: int) -> list[Row]:
-    """Rows of the first ``glosses`` signs, the gloss as both text and gloss.
+    """Make the rows of the first ``glosses`` signs, the gloss as both text and gloss.
 
     Raises:
         InputError: no JSON, nor labels that make all of this; fewer glosses in it, or a record that is not a gloss

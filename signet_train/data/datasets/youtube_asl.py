@@ -42,7 +42,7 @@ _SECONDS = (0.2, 60.0)
 
 
 def read(root: Path) -> list[Row]:
-    """A row for each cue of the English captions that were downloaded.
+    """Make a row for each cue of the English captions that were downloaded.
 
     Raises:
         InputError: no list of ids, a line of it is none, no captions of any of them, or a damaged caption file.
@@ -56,7 +56,7 @@ def read(root: Path) -> list[Row]:
 
 
 def list_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Where a line of a published list is (``file: line 7``), and the line, if it is not empty.
+    """Yield where a line of a published list is (``file: line 7``), and the line, if it is not empty.
 
     Raises:
         InputError: not readable.
@@ -71,7 +71,7 @@ def list_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def video_id(name: str, where: str) -> str:
-    """``name``, if it is a YouTube video's.
+    """Return ``name``, if it is a YouTube video's.
 
     Raises:
         InputError: it is not.
@@ -82,7 +82,7 @@ def video_id(name: str, where: str) -> str:
 
 
 def caption_rows(root: Path, listed: Mapping[str, str], written: Mapping[str, Sequence[str]]) -> list[Row]:
-    """A row for each cue of the listed videos' captions, in the list's order.
+    """Make a row for each cue of the listed videos' captions, in the list's order.
 
     Args:
         listed: video id -> sign language.

@@ -88,7 +88,7 @@ _COUNTRIES = ("slovenia", "vietnam")  # published in place of a code
 
 
 def read(root: Path) -> list[Row]:
-    """A row for each cue of the captions that were downloaded, in all sign languages.
+    """Make a row for each cue of the captions that were downloaded, in all sign languages.
 
     Raises:
         InputError: no list of ids, a broken line of it, no captions of any of them, or a damaged caption file.

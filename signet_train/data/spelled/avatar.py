@@ -43,7 +43,7 @@ _SLEEVE = 0.15
 
 
 def draw_frame(landmarks: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """One frame of the signer. The same input always gives the same pixels.
+    """Draw one frame of the signer. The same input always gives the same pixels.
 
     Args:
         landmarks: float32 (553, 3), MediaPipe holistic's order: 33 body, 478 face, 21 left hand, 21 right hand.
@@ -83,7 +83,7 @@ def draw_frame(landmarks: np.ndarray, scores: np.ndarray, size: tuple[int, int])
 
 @lru_cache(maxsize=4)
 def _background(size: tuple[int, int]) -> np.ndarray:
-    """A wall lit from the upper left."""
+    """Draw a wall lit from the upper left."""
     width, height = size
     x, y = np.meshgrid(np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32))
     light = 1 - 0.12 * np.hypot(x + 0.4, y + 0.5)
@@ -93,7 +93,7 @@ def _background(size: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _grain(size: tuple[int, int]) -> np.ndarray:
-    """Fixed sensor noise, centred on 0: flat areas of a drawing are unlike any photograph."""
+    """Make fixed sensor noise, centred on 0: flat areas of a drawing are unlike any photograph."""
     noise = np.random.default_rng(0).normal(0, 4, (size[1], size[0]))
     return cv2.merge([cv2.GaussianBlur(noise, (0, 0), 0.6).astype(np.int16)] * 3)
 
@@ -109,7 +109,7 @@ def _fill(image: np.ndarray, points: np.ndarray, color: np.ndarray | tuple[int, 
 def _limb(
     image: np.ndarray, a: np.ndarray, b: np.ndarray, ra: float, rb: float, color: np.ndarray, contrast: float
 ) -> None:
-    """A tapering capsule, darker at the rim and lighter along a core shifted towards the light."""
+    """Draw a tapering capsule, darker at the rim and lighter along a core shifted towards the light."""
     angle = float(np.arctan2(b[1] - a[1], b[0] - a[0]))
     turn = np.linspace(np.pi / 2, 3 * np.pi / 2, 10) + angle
     turn = np.concatenate([turn, turn + np.pi])

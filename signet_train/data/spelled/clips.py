@@ -92,13 +92,13 @@ class Pace:
 
 
 def lexicon_directory() -> Path:
-    """Where the wheel keeps its clips."""
+    """Return where the wheel keeps its clips."""
     return Path(str(files("spoken_to_signed"))) / "assets" / "fingerspelling_lexicon"
 
 
 @cache
 def lexicon() -> dict[str, dict[str, Path]]:
-    """Sign language -> letters (lower case, NFC) -> `.pose` file."""
+    """List the clips: sign language -> letters (lower case, NFC) -> `.pose` file."""
     table: dict[str, dict[str, Path]] = {}
     with open(lexicon_directory() / "index.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -119,7 +119,7 @@ def _hold(points: np.ndarray, scores: np.ndarray) -> tuple[int, int]:
 
 @cache
 def load_landmarks(sign_language: str, letters: str) -> Clip:
-    """A letter's clip as MediaPipe landmarks (T, 553, 3): what an avatar is drawn from."""
+    """Load a letter's clip as MediaPipe landmarks (T, 553, 3): what an avatar is drawn from."""
     pose = Pose.read(lexicon()[sign_language][letters].read_bytes())
     size = np.array([pose.header.dimensions.width, pose.header.dimensions.height, pose.header.dimensions.width])
     points = (pose.body.data[:, 0, :NUM_LANDMARKS].filled(0) / size).astype(np.float32)
@@ -131,7 +131,7 @@ def load_landmarks(sign_language: str, letters: str) -> Clip:
 
 
 def as_wholebody(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """MediaPipe landmarks (T, 553, 3) and scores (T, 553) -> keypoints (T, 133, 2), scores (T, 133)."""
+    """Convert MediaPipe landmarks (T, 553, 3) and scores (T, 553) -> keypoints (T, 133, 2), scores (T, 133)."""
     frames = []
     for xy, score in zip(points[..., :2], scores, strict=True):
         part = {name: xy[index] if score[index].any() else None for name, index in COMPONENTS.items()}
@@ -143,7 +143,7 @@ def as_wholebody(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
 
 @cache
 def load_keypoints(sign_language: str, letters: str) -> Clip:
-    """A letter's clip as COCO-WholeBody keypoints."""
+    """Load a letter's clip as COCO-WholeBody keypoints."""
     clip = load_landmarks(sign_language, letters)
     keypoints, scores = as_wholebody(clip.points, clip.scores)
     return replace(clip, points=keypoints, scores=scores)
@@ -151,7 +151,7 @@ def load_keypoints(sign_language: str, letters: str) -> Clip:
 
 @cache
 def load_redrawn(directory: Path, sign_language: str, letters: str) -> Clip | None:
-    """The same clip drawn as an avatar and read back by a pose estimator; None if it was not redrawn."""
+    """Load the same clip drawn as an avatar and read back by a pose estimator; None if it was not redrawn."""
     path = directory / f"{lexicon()[sign_language][letters].stem}.npz"
     if not path.is_file():
         return None
@@ -162,7 +162,7 @@ def load_redrawn(directory: Path, sign_language: str, letters: str) -> Clip | No
 
 
 def split_letters(word: str, sign_language: str) -> tuple[str, ...]:
-    """The clips that spell a word, digraphs first where the alphabet has them ("ll", "sch").
+    """Cut a word into the letters that clips spell, digraphs first where the alphabet has them ("ll", "sch").
 
     Raises:
         InputError: a letter that this alphabet lacks.
@@ -181,20 +181,20 @@ def split_letters(word: str, sign_language: str) -> tuple[str, ...]:
 
 
 def split_of(word: str) -> str:
-    """``test`` for a tenth of all words, ``dev`` for another, by a hash of the letters; ``train`` for the rest."""
+    """Return ``test`` for a tenth of all words, ``dev`` for another, ``train`` for the rest, by the letters' hash."""
     return {0: "test", 1: "dev"}.get(zlib.crc32(word.encode()) % 10, "train")
 
 
 @cache
 def words(sign_language: str, *, split: str, max_letters: int = 8, limit: int = 30_000) -> tuple[str, ...]:
-    """Real words of 2 to ``max_letters`` letters that this alphabet can spell, by falling frequency."""
+    """List real words of 2 to ``max_letters`` letters that this alphabet can spell, by falling frequency."""
     alphabet = {letters for letters in lexicon()[sign_language] if len(letters) == 1}
     listed = (unicodedata.normalize("NFC", w) for w in wordfreq.top_n_list(WORD_LISTS[sign_language], limit))
     return tuple(w for w in listed if 2 <= len(w) <= max_letters and set(w) <= alphabet and split_of(w) == split)
 
 
 def join(clips: Sequence[Clip], pace: Pace, fps: float, repeated: Sequence[bool] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """One motion from letter clips: points (T, P, D) and scores (T, P) at ``fps``.
+    """Make one motion of letter clips: points (T, P, D) and scores (T, P) at ``fps``.
 
     Clips are sampled to the nearest frame, as a camera would; transitions are straight lines from the last
     frame of one letter to the first of the next. ``repeated[i]`` says that clip i + 1 repeats clip i: as
@@ -226,7 +226,7 @@ def join(clips: Sequence[Clip], pace: Pace, fps: float, repeated: Sequence[bool]
 
 
 def _dip(num_points: int) -> np.ndarray:
-    """How far each point moves down between two equal letters: hands and wrists by 5% of the frame."""
+    """Return how far each point moves down between two equal letters: hands and wrists by 5% of the frame."""
     moved = np.zeros(num_points, np.float32)
     if num_points == NUM_LANDMARKS:
         moved[COMPONENTS["left_hand"]] = moved[COMPONENTS["right_hand"]] = moved[15:23] = 0.05
@@ -238,14 +238,14 @@ def _dip(num_points: int) -> np.ndarray:
 def join_word(
     word: str, sign_language: str, load: Callable[[str, str], Clip], pace: Pace
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A word's clips, each as ``load(sign_language, letters)`` gives it, joined: points and scores at `CAMERA_FPS`."""
+    """Join a word's clips, each as ``load(sign_language, letters)`` gives it: points and scores at `CAMERA_FPS`."""
     letters = split_letters(word, sign_language)
     clips = [load(sign_language, part) for part in letters]
     return join(clips, pace, CAMERA_FPS, [a == b for a, b in itertools.pairwise(letters)])
 
 
 def spell(word: str, sign_language: str, pace: Pace, redrawn: Path | None = None) -> PoseSequence:
-    """A word as a pose sequence; with ``redrawn``, from the clips that went through drawing and estimator."""
+    """Spell a word as a pose sequence; with ``redrawn``, from the clips that went through drawing and estimator."""
 
     def load(sign_language: str, letters: str) -> Clip:
         again = load_redrawn(redrawn, sign_language, letters) if redrawn else None

@@ -21,7 +21,7 @@ _DOUBLED = 0.2  # of the letters in random strings repeat the one before: real w
 
 
 def sign_word(location: str, root: Path, rng: np.random.Generator | None = None) -> PoseSequence:
-    """The keypoints of ``spell://<sign language>/<word>[?redrawn=<directory>]`` at the camera's rate.
+    """Make the keypoints of ``spell://<sign language>/<word>[?redrawn=<directory>]`` at the camera's rate.
 
     With ``rng`` in a random pace, and every other time from the clips in ``redrawn`` (`signet-train redraw`);
     without, in the default pace, as recorded.
@@ -49,7 +49,7 @@ def spelling_rows(
     seed: int,
     dev_words: int = 20,
 ) -> Iterator[Row]:
-    """Rows of every alphabet: ``words_each`` for training, ``dev_words`` held-out ones for ``dev``, 100 for ``test``.
+    """Make every alphabet's rows: ``words_each`` for training, held-out ``dev_words`` for ``dev``, 100 for ``test``.
 
     Seven in ten training rows are real words (again from the start where a language has fewer), the rest random
     strings, so that rare letters and short words are seen; never a word that is held out.
@@ -80,7 +80,7 @@ def spelling_rows(
 
 
 def _random_string(sign_language: str, count: int, rng: np.random.Generator) -> str:
-    """``count`` letters, some of them doubled, that are not by chance a held-out word."""
+    """Draw ``count`` letters, some of them doubled, that are not by chance a held-out word."""
     alphabet = sorted(lexicon()[sign_language])
     while True:
         letters: list[str] = []

@@ -18,7 +18,7 @@ _DISTANCE, _TOP = 0.82, 0.02
 
 
 def draw_frames(points: np.ndarray, scores: np.ndarray) -> Iterator[np.ndarray]:
-    """MediaPipe landmarks (T, 553, 3) and scores (T, 553) -> T frames, uint8 RGB (640, 640, 3)."""
+    """Draw MediaPipe landmarks (T, 553, 3) and scores (T, 553) -> T frames, uint8 RGB (640, 640, 3)."""
     placed = points * np.float32(_DISTANCE)
     placed[..., 0] += (1 - _DISTANCE) / 2
     placed[..., 1] += _TOP

@@ -88,13 +88,13 @@ def draw_hand(image: np.ndarray, joints: np.ndarray, elbow: np.ndarray | None) -
 
 @lru_cache(maxsize=1)
 def _skin_tones() -> np.ndarray:
-    """Skin under 256 strengths of light (200 is full light): shadows on skin are redder than light."""
+    """Return skin under 256 strengths of light (200 is full light): shadows on skin are redder than light."""
     light = np.arange(256, dtype=np.float32)[:, None] / 200
     return (SKIN * light ** np.array([0.85, 1.0, 1.1], np.float32)).clip(0, 255)
 
 
 def hand_scale(joints: np.ndarray) -> tuple[float, float]:
-    """The palm's length in pixels, and what to multiply z with so that foreshortened bones get their length back."""
+    """Return the palm's length in pixels, and a factor for z that gives foreshortened bones their length back."""
     a, b, ratio = (np.array(column) for column in zip(*_RIGID, strict=True))
     delta = joints[b] - joints[a]
     flat = np.linalg.norm(delta[:, :2], axis=1)
@@ -110,7 +110,7 @@ def hand_scale(joints: np.ndarray) -> tuple[float, float]:
 def _hand_relief(
     joints: np.ndarray, palm: float, shape: tuple[int, int], forearm: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Light on a hand of capsules seen from +z, and its coverage: float32 of the given shape (H, W).
+    """Compute the light on a hand of capsules seen from +z, and its coverage: float32 of the given shape (H, W).
 
     `joints` (21, 3) and `forearm` (2,), from the wrist towards the elbow, are in pixels of that shape.
     """
@@ -159,7 +159,7 @@ def _hand_relief(
 def _raise(
     relief: np.ndarray, a: np.ndarray, b: np.ndarray, ra: float, rb: float, albedo: np.ndarray | None = None
 ) -> None:
-    """Raises the relief to the capsule from a to b; given an albedo, marks a crease at a."""
+    """Raise the relief to the capsule from a to b; given an albedo, mark a crease at a."""
     (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
     reach = max(ra, rb)
     x0, y0 = max(int(min(ax, bx) - reach), 0), max(int(min(ay, by) - reach), 0)

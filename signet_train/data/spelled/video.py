@@ -14,7 +14,7 @@ from signet_runtime.files import whole_file
 
 
 def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float) -> None:
-    """H.264 (yuv420p) in the container that the name's ending says; the file appears whole or not at all.
+    """Write H.264 (yuv420p) in the container that the name's ending says; the file appears whole or not at all.
 
     Args:
         path: where to write; an existing file is replaced.

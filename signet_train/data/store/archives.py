@@ -37,7 +37,7 @@ class ClipFile:
 
 
 def find_clips(sources: Sequence[Path]) -> list[ClipFile]:
-    """The keypoint files in directories (anywhere below), zip archives and split ones, and those named themselves.
+    """Find the keypoint files in directories (anywhere below), zip archives and split ones, and those named themselves.
 
     A clip's id is its file's name without the suffix. Of a split archive the first part is a source
     (``poses.zip.00``, ``.001``, ``.aa``), and the others are found beside it; to name them too changes nothing.
@@ -91,7 +91,7 @@ def _is_keypoints(member: str) -> bool:
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:
-    """A zip archive, or from its first part a split one, open for reading in place.
+    """Open a zip archive, or from its first part a split one, for reading in place.
 
     Raises:
         InputError: no zip archive, a damaged one, one of which a part is missing, or one with an encrypted member, a
@@ -133,7 +133,7 @@ def _check_members(archive: zipfile.ZipFile, name: str, whole: bool) -> None:
 
 
 def _parts(path: Path) -> list[Path]:
-    """All parts of the split archive that a file is of, in order; the file itself if it is of none.
+    """Return all parts of the split archive that a file is of, in order; the file itself if it is of none.
 
     Raises:
         InputError: the first is not there, or one in the middle.
@@ -157,7 +157,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _number(part: str) -> int:
-    """00, 01, … -> 0, 1, …; aa, ab, … likewise."""
+    """Count by a suffix: 00, 01, … -> 0, 1, …; aa, ab, … likewise."""
     if part.isdecimal():
         return int(part)
     number = 0
@@ -213,7 +213,8 @@ class ClipReader:
         self._archives: dict[Path, zipfile.ZipFile] = {}
 
     def read(self, clip: ClipFile) -> PoseSequence:
-        """
+        """Read a clip's keypoints; archives stay open.
+
         Raises:
             InputError: the file, or the archive at this place, is damaged or unusable.
         """

@@ -66,7 +66,7 @@ class QuantisedClip:
 
 
 def quantise(sequence: PoseSequence) -> QuantisedClip:
-    """Coordinates to the nearest of 65536 steps over the clip's range, scores to 65535ths.
+    """Round coordinates to the nearest of 65536 steps over the clip's range, scores to 65535ths.
 
     A score stays on its side of the confidence filter (`signet_runtime.skeleton.CONFIDENCE`), always. Where joints that
     were not found (score 0) lie so far out that they would make steps coarse, they are clipped to those that were.
@@ -101,12 +101,12 @@ def quantise(sequence: PoseSequence) -> QuantisedClip:
 
 
 def _largest_error(low: np.ndarray, high: np.ndarray) -> float:
-    """Half a step, in pixels of `FULL_HD`."""
+    """Return half a step, in pixels of `FULL_HD`."""
     return float(((high - low) / _LEVELS / 2 * FULL_HD).max())
 
 
 def quantisation_error(sequence: PoseSequence, clip: QuantisedClip) -> float:
-    """The largest error of a coordinate of a joint that was found, in pixels at 1920x1080."""
+    """Return the largest error of a coordinate of a joint that was found, in pixels at 1920x1080."""
     again, _ = _dequantised(np.frombuffer(clip.levels, np.uint8), *clip.low, *clip.step)
     moved = np.abs(again.astype(np.float64) - sequence.keypoints) * FULL_HD
     return float(moved[sequence.scores > 0].max(initial=0))
@@ -115,7 +115,7 @@ def quantisation_error(sequence: PoseSequence, clip: QuantisedClip) -> float:
 def _dequantised(
     levels: np.ndarray, low_x: float, low_y: float, step_x: float, step_y: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (T, 133, 2) and scores (T, 133) from a clip's bytes.
+    """Return keypoints (T, 133, 2) and scores (T, 133) from a clip's bytes.
 
     In memory all x come before all y: faster to scale here, and to cut into regions later, than pair by pair.
     """
@@ -142,7 +142,8 @@ class StoreWriter:
         return len(self._origins)
 
     def add(self, clip_id: str, clip: QuantisedClip, origin: str) -> None:
-        """
+        """Append a clip.
+
         Args:
             clip_id: how manifests call it.
             clip: of `quantise`.
@@ -171,7 +172,7 @@ class StoreWriter:
 
 @contextlib.contextmanager
 def new_store(path: Path) -> Iterator[StoreWriter]:
-    """A store that is at ``path`` when the block has ended, whole, and never before.
+    """Make a store that is at ``path`` when the block has ended, whole, and never before.
 
     Raises:
         OutputError: no ``.arrow`` path, or it cannot be written.
@@ -188,7 +189,8 @@ class PoseStore:
     """An open store: a mapping from ids to `PoseSequence`. A process keeps one of each, see `open`."""
 
     def __init__(self, path: Path) -> None:
-        """
+        """Map the file and find its clips.
+
         Raises:
             InputError: no such file, or not a pose store, a damaged or a newer one.
         """
@@ -210,7 +212,7 @@ class PoseStore:
             raise InputError(f"{path}: not a pose store, or a damaged one ({reason})") from error
 
     def _index(self, table: pa.Table, whole: pa.Buffer) -> None:
-        """Where in the file each clip's frames are: to find them through Arrow takes as long as to load them."""
+        """Note where in the file each clip's frames are: to find them through Arrow takes as long as to load them."""
         self._bytes = np.frombuffer(whole, np.uint8)
         starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for chunk in table["levels"].chunks:
@@ -237,7 +239,7 @@ class PoseStore:
 
     @classmethod
     def open(cls, path: str | Path) -> PoseStore:
-        """The store at ``path``, opened once a process, and again when the file there is another one.
+        """Return the store at ``path``, opened once a process, and again when the file there is another one.
 
         Raises:
             InputError: no such file, or not a pose store, a damaged or a newer one.
@@ -264,7 +266,8 @@ class PoseStore:
         return clip_id in self._rows
 
     def __getitem__(self, clip_id: str) -> PoseSequence:
-        """
+        """Return a clip's keypoints.
+
         Raises:
             InputError: no clip of this id.
         """
