@@ -51,7 +51,7 @@ def check_rows(
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Fault]:
-    """Yield every fault in manifests that would be trained on together, in the order of their rows.
+    """Return every fault in manifests that would be trained on together, in the order of their rows.
 
     Args:
         manifests: each with the path to name it by.

@@ -31,13 +31,8 @@ class BatchOrder(Sampler[list[Key]]):
         rank: int = 0,
         first: int = 0,
     ) -> None:
-        self.rows, self.batch_size, self.accumulation, self.epochs, self.seed = (
-            rows,
-            batch_size,
-            accumulation,
-            epochs,
-            seed,
-        )
+        self.rows, self.epochs, self.seed = rows, epochs, seed
+        self.batch_size, self.accumulation = batch_size, accumulation
         self.processes, self.rank, self.first = processes, rank, first
         self.steps_per_epoch = rows // (batch_size * accumulation * processes)
 

@@ -26,64 +26,15 @@ from signet_train.data.datasets.annotations import find_file
 from signet_train.data.datasets.youtube_asl import caption_rows, list_lines, video_id
 from signet_train.data.manifest import Row
 
+_WRITTEN = """
+    aed: es, ase: en, asf: en, asq: de, bfi: en, bzs: pt, csc: ca es, cse: cs, csg: es, csn: es, csq: hr, dse: nl,
+    dsl: da, eso: et, fcs: fr, fse: fi, fsl: fr, fss: sv, gsg: de, gss: el, hks: zh yue, hsh: hu, icl: is, ils: en,
+    inl: id, ins: hi en, ise: it, isg: en ga, isr: he, jos: ar, jsl: ja, kvk: ko, lls: lt, mfs: es, nsl: no nb nn,
+    nzs: en, pks: ur en, prl: es, pso: pl, psp: fil en, rsl: ru, sfb: fr, sgg: de, slf: it, slovenia: sl, sls: en,
+    ssp: es, ssr: fr, svk: sk, swl: sv, tsm: tr, tsq: th, tss: zh, vgt: nl, vietnam: vi
+"""
 # Sign language -> the languages that its signers' captions are written in, the most usual first.
-WRITTEN = {
-    "aed": ["es"],
-    "ase": ["en"],
-    "asf": ["en"],
-    "asq": ["de"],
-    "bfi": ["en"],
-    "bzs": ["pt"],
-    "csc": ["ca", "es"],
-    "cse": ["cs"],
-    "csg": ["es"],
-    "csn": ["es"],
-    "csq": ["hr"],
-    "dse": ["nl"],
-    "dsl": ["da"],
-    "eso": ["et"],
-    "fcs": ["fr"],
-    "fse": ["fi"],
-    "fsl": ["fr"],
-    "fss": ["sv"],
-    "gsg": ["de"],
-    "gss": ["el"],
-    "hks": ["zh", "yue"],
-    "hsh": ["hu"],
-    "icl": ["is"],
-    "ils": ["en"],
-    "inl": ["id"],
-    "ins": ["hi", "en"],
-    "ise": ["it"],
-    "isg": ["en", "ga"],
-    "isr": ["he"],
-    "jos": ["ar"],
-    "jsl": ["ja"],
-    "kvk": ["ko"],
-    "lls": ["lt"],
-    "mfs": ["es"],
-    "nsl": ["no", "nb", "nn"],
-    "nzs": ["en"],
-    "pks": ["ur", "en"],
-    "prl": ["es"],
-    "pso": ["pl"],
-    "psp": ["fil", "en"],
-    "rsl": ["ru"],
-    "sfb": ["fr"],
-    "sgg": ["de"],
-    "slf": ["it"],
-    "slovenia": ["sl"],
-    "sls": ["en"],
-    "ssp": ["es"],
-    "ssr": ["fr"],
-    "svk": ["sk"],
-    "swl": ["sv"],
-    "tsm": ["tr"],
-    "tsq": ["th"],
-    "tss": ["zh"],
-    "vgt": ["nl"],
-    "vietnam": ["vi"],
-}
+WRITTEN = {code.strip(): written.split() for code, written in (e.split(":") for e in _WRITTEN.split(","))}
 _COUNTRIES = ("slovenia", "vietnam")  # published in place of a code
 
 
