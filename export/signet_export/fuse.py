@@ -5,7 +5,7 @@ aggregation; five-tap convolutions into F(4, 5) filters; the parts' offset into 
 into its matrices. Left and right hand are one batch. Experts, which are of one size, can be stacked, so that one launch
 serves all of them; on a CPU one after another is faster, whose intermediate results stay in the cache.
 
-Within the experts tensors are (N, 4, T/4, B, J, C): N stacked experts, frame t at [t % 4, t // 4] (see `filtering`), B
+Within the experts tensors are (N, 4, T/4, B, J, C): N stacked experts, frame t at [t % 4, t // 4] (see `winograd`), B
 clips, joints, channels.
 """
 
