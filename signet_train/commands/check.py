@@ -62,7 +62,7 @@ def check(
     from tqdm import tqdm
 
     from signet_runtime.files import check_writable
-    from signet_train.data.check import check_rows, without
+    from signet_train.data.check import check_rows, without_faults
     from signet_train.data.manifest import read_manifest, write_manifest
     from signet_train.data.workers import available_cpus
 
@@ -90,7 +90,7 @@ def check(
     kinds = ", ".join(f"{kind}: {number}" for kind, number in Counter(fault.kind for fault in faults).most_common())
     click.echo(f"rows: {count} checked, {f'{faulty} with faults ({kinds})' if faults else 'no faults'}", err=True)
     if clean is not None:
-        rows = without(faults, read, clean.parent)
+        rows = without_faults(faults, read, clean.parent)
         write_manifest(clean, rows)
         click.echo(f"rows: {len(rows)} without a fault in {clean}, {faulty} left out", err=True)
     if faults:

@@ -141,7 +141,7 @@ def _summarise(dataset: str, rows: list[Row], out: Path, can_extract: bool) -> N
         hours = f", {sum(times) / 3600:.1f} h" if times else ""
         part = f" (known of {len(times)} rows)" if 0 < len(times) < len(of_split) else ""
         click.echo(f"  {split}: {len(of_split)} rows{hours}{part}", err=True)
-    there = sum(poses_exist(row.poses, out.absolute().parent) for row in rows)
-    click.echo(f"  keypoints: there for {there} of {len(rows)} rows ({rows[0].poses}, …)", err=True)
-    command = "extract-poses" if there < len(rows) and can_extract else "check"
+    with_poses = sum(poses_exist(row.poses, out.absolute().parent) for row in rows)
+    click.echo(f"  keypoints: there for {with_poses} of {len(rows)} rows ({rows[0].poses}, …)", err=True)
+    command = "extract-poses" if with_poses < len(rows) and can_extract else "check"
     click.echo(f"Next: signet-train {command} {out}", err=True)

@@ -92,7 +92,7 @@ def check_rows(
     return [fault for of_row in faults.values() for fault in of_row]
 
 
-def without(faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path) -> list[Row]:
+def without_faults(faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path) -> list[Row]:
     """Return the rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
     faulty = {(fault.manifest, fault.row) for fault in faults}
     return [

@@ -82,7 +82,7 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
     Raises:
         InputError: there is no such split, or a pose store cannot be read.
     """
-    made = Plan()
+    planned = Plan()
     first: dict[str, tuple[int, Row]] = {}
     found_split = False
     for number, row in enumerate(manifest.rows, 1):
@@ -92,31 +92,31 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
         if not in_shard(row.poses, *shard):
             continue
         if "://" in row.poses:  # put together when they are asked for: nothing to extract
-            made.present += 1
+            planned.present += 1
             continue
         earlier, same = first.setdefault(posixpath.normpath(row.poses), (number, row))
         poses = manifest.root / row.poses
         if (row.video, row.start, row.end) != (same.video, same.start, same.end):
             problem = f"{row.poses}: row {earlier} keeps another recording's keypoints in this file"
-            made.failures.append(Failure(number, row.id, problem))
+            planned.failures.append(Failure(number, row.id, problem))
         elif not force and poses_exist(row.poses, manifest.root):
-            made.present += 1
+            planned.present += 1
         elif split_location(row.poses)[1] is not None:
             problem = f"{row.poses}: `signet-train convert-poses` writes pose stores; extract to .npz files and convert"
-            made.failures.append(Failure(number, row.id, problem))
+            planned.failures.append(Failure(number, row.id, problem))
         elif poses.suffix.lower() != ".npz":
             problem = f"{row.poses}: keypoints are written as .npz; change the manifest, or put this file there"
-            made.failures.append(Failure(number, row.id, problem))
+            planned.failures.append(Failure(number, row.id, problem))
         elif row.video is None:
             problem = f"{row.poses}: no such file, and the row names no video to extract it from"
-            made.failures.append(Failure(number, row.id, problem))
+            planned.failures.append(Failure(number, row.id, problem))
         elif earlier == number:  # else the earlier row's job makes it
             video = manifest.root / row.video
-            made.jobs.append(Job(number, row.id, poses, video, row.start, row.end, row.fps))
+            planned.jobs.append(Job(number, row.id, poses, video, row.start, row.end, row.fps))
     if split is not None and not found_split:
         splits = ", ".join(sorted({row.split for row in manifest.rows})) or "none at all"
         raise InputError(f"no rows of a split {split!r}; the manifest has {splits}")
-    return made
+    return planned
 
 
 def extract(

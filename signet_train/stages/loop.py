@@ -149,14 +149,14 @@ def _step(
 ) -> float:
     """Take one optimiser step over several forward passes; gives the mean loss over all of them and all processes."""
     config = run.checkpoint.config.optimisation
-    micro = [batch.to(accelerator.device) for batch in batches]
-    count = torch.tensor(float(sum(run.objective.count(batch) for batch in micro)), device=accelerator.device)
+    microbatches = [batch.to(accelerator.device) for batch in batches]
+    count = torch.tensor(float(sum(run.objective.count(batch) for batch in microbatches)), device=accelerator.device)
     count = accelerator.reduce(count, reduction="sum")
     total = torch.zeros((), device=accelerator.device)
-    for i, batch in enumerate(micro):
+    for i, batch in enumerate(microbatches):
         # Gradients are exchanged once, after the last forward pass.
-        alone = accelerator.no_sync(objective) if i < len(micro) - 1 else contextlib.nullcontext()
-        with alone:
+        exchange = accelerator.no_sync(objective) if i < len(microbatches) - 1 else contextlib.nullcontext()
+        with exchange:
             part = objective(batch) / count
             # Processes' gradients are averaged, and their losses are parts of one sum.
             accelerator.backward(part * accelerator.num_processes)
@@ -247,19 +247,19 @@ def prepare_directory(out: Path, config: TrainConfig, resume: bool) -> None:
 
 def _order(run: Run, accelerator: Accelerator) -> BatchOrder:
     config = run.checkpoint.config
-    o = config.optimisation
+    optimisation = config.optimisation
     rows = len(run.dataset)  # type: ignore[arg-type]
     order = BatchOrder(
         rows,
-        o.batch_size,
-        o.accumulation,
-        o.epochs,
+        optimisation.batch_size,
+        optimisation.accumulation,
+        optimisation.epochs,
         config.seed,
         processes=accelerator.num_processes,
         rank=accelerator.process_index,
     )
     if not order.steps_per_epoch:
-        needed = o.batch_size * o.accumulation * accelerator.num_processes
+        needed = optimisation.batch_size * optimisation.accumulation * accelerator.num_processes
         raise InputError(
             f"the training split has {rows} samples, and a step takes {needed} (batch x accumulation x processes): "
             "lower optimisation.batch_size or accumulation"

@@ -63,10 +63,10 @@ class Alignment(nn.Module):
             text = self.text_encoder(input_ids=tokens, attention_mask=real.long()).last_hidden_state
         return masked_mean(signs, batch.mask), masked_mean(text, real)
 
-    def forward(self, batch: Batch, alone: bool = False) -> Tensor:
-        """Compute the loss; ``alone``: with the negatives of this process only."""
+    def forward(self, batch: Batch, gather_negatives: bool = True) -> Tensor:
+        """Compute the loss; ``gather_negatives``: with those of all processes."""
         visual, text = self.embed(batch)
-        if not alone:
+        if gather_negatives:
             visual, text = gather(visual), gather(text)
         return info_nce(visual, text, self.log_temperature) * len(batch.labels)
 

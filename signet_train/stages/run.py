@@ -116,7 +116,7 @@ def alignment_run(
         total = torch.zeros((), device=accelerator.device)
         for batch in load_batches(validation, keys, collate, config.data.workers):
             with accelerator.autocast():
-                total += objective(batch.to(accelerator.device), alone=True)
+                total += objective(batch.to(accelerator.device), gather_negatives=False)
         return {"info_nce": float(total) / len(validation), "temperature": float(objective.log_temperature.exp())}  # type: ignore[arg-type]
 
     return Run(checkpoint, objective, training, validate, "info_nce", "lowest")

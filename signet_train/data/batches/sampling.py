@@ -40,12 +40,12 @@ class BatchOrder(Sampler[list[Key]]):
         return (self.epochs * self.steps_per_epoch - self.first) * self.accumulation
 
     def __iter__(self) -> Iterator[list[Key]]:
-        wide = self.batch_size * self.processes
+        global_batch = self.batch_size * self.processes
         for epoch in range(self.first // max(1, self.steps_per_epoch), self.epochs):
             order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
-            begin = max(0, self.first - epoch * self.steps_per_epoch) * self.accumulation
-            for batch in range(begin, self.steps_per_epoch * self.accumulation):
-                start = batch * wide + self.rank * self.batch_size
+            first_batch = max(0, self.first - epoch * self.steps_per_epoch) * self.accumulation
+            for batch in range(first_batch, self.steps_per_epoch * self.accumulation):
+                start = batch * global_batch + self.rank * self.batch_size
                 yield [(epoch, int(index)) for index in order[start : start + self.batch_size]]
 
 

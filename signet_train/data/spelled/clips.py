@@ -248,8 +248,8 @@ def spell(word: str, sign_language: str, pace: Pace, redrawn: Path | None = None
     """Spell a word as a pose sequence; with ``redrawn``, from the clips that went through drawing and estimator."""
 
     def load(sign_language: str, letters: str) -> Clip:
-        again = load_redrawn(redrawn, sign_language, letters) if redrawn else None
-        return again or load_keypoints(sign_language, letters)
+        redrawn_clip = load_redrawn(redrawn, sign_language, letters) if redrawn else None
+        return redrawn_clip or load_keypoints(sign_language, letters)
 
     points, scores = join_word(word, sign_language, load, pace)
     return PoseSequence(points, scores, CAMERA_FPS, (500, 500), f"spoken-to-signed/{sign_language}")

@@ -37,8 +37,8 @@ def sign_word(location: str, root: Path, rng: np.random.Generator | None = None)
         return spell(word, sign_language, Pace())
     pace = Pace(rng.uniform(1.4, 2.4), rng.uniform(0.08, 0.24), bool(rng.random() < 0.5))
     redrawn = parse_qs(parts.query).get("redrawn")
-    again = root / redrawn[0] if redrawn and rng.random() < 0.5 else None
-    return spell(word, sign_language, pace, again)
+    redrawn_clips = root / redrawn[0] if redrawn and rng.random() < 0.5 else None
+    return spell(word, sign_language, pace, redrawn_clips)
 
 
 def spelling_rows(
