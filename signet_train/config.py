@@ -141,7 +141,7 @@ class TrainConfig(_Strict):
     mt5: str | None = None
     experts: tuple[Path, ...] = ()  # Stages II and III: the checkpoints whose frozen backbones are the experts
     # Stages II and III: the checkpoint whose mT5 (and fusion, if it has one) the stage starts from. None: by the
-    # rule of Sec. 3.7, see `signet_train.stages.assemble`.
+    # rule of Sec. 3.7, see `signet_train.stages.plan`.
     start_from: Path | None = None
     allow_leak: bool = False  # experts that were trained on the very corpus of this run; the paper's were not
     train_experts: bool = False  # Stage III without fusion: the backbone learns too (Table 6)

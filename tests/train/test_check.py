@@ -244,9 +244,9 @@ def test_clean_writes_the_rows_without_faults_and_their_paths_still_lead_there(r
     assert cleaned.rows == [moved, absolute, plain, replace(FINE, id="other", poses="../fine.npz")]
     assert invoke(root / "out" / "clean.parquet").exit_code == 0
 
-    from signet_train.data.check import without
+    from signet_train.data.check import without_faults
 
-    (row,) = without([], [(root / "m.parquet", Manifest([spelled], root))], root / "out")
+    (row,) = without_faults([], [(root / "m.parquet", Manifest([spelled], root))], root / "out")
     assert row.poses == "spell://ase/%C3%A4?redrawn=..%2Fre%20drawn"
 
 
