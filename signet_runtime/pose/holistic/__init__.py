@@ -1,0 +1,1 @@
+"""MediaPipe Holistic, rebuilt around its own models in LiteRT."""
