@@ -1,0 +1,240 @@
+"""Who is in the picture, and which part of it shows the signer alone and large enough."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from signet_runtime.pose.holistic.detection import overlaps
+from signet_runtime.pose.holistic.parts import Detector, whole
+from signet_runtime.pose.holistic.rois import Roi
+from signet_runtime.pose.signer import SignerTracker
+
+# Every how many frames we look whether other people are in view: often enough to notice somebody joining, rarely
+# enough to cost some 2% of the rest. More often until the signer has been seen to sign.
+_LOOK_EVERY = 10
+_SETTLING = 5
+
+# Two people side by side are a shoulder's width apart or more, about this share of an upper-body box.
+_APART = 0.35
+
+# The detector sees pictures of 224 pixels a side: who is smaller than this share of the frame's longer side is unsure
+# in all of it, and is looked at through a view of their own.
+_SMALL = 0.25
+
+# How far such a view goes from the middle of the shoulders, in upper-body boxes: left and right, up, down.
+_REACH = (1.2, 1.0, 1.5)
+
+# The closer look: squares of half the frame's shorter side, each overlapping its neighbours by half, so that someone
+# of an eighth of its height is seen. It takes as long as some 20 looks, so while nobody is found it is taken less and
+# less often. What it finds must be surer, because it looks so often.
+_TILE = 0.5
+_SURE = 0.7
+_PATIENCE = (5, 60)  # frames between closer looks, first and at most
+_SMALLEST_TILE = 160
+
+# Someone moves when more than the first share of their box has changed, and is a picture on the wall below the second.
+_MOVES, _STILL = 0.05, 0.01
+_CELLS, _CHANGED = 32, 12  # cells a side, grey levels
+
+
+class View(NamedTuple):
+    """A part of a frame in pixels."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def of(self, frame: np.ndarray) -> np.ndarray:
+        """Return the part of the frame, which shares its memory."""
+        return frame[self.top : self.bottom, self.left : self.right]
+
+
+class People:
+    """Follows the signer through one recording (see `SignerTracker`).
+
+    The tracker's first choice, the largest and most central person, is open until they are seen to move: if somebody
+    else moves and they do not, the other is the signer, and they are a bystander or a picture.
+    """
+
+    def __init__(self, detect: Detector) -> None:
+        self._detect = detect
+        self._tracker = SignerTracker()
+        self._index = 0
+        self._view: View | None = None
+        self._settled = False
+        self._first: np.ndarray | None = None
+        self._wait, self._next_closer_look = _PATIENCE[0], 0
+
+    def view(self, frame: np.ndarray, *, lost: bool) -> View:
+        """Return what of the next frame shows the signer.
+
+        Args:
+            frame: uint8 RGB (H, W, 3).
+            lost: nobody was followed in the frame before.
+        """
+        height, width = frame.shape[:2]
+        if self._index % (_LOOK_EVERY if self._settled else _SETTLING) == 0:
+            boxes = self._boxes(frame, lost=lost)
+            signer = self._choose(boxes, frame)
+            self._view = view_of(boxes, signer, self._view, (width, height))
+        self._index += 1
+        return self._view or View(0, 0, width, height)
+
+    def _boxes(self, frame: np.ndarray, *, lost: bool) -> np.ndarray:
+        """Return upper-body boxes (N, 4) in pixels."""
+        found = [_upper_bodies(self._detect(frame, whole(frame)).points)]
+        if self._view is not None and is_small(self._view, frame):
+            found.insert(0, self._within(frame, self._view, 0.0))
+        boxes = _different(np.concatenate(found))
+        unsure = not self._settled if len(boxes) else lost
+        if unsure and self._index >= self._next_closer_look and (self._index or not len(boxes)):
+            self._wait, self._next_closer_look = min(2 * self._wait, _PATIENCE[1]), self._index + self._wait
+            tiles = tiles_of(frame.shape[1], frame.shape[0])
+            boxes = _different(np.concatenate([boxes, *(self._within(frame, tile, _SURE) for tile in tiles)]))
+        return boxes
+
+    def _within(self, frame: np.ndarray, part: View, min_score: float) -> np.ndarray:
+        picture = part.of(frame)
+        found = self._detect(picture, whole(picture))
+        return _upper_bodies(found.points[found.scores >= min_score]) + np.tile(part[:2], 2)
+
+    def _choose(self, boxes: np.ndarray, frame: np.ndarray) -> int | None:
+        height, width = frame.shape[:2]
+        fractions = boxes / (width, height, width, height)
+        signer = self._tracker.update(fractions)
+        if self._settled:
+            return signer
+        if self._first is None:
+            self._first = frame.copy()
+            return signer
+        if not len(boxes):
+            return None
+        motion = np.array([_motion(self._first, frame, box) for box in boxes])
+        liveliest = int(motion.argmax())
+        if motion[liveliest] < _MOVES:
+            return signer
+        if signer is None or motion[signer] < _STILL:
+            self._tracker, signer = SignerTracker(), liveliest
+            self._tracker.update(fractions[[liveliest]])
+            self._tracker.update(fractions)
+        if motion[signer] >= _MOVES:
+            self._settled, self._first = True, None
+        return signer
+
+
+def _upper_bodies(points: np.ndarray) -> np.ndarray:
+    """Return boxes (N, 4) around the circles around upper bodies, of the detector's points (N, 4, 2)."""
+    middle = points[:, 2]
+    radius = np.linalg.norm(points[:, 3] - middle, axis=1, keepdims=True)
+    return np.concatenate([middle - radius, middle + radius], axis=1)
+
+
+def _different(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes of different people; of two that are one person's, the first."""
+    kept: list[np.ndarray] = []
+    for box in boxes:
+        if not kept or (overlaps(box, np.array(kept)) < _APART).all():
+            kept.append(box)
+    return np.array(kept).reshape(-1, 4)
+
+
+def tiles_of(width: int, height: int) -> list[View]:
+    """Return the squares of a closer look; none where they would not be closer."""
+    side = round(min(width, height) * _TILE)
+    if side < _SMALLEST_TILE:
+        return []
+
+    def starts(length: int) -> list[int]:
+        count = -(-2 * (length - side) // side) + 1
+        return np.linspace(0, length - side, count).round().astype(int).tolist()
+
+    return [View(x, y, x + side, y + side) for y in starts(height) for x in starts(width)]
+
+
+def is_small(view: View, frame: np.ndarray) -> bool:
+    """Whether a view was made for a small signer, and is not only cut at the sides."""
+    return view.bottom - view.top < frame.shape[0]
+
+
+def _motion(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> float:
+    """Return the share of a box that looks different in two frames."""
+    height, width = before.shape[:2]
+    left, top, right, bottom = np.rint(box.clip(0, [width, height, width, height])).astype(int)
+    if after.shape != before.shape or right <= left or bottom <= top:
+        return 0.0
+    small = [
+        cv2.resize(frame[top:bottom, left:right], (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.int16)
+        for frame in (before, after)
+    ]
+    return float((np.abs(small[1] - small[0]).max(axis=-1) >= _CHANGED).mean())
+
+
+def view_of(boxes: np.ndarray, signer: int | None, view: View | None, size: tuple[int, int]) -> View | None:
+    """Return the part that holds the signer and nobody else's middle; None is the whole frame.
+
+    The present view stays for as long as it serves, because changing it restarts the tracking.
+
+    Args:
+        boxes: (N, 4), upper bodies in pixels.
+        signer: which of them, or None where the signer is not seen.
+        view: the present one.
+        size: width and height of the frame.
+    """
+    if signer is None:
+        return view
+    width, height = size
+    side = boxes[signer, 2] - boxes[signer, 0]
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    small = side < _SMALL * max(size)
+    # Nearer than this, a cut would go through the signer's shoulders: somebody in front or behind, or the same person
+    # detected twice.
+    apart = np.abs(middle - middle[signer])
+    others = middle[apart.max(axis=1) > _APART * side] if small else middle[apart[:, 0] > _APART * side]
+    if _serves(view, small, middle[signer], side, others, size):
+        return view
+    if not small:
+        return _columns(middle[signer, 0], others[:, 0], size) if len(others) else None
+    x, y = middle[signer]
+    left, right, top, bottom = x - _REACH[0] * side, x + _REACH[0] * side, y - _REACH[1] * side, y + _REACH[2] * side
+    for other_x, other_y in others:
+        dx, dy = other_x - x, other_y - y
+        if abs(dx) >= abs(dy):  # beside, so cut between the two from top to bottom
+            left, right = (max(left, x + dx / 2), right) if dx < 0 else (left, min(right, x + dx / 2))
+        else:
+            top, bottom = (max(top, y + dy / 2), bottom) if dy < 0 else (top, min(bottom, y + dy / 2))
+    return View(max(0, int(left)), max(0, int(top)), min(width, int(right) + 1), min(height, int(bottom) + 1))
+
+
+def _columns(x: float, others: np.ndarray, size: tuple[int, int]) -> View:
+    """Return the columns between the neighbours, cut half-way to each."""
+    left = int(max(((other + x) / 2 for other in others if other < x), default=0))
+    right = int(min(((other + x) / 2 for other in others if other > x), default=size[0]))
+    return View(left, 0, right, size[1])
+
+
+def _serves(
+    view: View | None, small: bool, signer: np.ndarray, side: float, others: np.ndarray, size: tuple[int, int]
+) -> bool:
+    """Whether the present view shows a signer of this middle and size, at a fit size, and nobody else's middle."""
+    left, top, right, bottom = view or (0, 0, *size)
+    zoomed = bottom - top < size[1] or (small and view is not None)
+    if small and view is None:
+        return False
+    if zoomed:
+        # An arm's length from the border, and neither grown nor shrunk to half.
+        x, y = signer
+        room = min(x - left if left else side, right - x if right < size[0] else side)
+        tall = bottom - top
+        fit = 1.2 * side <= max(tall, right - left) <= 6 * side
+        return bool(fit and room > _APART * side / 2 and top <= y < bottom and not _any_inside(view, others))
+    inside = left <= signer[0] < right
+    return bool(inside and not ((left <= others[:, 0]) & (others[:, 0] < right)).any())
+
+
+def _any_inside(view: View | None, points: np.ndarray) -> bool:
+    assert view is not None
+    return bool(((points >= view[:2]) & (points < view[2:])).all(axis=1).any())
