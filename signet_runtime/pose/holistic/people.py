@@ -36,7 +36,7 @@ _PATIENCE = (5, 60)  # frames between closer looks, first and at most
 _SMALLEST_TILE = 160
 
 # Someone moves when more than the first share of their box has changed, and is a picture on the wall below the second.
-_MOVES, _STILL = 0.05, 0.01
+_MOVES, _STILL = 0.05, 0.02
 _CELLS, _CHANGED = 32, 12  # cells a side, grey levels
 
 
@@ -78,24 +78,27 @@ class People:
         """
         height, width = frame.shape[:2]
         if self._index % (_LOOK_EVERY if self._settled else _SETTLING) == 0:
-            boxes = self._boxes(frame, lost=lost)
+            boxes = self._look(frame)
             signer = self._choose(boxes, frame)
+            unsure = (signer is None and lost) or not (self._settled or self._index == 0)
+            if unsure and self._index >= self._next_closer_look:
+                self._next_closer_look, self._wait = self._index + self._wait, min(2 * self._wait, _PATIENCE[1])
+                boxes = self._look_closer(frame, boxes)
+                signer = self._choose(boxes, frame)
             self._view = view_of(boxes, signer, self._view, (width, height))
         self._index += 1
         return self._view or View(0, 0, width, height)
 
-    def _boxes(self, frame: np.ndarray, *, lost: bool) -> np.ndarray:
-        """Return upper-body boxes (N, 4) in pixels."""
+    def _look(self, frame: np.ndarray) -> np.ndarray:
+        """Return upper-body boxes (N, 4) in pixels of who is seen in the whole frame or in the signer's own view."""
         found = [_upper_bodies(self._detect(frame, whole(frame)).points)]
         if self._view is not None and is_small(self._view, frame):
             found.insert(0, self._within(frame, self._view, 0.0))
-        boxes = _different(np.concatenate(found))
-        unsure = not self._settled if len(boxes) else lost
-        if unsure and self._index >= self._next_closer_look and (self._index or not len(boxes)):
-            self._wait, self._next_closer_look = min(2 * self._wait, _PATIENCE[1]), self._index + self._wait
-            tiles = tiles_of(frame.shape[1], frame.shape[0])
-            boxes = _different(np.concatenate([boxes, *(self._within(frame, tile, _SURE) for tile in tiles)]))
-        return boxes
+        return _different(np.concatenate(found))
+
+    def _look_closer(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        tiles = tiles_of(frame.shape[1], frame.shape[0])
+        return _different(np.concatenate([boxes, *(self._within(frame, tile, _SURE) for tile in tiles)]))
 
     def _within(self, frame: np.ndarray, part: View, min_score: float) -> np.ndarray:
         picture = part.of(frame)
@@ -161,8 +164,10 @@ def is_small(view: View, frame: np.ndarray) -> bool:
 
 
 def _motion(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> float:
-    """Return the share of a box that looks different in two frames."""
+    """Return the share of a box that looks different in two frames, without its sides, where a neighbour may be."""
     height, width = before.shape[:2]
+    margin = (0.5 - _APART) * (box[2] - box[0])
+    box = box + (margin, 0, -margin, 0)
     left, top, right, bottom = np.rint(box.clip(0, [width, height, width, height])).astype(int)
     if after.shape != before.shape or right <= left or bottom <= top:
         return 0.0
