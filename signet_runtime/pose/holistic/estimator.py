@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +59,7 @@ class HolisticEstimator:
     is small in the frame fills; all crops are of the frame in its own resolution.
 
     Args:
-        models: directory of the model files (see `models.find_models`).
+        models: the model files by name (see `find_models`).
 
     Raises:
         EngineError: LiteRT is not there or cannot read a model.
@@ -67,7 +67,7 @@ class HolisticEstimator:
 
     name = "mediapipe"
 
-    def __init__(self, models: Path) -> None:
+    def __init__(self, models: Mapping[str, Path]) -> None:
         self._detect = person_detector(models)
         self._body = BodyPart(models, self._detect)
         self._parts = (FacePart(models), HandPart(models, LEFT_HAND), HandPart(models, RIGHT_HAND))

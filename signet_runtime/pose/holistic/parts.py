@@ -6,6 +6,7 @@ Every part has a state of its own and needs nothing of this frame but the pictur
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +62,9 @@ class Detector:
         return Detections(found.scores, boxes, roi.to_picture(found.points))
 
 
-def person_detector(models: Path) -> Detector:
+def person_detector(models: Mapping[str, Path]) -> Detector:
     """Return the detector of people; points: hips' middle, full body's rim, shoulders' middle, upper body's rim."""
-    return Detector(models / "pose_detection.tflite", (8, 16, 32, 32, 32))
+    return Detector(models["pose_detection"], (8, 16, 32, 32, 32))
 
 
 def whole(picture: np.ndarray) -> Roi:
@@ -75,10 +76,10 @@ def whole(picture: np.ndarray) -> Roi:
 class BodyPart:
     """The body: detected where nobody is followed, then looked for where the last frame had it (PoseLandmarkCpu)."""
 
-    def __init__(self, models: Path, detect: Detector) -> None:
+    def __init__(self, models: Mapping[str, Path], detect: Detector) -> None:
         self._detect = detect
         # Landmarks, presence and heatmaps; not the segmentation mask and the landmarks in metres.
-        self._model = Model(models / "pose_landmark_full.tflite", (0, 1, 3))
+        self._model = Model(models["pose_landmark_full"], (0, 1, 3))
         self._visibility = LowPass()
         self._points = OneEuro(FRAME_RATE, min_cutoff=0.05, beta=80.0)
         self._circle = OneEuro(FRAME_RATE, min_cutoff=0.01, beta=10.0)
@@ -127,16 +128,16 @@ class HandPart:
     """One hand: where the body says, looked at again to crop it well, or where it was (HandLandmarksFromPoseCpu).
 
     Args:
-        models: directory of the models.
+        models: the model files by name.
         joints: `LEFT_HAND` or `RIGHT_HAND`.
     """
 
     _DRIFT = Drift(angle=math.radians(40), shift=0.2, scale=0.4, margin=-0.1)
 
-    def __init__(self, models: Path, joints: tuple[int, int, int]) -> None:
+    def __init__(self, models: Mapping[str, Path], joints: tuple[int, int, int]) -> None:
         self._joints = list(joints)
-        self._recrop = Model(models / "hand_recrop.tflite", (0,))
-        self._model = Model(models / "hand_landmark_full.tflite", (0, 1))
+        self._recrop = Model(models["hand_recrop"], (0,))
+        self._model = Model(models["hand_landmark_full"], (0, 1))
         self._last: np.ndarray | None = None
 
     def reset(self) -> None:
@@ -172,9 +173,9 @@ class FacePart:
 
     _DRIFT = Drift(angle=math.radians(15), shift=0.1, scale=0.3, margin=-0.2)
 
-    def __init__(self, models: Path) -> None:
-        self._detect = Detector(models / "face_detection_short_range.tflite", (8, 16, 16, 16))
-        self._model = Model(models / "face_landmark.tflite", (0, 1))
+    def __init__(self, models: Mapping[str, Path]) -> None:
+        self._detect = Detector(models["face_detection_short_range"], (8, 16, 16, 16))
+        self._model = Model(models["face_landmark"], (0, 1))
         self._last: np.ndarray | None = None
 
     def reset(self) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from signet_runtime.pose.holistic.detection import overlaps
 from signet_runtime.pose.holistic.parts import Detector, whole
-from signet_runtime.pose.holistic.rois import Roi
 from signet_runtime.pose.signer import SignerTracker
 
 # Every how many frames we look whether other people are in view: often enough to notice somebody joining, rarely
@@ -167,7 +166,7 @@ def _motion(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> float:
     """Return the share of a box that looks different in two frames, without its sides, where a neighbour may be."""
     height, width = before.shape[:2]
     margin = (0.5 - _APART) * (box[2] - box[0])
-    box = box + (margin, 0, -margin, 0)
+    box = np.add(box, (margin, 0, -margin, 0))
     left, top, right, bottom = np.rint(box.clip(0, [width, height, width, height])).astype(int)
     if after.shape != before.shape or right <= left or bottom <= top:
         return 0.0

@@ -65,9 +65,7 @@ def heading(start: np.ndarray, end: np.ndarray, target: float) -> float:
     return _wrapped(target - math.atan2(-dy, dx))
 
 
-def _transformed(
-    middle: np.ndarray, size: np.ndarray, angle: float, scale: float, shift_y: float = 0.0
-) -> Roi:
+def _transformed(middle: np.ndarray, size: np.ndarray, angle: float, scale: float, shift_y: float = 0.0) -> Roi:
     """Return the square around a turned box, moved along the box's own height (RectTransformationCalculator)."""
     middle = middle + _turned(np.array([0.0, size[1] * shift_y]), angle)
     return Roi(float(middle[0]), float(middle[1]), float(max(size)) * scale, angle)
