@@ -30,7 +30,7 @@ from signet_runtime.pose.holistic.smoothing import LowPass, OneEuro
 # frame, and keypoints of old and new bundles are the same.
 FRAME_RATE = 1e6 / 33333
 
-_PRESENT = 0.5
+_PRESENT, _SURELY_PRESENT = 0.5, 0.95
 _WRIST_VISIBLE = 0.1
 _UP = math.pi / 2
 
@@ -153,15 +153,18 @@ class HandPart:
         if not coarse.exists():
             return None
         middle, rim = coarse.to_picture(points_in_crop(self._recrop(picture, coarse)[0], 2, self._recrop.side))
-        roi = aligned(middle, rim, -_UP, 1.0, -0.1)
+        places = [aligned(middle, rim, -_UP, 1.0, -0.1)]
         if last is not None:
             old = hand_from_hand(last)
-            roi = old if still_there(last, old, roi, self._DRIFT) else roi
-        if not roi.exists():
-            return None
-        values, presence = self._model(picture, roi)
-        if presence[0] > _PRESENT:
-            self._last = roi.to_picture(points_in_crop(values, 21, self._model.side))
+            places.insert(0 if still_there(last, old, places[0], self._DRIFT) else 1, old)
+        # MediaPipe looks in the first place only, and loses a hand that moves fast somewhat more often.
+        for place, enough in zip(places, (_PRESENT, _SURELY_PRESENT), strict=False):
+            if not place.exists():
+                continue
+            values, presence = self._model(picture, place)
+            if presence[0] > enough:
+                self._last = place.to_picture(points_in_crop(values, 21, self._model.side))
+                break
         return self._last
 
 
