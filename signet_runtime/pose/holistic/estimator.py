@@ -70,7 +70,11 @@ class HolisticEstimator:
     def __init__(self, models: Mapping[str, Path]) -> None:
         self._detect = person_detector(models)
         self._body = BodyPart(models, self._detect)
-        self._parts = (FacePart(models), HandPart(models, LEFT_HAND), HandPart(models, RIGHT_HAND))
+        self._parts: tuple[FacePart | HandPart, ...] = (
+            FacePart(models),
+            HandPart(models, LEFT_HAND),
+            HandPart(models, RIGHT_HAND),
+        )
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix="signet-pose") for _ in range(4)]
 
     def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -95,8 +99,9 @@ class HolisticEstimator:
                     yield _wholebody(image.shape, *waiting.popleft())
             finally:
                 for scene, parts in waiting:  # nobody wants to know any more
-                    for future in (*parts, scene):
-                        future.cancel()
+                    for part in parts:
+                        part.cancel()
+                    scene.cancel()
 
     def close(self) -> None:
         """Stop the threads."""

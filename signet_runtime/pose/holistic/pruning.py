@@ -57,7 +57,13 @@ def with_outputs(content: bytes, outputs: Sequence[int]) -> bytes:
     """
     if content[4:8] != b"TFL3":
         raise ValueError("not a TensorFlow Lite model")
-    tables = _Tables(content)
+    try:
+        return _with_outputs(_Tables(content), outputs)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"a damaged TensorFlow Lite model: {error}") from error
+
+
+def _with_outputs(tables: _Tables, outputs: Sequence[int]) -> bytes:
     graph = tables.follow(tables.vector(tables.follow(0), _MODEL_SUBGRAPHS)[0])
     every = tables.integers(graph, _SUBGRAPH_OUTPUTS)
     wanted = [every[index] for index in outputs]
