@@ -86,6 +86,19 @@ def test_a_small_signer_is_found_beside_a_large_person_who_is_still(frame):
     assert all(view.left > 1400 and view.bottom < 600 for view in found[5:])
 
 
+def test_a_signer_who_waits_is_not_given_up_for_somebody_who_passes(frame):
+    room = Room(frame)
+    room.people = [(900, 500, 700), (1700, 500, 600)]
+    people = People(room)
+    found = []
+    for index in range(31):
+        frame[400:460, 860:940] = 6 * min(index, 1)  # breathes
+        frame[500:800, 1600:1800] = 90 * (index % 2)
+        found.append(people.view(frame, lost=index == 0))
+    assert set(found) == {View(0, 0, 1300, 1080)}
+    assert room.looks <= 8  # and no closer one
+
+
 def test_who_has_moved_once_stays_the_signer(frame):
     room = Room(frame)
     room.people = [(900, 500, 700), (1700, 500, 600)]

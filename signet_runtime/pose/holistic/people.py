@@ -34,9 +34,10 @@ _SURE = 0.7
 _PATIENCE = (5, 60)  # frames between closer looks, first and at most
 _SMALLEST_TILE = 160
 
-# Someone moves when more than the first share of their box has changed, and is a picture on the wall below the second.
-_MOVES, _STILL = 0.05, 0.02
-_CELLS, _CHANGED = 32, 12  # cells a side, grey levels
+# Someone moves when more than the first share of their box has changed by this many grey levels since the first frame,
+# and is frozen, as nobody alive is for long, when less than the second share has changed by a few.
+_MOVES, _FROZEN = (0.05, 12), (0.01, 5)
+_CELLS = 32  # a side
 
 
 class View(NamedTuple):
@@ -56,7 +57,7 @@ class People:
     """Follows the signer through one recording (see `SignerTracker`).
 
     The tracker's first choice, the largest and most central person, is open until they are seen to move: if somebody
-    else moves and they do not, the other is the signer, and they are a bystander or a picture.
+    else moves and they are frozen, they are a picture, and the other is the signer.
     """
 
     def __init__(self, detect: Detector) -> None:
@@ -64,7 +65,7 @@ class People:
         self._tracker = SignerTracker()
         self._index = 0
         self._view: View | None = None
-        self._settled = False
+        self._settled = self._frozen = False
         self._first: np.ndarray | None = None
         self._wait, self._next_closer_look = _PATIENCE[0], 0
 
@@ -79,8 +80,7 @@ class People:
         if self._index % (_LOOK_EVERY if self._settled else _SETTLING) == 0:
             boxes = self._look(frame)
             signer = self._choose(boxes, frame)
-            unsure = (signer is None and lost) or not (self._settled or self._index == 0)
-            if unsure and self._index >= self._next_closer_look:
+            if (lost if signer is None else self._frozen) and self._index >= self._next_closer_look:
                 self._next_closer_look, self._wait = self._index + self._wait, min(2 * self._wait, _PATIENCE[1])
                 boxes = self._look_closer(frame, boxes)
                 signer = self._choose(boxes, frame)
@@ -114,17 +114,20 @@ class People:
             self._first = frame.copy()
             return signer
         if not len(boxes):
+            self._frozen = False
             return None
-        motion = np.array([_motion(self._first, frame, box) for box in boxes])
+        changes = np.array([_changes(self._first, frame, box) for box in boxes])
+        motion = (changes >= _MOVES[1]).mean(axis=1)
         liveliest = int(motion.argmax())
-        if motion[liveliest] < _MOVES:
+        self._frozen = signer is not None and bool((changes[signer] >= _FROZEN[1]).mean() < _FROZEN[0])
+        if motion[liveliest] < _MOVES[0]:
             return signer
-        if signer is None or motion[signer] < _STILL:
+        if signer is None or self._frozen:
             self._tracker, signer = SignerTracker(), liveliest
             self._tracker.update(fractions[[liveliest]])
             self._tracker.update(fractions)
-        if motion[signer] >= _MOVES:
-            self._settled, self._first = True, None
+        if motion[signer] >= _MOVES[0]:
+            self._settled, self._frozen, self._first = True, False, None
         return signer
 
 
@@ -162,19 +165,22 @@ def is_small(view: View, frame: np.ndarray) -> bool:
     return view.bottom - view.top < frame.shape[0]
 
 
-def _motion(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> float:
-    """Return the share of a box that looks different in two frames, without its sides, where a neighbour may be."""
+def _changes(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Return by how many grey levels each cell of a box differs in two frames.
+
+    Without the box's sides, where a neighbour may be.
+    """
     height, width = before.shape[:2]
     margin = (0.5 - _APART) * (box[2] - box[0])
     box = np.add(box, (margin, 0, -margin, 0))
     left, top, right, bottom = np.rint(box.clip(0, [width, height, width, height])).astype(int)
-    if after.shape != before.shape or right <= left or bottom <= top:
-        return 0.0
+    if right <= left or bottom <= top:
+        return np.zeros(_CELLS * _CELLS)
     small = [
         cv2.resize(frame[top:bottom, left:right], (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.int16)
         for frame in (before, after)
     ]
-    return float((np.abs(small[1] - small[0]).max(axis=-1) >= _CHANGED).mean())
+    return np.abs(small[1] - small[0]).max(axis=-1).ravel()
 
 
 def view_of(boxes: np.ndarray, signer: int | None, view: View | None, size: tuple[int, int]) -> View | None:
