@@ -92,7 +92,7 @@ def test_a_signer_who_waits_is_not_given_up_for_somebody_who_passes(frame):
     people = People(room)
     found = []
     for index in range(31):
-        frame[400:460, 860:940] = 6 * min(index, 1)  # breathes
+        frame[400:500, 800:1000] = 6 * min(index, 1)  # breathes
         frame[500:800, 1600:1800] = 90 * (index % 2)
         found.append(people.view(frame, lost=index == 0))
     assert set(found) == {View(0, 0, 1300, 1080)}
