@@ -20,8 +20,7 @@ from signet_runtime.pose.holistic.parts import (
     person_detector,
 )
 from signet_runtime.pose.holistic.people import People, View
-from signet_runtime.pose.holistic.warp import aligned_pixels
-from signet_runtime.pose.mediapipe.landmarks import to_wholebody
+from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 
@@ -33,7 +32,7 @@ class _Scene(NamedTuple):
     """One frame with what its body says.
 
     Attributes:
-        picture: the part of the frame that the signer is looked for in, from `aligned_pixels`.
+        picture: the part of the frame that the signer is looked for in.
         view: where it is in the frame.
         anew: this is another part than before, so nothing is where it was.
         body: in pixels of the picture.
@@ -53,7 +52,7 @@ class HolisticEstimator:
 
     Body, hands and face are each followed from frame to frame and, but for the body, need no more of each other than
     the body of their frame. So each has a thread: while one frame's hands are looked for, the next one's body is.
-    LiteRT and OpenCV hold no lock while they work. What is found is the same as one after the other, bit by bit.
+    LiteRT holds no lock while it works. What is found is the same as one after the other, bit by bit.
 
     One person is followed (see `People`), in a part of the frame where nobody else's middle is, and which a signer who
     is small in the frame fills; all crops are of the frame in its own resolution.
@@ -115,7 +114,7 @@ class HolisticEstimator:
         anew = last is None or view != last.view
         if anew:
             self._body.reset()
-        picture = aligned_pixels(view.of(frame))
+        picture = np.ascontiguousarray(view.of(frame))
         return _Scene(picture, view, anew, self._body(picture))
 
 

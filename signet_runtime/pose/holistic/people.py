@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from signet_runtime.pose.holistic.detection import overlaps
@@ -176,11 +175,17 @@ def _changes(before: np.ndarray, after: np.ndarray, box: np.ndarray) -> np.ndarr
     left, top, right, bottom = np.rint(box.clip(0, [width, height, width, height])).astype(int)
     if right <= left or bottom <= top:
         return np.zeros(_CELLS * _CELLS)
-    small = [
-        cv2.resize(frame[top:bottom, left:right], (_CELLS, _CELLS), interpolation=cv2.INTER_AREA).astype(np.int16)
-        for frame in (before, after)
-    ]
+    small = [_cell_means(frame[top:bottom, left:right]) for frame in (before, after)]
     return np.abs(small[1] - small[0]).max(axis=-1).ravel()
+
+
+def _cell_means(picture: np.ndarray) -> np.ndarray:
+    """Return the mean colour of each cell, float64 (32, 32, 3)."""
+    rows, columns = (np.linspace(0, length, _CELLS, endpoint=False).astype(int) for length in picture.shape[:2])
+    sums = np.add.reduceat(np.add.reduceat(picture, rows, axis=0, dtype=np.int64), columns, axis=1)
+    heights = np.diff(rows, append=picture.shape[0]).clip(1)
+    widths = np.diff(columns, append=picture.shape[1]).clip(1)
+    return sums / (heights[:, None] * widths)[..., None]
 
 
 def view_of(boxes: np.ndarray, signer: int | None, view: View | None, size: tuple[int, int]) -> View | None:
