@@ -91,13 +91,7 @@ def around(points: np.ndarray, start: int, end: int, scale: float, shift_y: floa
 
 def hand_from_body(wrist: np.ndarray, pinky: np.ndarray, index: np.ndarray) -> Roi:
     """Return where a hand may be by the body's own landmarks of it (HandDetectionsFromPoseToRectsCalculator)."""
-    return aligned_hand(wrist, (2 * index + pinky) / 3)
-
-
-def aligned_hand(wrist: np.ndarray, knuckles: np.ndarray) -> Roi:
-    """Return the square around a hand whose knuckles' middle is its centre, fingers up."""
-    diameter = 2 * float(np.linalg.norm(knuckles - wrist))
-    return _transformed(knuckles, np.full(2, diameter), heading(wrist, knuckles, math.pi / 2), 2.7, -0.1)
+    return aligned((2 * index + pinky) / 3, wrist, -math.pi / 2, 2.7, -0.1)
 
 
 # Wrist, thumb without its tip, and the lower two joints of every finger: a box of these does not change when
