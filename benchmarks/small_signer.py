@@ -86,9 +86,8 @@ def main(video: Path, count: int | None) -> None:
     expected, confident = _found(estimator, frames)
     shoulders = np.median(np.linalg.norm((expected[:, 5] - expected[:, 6]) * pixels, axis=-1))
     both_hands = (confident[:, 91] > 0) & (confident[:, 112] > 0)
-    click.echo(
-        "| height | corner | neighbour | both hands | body | face | hands |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    click.echo("| height | corner | neighbour | both hands | body | face | hands |")
+    click.echo("| --- " * 7 + "|")
     met = True
     for part, (name, corner), neighbour in product(PARTS, CORNERS.items(), NEIGHBOURS):
         place, size, images = placed(frames, part, corner, neighbour)
