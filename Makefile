@@ -1,6 +1,7 @@
-# All targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.11
+# All targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.12
 PYTHON ?= python3.11
 PIP = .venv/bin/python -m pip --disable-pip-version-check
+FETCH_MODELS = .venv/bin/python -m signet_runtime.pose.models
 
 .PHONY: demo test test-runtime test-train test-export lint
 
@@ -25,8 +26,10 @@ lint: .venv/.installed-dev
 
 .venv/.installed: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[edge]'
+	$(FETCH_MODELS)
 	touch $@
 
 .venv/.installed-dev: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(FETCH_MODELS)
 	touch $@ .venv/.installed

@@ -75,7 +75,7 @@ def _found(
 @click.argument("video", type=click.Path(path_type=Path))
 @click.option("--frames", "count", metavar="N", type=click.IntRange(min=1), help="Only the first so many.")
 def main(video: Path, count: int | None) -> None:
-    """Prints the table; exits with 1 when a limit is missed."""
+    """Print the table; exit with 1 when a limit is missed."""
     try:
         estimator = HolisticEstimator(find_models(offline=True))
         with Video(video) as recording:

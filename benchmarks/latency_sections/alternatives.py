@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import pickle
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +31,7 @@ from benchmarks.generation import (
 from benchmarks.measuring.report import Ratio, Report
 from benchmarks.measuring.timing import Way, in_turns
 from signet_runtime.bundle import Manifest
-from signet_runtime.pose.mediapipe.estimator import MediaPipeEstimator
+from signet_runtime.errors import EngineError
 from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
 from signet_runtime.pose.rtmpose.weights import find_weights
@@ -43,30 +46,56 @@ _THREADS = 16  # of Uni-Sign's demo/pose_extraction.py
 Tell = Callable[[str], None]
 
 
+def other_python() -> Path | None:
+    """Return the Python with mediapipe 0.10.21 that ``SIGNET_MEDIAPIPE_PYTHON`` names, None where it names none."""
+    named = os.environ.get("SIGNET_MEDIAPIPE_PYTHON")
+    return Path(named) if named else None
+
+
 class FrameByFrameHolistic:
-    """MediaPipe's own holistic solution, one frame after the other."""
+    """MediaPipe's own holistic solution, one frame after the other, in a process of the Python that has it.
+
+    Args:
+        python: of an environment with mediapipe 0.10.21, which is not this one's: it wants numpy 1. A frame's way
+            there and back takes about a millisecond.
+
+    Raises:
+        EngineError: it does not start.
+    """
 
     name = "mediapipe"
 
-    def __init__(self) -> None:
-        MediaPipeEstimator().close()  # loads MediaPipe quietly, or says in one line why it cannot
-        from mediapipe.python.solutions.holistic import Holistic
+    def __init__(self, python: Path) -> None:
+        worker = Path(__file__).resolve().parents[1] / "peers" / "holistic_solution.py"
+        self._process = subprocess.Popen(
+            [str(python), str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        try:
+            self._ask(None)
+        except (EOFError, OSError) as error:
+            raise EngineError(f"{python}: does not run mediapipe's holistic solution; it needs 0.10.21") from error
 
-        self._holistic = Holistic(model_complexity=1, refine_face_landmarks=True)
+    def _ask(self, frame: np.ndarray | None) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        pickle.dump(None if frame is None else (frame.shape, frame.tobytes()), self._process.stdin)
+        self._process.stdin.flush()
+        return pickle.load(self._process.stdout)
 
     def __call__(self, frames: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield keypoints (133, 2) in fractions of the frame and scores (133,) of every frame, uint8 RGB (H, W, 3)."""
-        self._holistic.reset()
+        self._ask(None)
         for frame in frames:
-            found = self._holistic.process(frame)
-            parts = (found.pose_landmarks, found.face_landmarks, found.left_hand_landmarks, found.right_hand_landmarks)
-            if parts[0] is None:
+            body, *rest = (None if part is None else np.array(part) for part in self._ask(frame))
+            if body is None:
                 yield np.zeros((NUM_KEYPOINTS, 2), np.float32), np.zeros(NUM_KEYPOINTS, np.float32)
                 continue
-            visible = np.array([point.visibility for point in parts[0].landmark])
-            body, *rest = (None if p is None else np.array([(q.x, q.y) for q in p.landmark]) for p in parts)
-            assert body is not None
-            yield to_wholebody(body, visible, *rest)
+            yield to_wholebody(body[:, :2], body[:, 2], *(None if part is None else part[:, :2] for part in rest))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
 
 class RtmlibInThreads:

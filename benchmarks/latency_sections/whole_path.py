@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks import pose_speed
-from benchmarks.latency_sections.alternatives import FrameByFrameHolistic, PublishedWay, RtmlibInThreads
+from benchmarks.latency_sections.alternatives import FrameByFrameHolistic, PublishedWay, RtmlibInThreads, other_python
 from benchmarks.measuring.report import Ratio, Report, Size, Timing
 from benchmarks.measuring.timing import Way, in_turns
 from signet_runtime.errors import EngineError
@@ -74,7 +74,8 @@ def videos(
         translator.estimator  # noqa: B018  loaded before anything is timed
     try:
         stages(report, paths, translators, rounds, tell)
-        naive: dict[str, Naive] = {"MediaPipe": FrameByFrameHolistic()}
+        python = other_python()
+        naive: dict[str, Naive] = {} if python is None else {"MediaPipe": FrameByFrameHolistic(python)}
         if pose_weights is not None:
             naive["RTMPose"] = RtmlibInThreads(pose_weights, device)
         whole(report, paths, translators, naive, rounds, tell)
@@ -84,7 +85,7 @@ def videos(
             report.tables[-1].notes.append(f"Left out by --quick: {left_out} (`python -m benchmarks.pose_speed`).")
         for path, name in product(() if quick else paths, translators):
             estimator, clock = translators[name].estimator, translators[name].bundle.manifest.frame_rate
-            pose_speed.measure(report, path, estimator, naive[name], clock, rounds=rounds, tell=tell)
+            pose_speed.measure(report, path, estimator, naive.get(name), clock, rounds=rounds, tell=tell)
     finally:
         for translator in translators.values():
             translator.close()
@@ -195,18 +196,25 @@ def whole(
         "transformers' generate; with RTMPose 16 threads share one session, as in Uni-Sign's demo. On the model's "
         "clock: the same, but no more frames than the model reads. The model is the same, loaded before it is timed.",
     ]
+    if "MediaPipe" not in naive:
+        table.notes.append(
+            "The published way through MediaPipe was not measured: SIGNET_MEDIAPIPE_PYTHON names no Python that has "
+            "mediapipe 0.10.21."
+        )
     checkpoint = load_checkpoint(demo_checkpoint_path())
     ways: list[Way] = []
     for path in paths:
         with Video(path) as video:
             duration = (video.info.num_frames or sum(1 for _ in video)) / video.info.fps
         for name, translator in translators.items():
-            published = PublishedWay(checkpoint, translator.bundle.manifest, naive[name])
-            runs: dict[str, Callable[[], str]] = {
-                "published way": partial(published.translate, path),
-                "published way, on the model's clock": partial(published.translate, path, sample=True),
-                "signet-translate": partial(_text, translator, path),
-            }
+            runs: dict[str, Callable[[], str]] = {"signet-translate": partial(_text, translator, path)}
+            if name in naive:
+                published = PublishedWay(checkpoint, translator.bundle.manifest, naive[name])
+                runs = {
+                    "published way": partial(published.translate, path),
+                    "published way, on the model's clock": partial(published.translate, path, sample=True),
+                    **runs,
+                }
             said = {label: Said(run) for label, run in runs.items()}
             timed = {label: Way(f"{label}, {name}, {path.name}", run) for label, run in said.items()}
             for label, way in timed.items():
@@ -217,7 +225,7 @@ def whole(
                         f"{duration:.1f}",
                         way.timing,
                         RealTime(duration, way.timing),
-                        Ratio(timed["published way"].timing, way.timing),
+                        Ratio(timed["published way"].timing, way.timing) if "published way" in timed else None,
                         said[label],
                     ]
                 )

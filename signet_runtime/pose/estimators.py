@@ -75,18 +75,19 @@ _RTMPOSE = EstimatorRow(
 # one is to add a row here, and the module that it names.
 ESTIMATORS: dict[str, EstimatorRow] = {
     "mediapipe": EstimatorRow(
-        module="signet_runtime.pose.mediapipe.estimator",
-        package="mediapipe",
+        module="signet_runtime.pose.holistic.estimator",
+        package="ai-edge-litert",
         fallbacks=("rtmpose-balanced",),
-        needs_opencv=True,
+        options=frozenset({"offline"}),
+        cpus=2,
+        weights_variable="SIGNET_MEDIAPIPE_MODELS",
     ),
     "rtmpose-lightweight": _RTMPOSE,
     "rtmpose-balanced": _RTMPOSE,
     "rtmpose-performance": _RTMPOSE,
 }
 
-# What is taken where nothing is said, and in place of what this version does not know: it needs no weights beyond
-# its package's.
+# What is taken where nothing is said, and in place of what this version does not know.
 DEFAULT = "mediapipe"
 
 # The families that can be asked for by their name alone, and the variant that it means unless the model was trained on

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from signet_runtime.bundle import user_cache
+from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import EngineError
 
 logger = logging.getLogger("signet_runtime")
@@ -77,6 +78,11 @@ def find_models(*, offline: bool) -> Mapping[str, Path]:
         return _checked(_cache())
     except ValueError as problem:
         raise EngineError(f"the models just fetched are gone again: {problem}") from problem
+
+
+def model_directory(models: Mapping[str, Path]) -> Path:
+    """Return the directory that holds what `find_models` found."""
+    return Path(os.path.commonpath([path.parent for path in models.values()]))
 
 
 def _cache() -> Path:
@@ -167,3 +173,9 @@ def _put(unpacked: Path, target: Path) -> None:
         except ValueError:  # something is there and is not whole
             shutil.rmtree(target)
             unpacked.rename(target)
+
+
+if __name__ == "__main__":
+    # Once, while there is a network: `make demo` does it.
+    with exit_on_error("signet_runtime.pose.models"):
+        print(model_directory(find_models(offline=False)))

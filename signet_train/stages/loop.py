@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tensorboardX import SummaryWriter
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from signet_runtime.errors import CheckpointError, ConfigError, InputError, TrainingError

@@ -21,11 +21,22 @@ from signet_runtime.pose.holistic.parts import (
 )
 from signet_runtime.pose.holistic.people import People, View
 from signet_runtime.pose.mediapipe_landmarks import to_wholebody
+from signet_runtime.pose.models import find_models, model_directory
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 
 # Frames at work at a time: one's body, another's hands and face, and one that waits.
 _IN_FLIGHT = 3
+
+
+def load(name: str, *, offline: bool) -> HolisticEstimator:
+    """Load the estimator, which has no variants, with models that `find_models` finds."""
+    return HolisticEstimator(find_models(offline=offline))
+
+
+def describe_weights(name: str) -> str:
+    """Return where the models are, for doctor."""
+    return str(model_directory(find_models(offline=True)))
 
 
 class _Scene(NamedTuple):

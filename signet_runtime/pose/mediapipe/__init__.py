@@ -1,1 +1,0 @@
-"""MediaPipe's holistic solution as a pose estimator."""
