@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from signet_runtime.errors import EngineError
+from signet_runtime.pose.models import DIRECTORY_VARIABLE, find_models, model_directory
+
 # What a shell runs in the background ignores Ctrl-C, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests have caches of their own, in which the pose estimator's models are not.
+with contextlib.suppress(EngineError):
+    os.environ.setdefault(DIRECTORY_VARIABLE, str(model_directory(find_models(offline=True))))
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

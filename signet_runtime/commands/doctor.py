@@ -192,7 +192,7 @@ def _opencv_import(installed: dict[str, str]) -> list[Problem]:
         fix = "apt-get install libgl1 libglib2.0-0, or replace opencv-contrib-python by opencv-contrib-python-headless"
     else:
         fix = "pip install --force-reinstall opencv-contrib-python"
-    return [(f"OpenCV cannot be loaded, and both pose estimators need it: {problem}", fix)]
+    return [(f"OpenCV cannot be loaded, and RTMPose needs it: {problem}", fix)]
 
 
 def _imports(module: str, fix: str) -> list[Problem]:

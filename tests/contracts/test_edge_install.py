@@ -11,7 +11,8 @@ from benchmarks.install_size import PROJECT, files, pulled_in, size
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMEWORKS = {"torch", "transformers", "optimum", "optimum-onnx", "onnx", "tokenizers", "safetensors"}
-ESTIMATORS = {"mediapipe", "rtmlib", "pose-format"}
+ESTIMATORS = {"ai-edge-litert", "kornia-rs", "pose-format"}
+RTMPOSE = {"rtmlib", "opencv-python", "opencv-contrib-python"}
 
 
 def installs(*extras: str) -> set[str]:
@@ -19,11 +20,12 @@ def installs(*extras: str) -> set[str]:
 
 
 def test_each_install_has_what_it_is_for() -> None:
-    assert not installs("edge") & FRAMEWORKS
+    assert not installs("edge") & (FRAMEWORKS | RTMPOSE)
+    assert installs("rtmpose") >= RTMPOSE
     assert installs("edge") >= ESTIMATORS | {"onnxruntime", "sentencepiece", "av"}
     assert not installs() & (FRAMEWORKS | ESTIMATORS)
     assert installs("edge", "optimum") >= FRAMEWORKS - {"onnx"}
-    assert installs("train") >= installs("edge", "optimum") | {"onnx"}
+    assert installs("train") >= installs("edge", "optimum", "rtmpose") | {"onnx"}
 
 
 def test_sizes_grow_with_what_is_installed() -> None:
@@ -31,7 +33,7 @@ def test_sizes_grow_with_what_is_installed() -> None:
     assert 1e6 < base < edge < train
 
 
-@pytest.mark.parametrize("extra", ["", "edge", "optimum", "train", "dev"])
+@pytest.mark.parametrize("extra", ["", "edge", "rtmpose", "optimum", "train", "dev"])
 def test_every_package_is_pinned(extra: str) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-").replace(".", "-") for line in lines if "==" in line}

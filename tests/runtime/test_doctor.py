@@ -43,7 +43,14 @@ def test_a_damaged_demonstration(bundle_copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "missing", [["onnxruntime"], ["mediapipe", "rtmlib"], ["numpy"], ["sentencepiece", "av", "pydantic", "cv2"]]
+    "missing",
+    [
+        ["onnxruntime"],
+        ["ai_edge_litert", "rtmlib"],
+        ["kornia_rs", "rtmlib"],
+        ["numpy"],
+        ["sentencepiece", "av", "pydantic", "cv2"],
+    ],
 )
 def test_a_report_whatever_is_missing(missing: list[str]) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({missing}))\n"
@@ -91,7 +98,8 @@ def test_a_reference_that_is_there_and_broken_is_told(monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("whole")
 def test_an_install_without_pose_estimators(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "mediapipe", "rtmlib", "cv2")
+    without(monkeypatch, "ai-edge-litert", "rtmlib", "cv2")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)  # type: ignore[arg-type]
     result = CliRunner().invoke(doctor.main)
     assert result.exit_code == 5
     assert "only keypoint files can be translated\n    fix: pip install 'signet-slt[edge]'" in result.stdout
@@ -119,7 +127,7 @@ def test_opencv_without_libgl(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    ((problem, fix),) = doctor._opencv_import({"mediapipe": "0.10.21"})
+    ((problem, fix),) = doctor._opencv_import({"rtmlib": "0.0.16"})
     assert "libGL.so.1" in problem
     assert "apt-get install libgl1" in fix
 

@@ -12,7 +12,18 @@ from tiny_bundle import TinyBundle, random_poses
 
 from signet_runtime import write_keypoints
 
-HEAVY = ["torch", "cv2", "av", "mediapipe", "rtmlib", "onnxruntime", "optimum", "transformers", "jax", "scipy"]
+HEAVY = [
+    "torch",
+    "cv2",
+    "av",
+    "ai_edge_litert",
+    "kornia_rs",
+    "rtmlib",
+    "onnxruntime",
+    "optimum",
+    "transformers",
+    "scipy",
+]
 OTHERS = ["signet_train", "signet_export"]  # packages that stand on the runtime
 
 

@@ -81,14 +81,14 @@ def test_auto_says_what_it_took_instead_and_why(no_weights, capfd, caplog):
 
 
 def test_auto_without_mediapipe_takes_rtmpose(weights, monkeypatch, caplog):
-    without(monkeypatch, "mediapipe", ModuleNotFoundError("No module named 'mediapipe'"))
+    without(monkeypatch, "ai_edge_litert", ModuleNotFoundError("No module named 'ai_edge_litert'"))
     assert load_estimator("auto", "mediapipe", offline=True, weights=weights).name == "rtmpose-balanced"
     assert "using rtmpose-balanced instead" in caplog.text
 
 
 def test_auto_with_nothing_to_run_is_one_line_for_both(no_weights, monkeypatch):
-    without(monkeypatch, "mediapipe", ModuleNotFoundError("No module named 'mediapipe'"))
-    with pytest.raises(EngineError, match=r"pip install 'mediapipe.*no RTMPose weights") as error:
+    without(monkeypatch, "ai_edge_litert", ModuleNotFoundError("No module named 'ai_edge_litert'"))
+    with pytest.raises(EngineError, match=r"pip install ai-edge-litert.*no RTMPose weights") as error:
         load_estimator("auto", "mediapipe", offline=True)
     assert "\n" not in str(error.value)
 
@@ -107,11 +107,10 @@ def test_an_explicit_choice_that_cannot_run_is_an_error(no_weights, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("choice", "package"), [("mediapipe", "mediapipe"), ("rtmpose", "rtmlib")])
-def test_a_missing_libgl_says_what_to_install(monkeypatch, choice, package):
-    without(monkeypatch, package, ImportError("libGL.so.1: cannot open shared object file: No such file"))
+def test_a_missing_libgl_says_what_to_install(monkeypatch):
+    without(monkeypatch, "rtmlib", ImportError("libGL.so.1: cannot open shared object file: No such file"))
     with pytest.raises(EngineError, match="apt-get install libgl1"):
-        load_estimator(choice, "mediapipe", offline=True)
+        load_estimator("rtmpose", "mediapipe", offline=True)
 
 
 def test_poses_of_a_file_carry_its_rate_size_and_source(weights, tmp_path):
@@ -243,8 +242,8 @@ def test_decoding_goes_on_while_poses_are_found(tmp_path, monkeypatch):
 def test_importing_loads_no_heavy_package():
     code = (
         "import sys, signet_runtime.sources.video, signet_runtime.pose.estimators, signet_runtime.pose.files,"
-        "signet_runtime.pose.mediapipe.estimator, signet_runtime.pose.rtmpose.estimator;"
-        "print([m for m in ('torch', 'cv2', 'mediapipe', 'rtmlib', 'onnxruntime', 'av', 'pose_format')"
+        "signet_runtime.pose.holistic.estimator, signet_runtime.pose.rtmpose.estimator;"
+        "print([m for m in ('torch', 'cv2', 'ai_edge_litert', 'rtmlib', 'onnxruntime', 'av', 'pose_format')"
         " if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

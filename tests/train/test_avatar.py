@@ -9,10 +9,13 @@ import av
 import numpy as np
 import pytest
 
+from signet_runtime.pose.estimators import load_estimator
+from signet_runtime.skeleton import REGIONS
 from signet_train.data.spelled.avatar import FACE, LEFT_HAND, NUM_LANDMARKS, RIGHT_HAND, draw_frame
 from signet_train.data.spelled.video import write_video
 
 SIZE = (640, 640)
+NOSE_TIP = 53
 
 
 def read_clip(name: str) -> tuple[np.ndarray, np.ndarray, float]:
@@ -48,33 +51,29 @@ def letter() -> tuple[np.ndarray, np.ndarray, float]:
     ],
     ids=["right-handed", "left-handed"],
 )
-def test_mediapipe_finds_the_signer_again(name: str, hand: int, tmp_path: Path) -> None:
-    import mediapipe as mp
-
+def test_the_pose_estimator_finds_the_signer_again(name: str, hand: int, tmp_path: Path) -> None:
     landmarks, scores, fps = read_clip(name)
     drawn = (draw_frame(*frame, SIZE) for frame in zip(landmarks, scores, strict=True))
     write_video(tmp_path / "letter.mp4", drawn, fps)
     frames, _ = decode(tmp_path / "letter.mp4")
     assert len(frames) == len(landmarks)
 
+    estimator = load_estimator("mediapipe", "mediapipe", offline=True)
+    found = list(estimator.estimate(frames))
+    estimator.close()
+    region = list(REGIONS["left_hand" if hand == LEFT_HAND else "right_hand"].joints)
     in_view = 0
     errors: list[np.ndarray] = []
     nose_errors: list[float] = []
-    with mp.solutions.holistic.Holistic(model_complexity=1, refine_face_landmarks=False) as holistic:
-        for frame, expected, score in zip(frames, landmarks, scores, strict=True):
-            found = holistic.process(frame)
-            assert found.pose_landmarks is not None
-            assert found.face_landmarks is not None
-            nose = found.face_landmarks.landmark[1]
-            nose_errors.append(float(np.hypot(*(expected[FACE + 1, :2] - [nose.x, nose.y]))))
-            joints = expected[hand : hand + 21, :2]
-            if not score[hand] or joints.min() < 0 or joints.max() > 1:
-                continue
-            in_view += 1
-            landmark = found.left_hand_landmarks if hand == LEFT_HAND else found.right_hand_landmarks
-            if landmark is not None:
-                points = np.array([[point.x, point.y] for point in landmark.landmark])
-                errors.append(np.linalg.norm(points - joints, axis=1) / np.ptp(joints, axis=0).max())
+    for (points, seen), expected, score in zip(found, landmarks, scores, strict=True):
+        assert seen[NOSE_TIP]
+        nose_errors.append(float(np.hypot(*(expected[FACE + 4, :2] - points[NOSE_TIP]))))
+        joints = expected[hand : hand + 21, :2]
+        if not score[hand] or joints.min() < 0 or joints.max() > 1:
+            continue
+        in_view += 1
+        if seen[region[0]]:
+            errors.append(np.linalg.norm(points[region] - joints, axis=1) / np.ptp(joints, axis=0).max())
     assert in_view > 10
     assert len(errors) >= 0.85 * in_view
     assert np.median(np.concatenate(errors)) < 0.07

@@ -30,6 +30,8 @@ class Model:
     def __init__(self, path: Path, outputs: Sequence[int], *, low: float = 0.0, zero_border: bool = False) -> None:
         self._low, self._zero_border = low, zero_border
         try:
+            import kornia_rs  # noqa: F401  crops; that it is missing is known before the first frame
+
             with without_native_log():
                 from ai_edge_litert.interpreter import Interpreter
 
@@ -37,7 +39,7 @@ class Model:
                 self._interpreter = Interpreter(model_content=self._content, num_threads=1)
                 self._interpreter.allocate_tensors()
         except ImportError as error:
-            raise EngineError(f"LiteRT is not installed ({error}): pip install ai-edge-litert") from error
+            raise EngineError(f"{error}: pip install ai-edge-litert kornia-rs") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run {path}: {str(error).splitlines()[0]}") from error
         self._input = self._interpreter.get_input_details()[0]["index"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from kornia_rs import imgproc
 
 from signet_runtime.pose.holistic.rois import Roi
 
@@ -12,13 +11,15 @@ def crop(picture: np.ndarray, roi: Roi, out: np.ndarray, low: float = 0.0, *, ze
     """Fill ``out`` with what a model sees of a picture, as ImageToTensorCalculator does.
 
     Args:
-        picture: uint8 RGB (H, W, 3), contiguous.
+        picture: uint8 RGB (H, W, 3).
         roi: must exist.
         out: float32 (1, S, S, 3), written to: bilinear samples rounded to whole grey levels, black ``low`` and
             white 1.
         zero_border: black outside of the picture; otherwise its border pixels go on for ever.
     """
-    side = out.shape[1]
+    from kornia_rs import imgproc
+
+    side, picture = out.shape[1], np.ascontiguousarray(picture)
     to_picture = roi.matrix(side)
     pixels = imgproc.warp_affine(picture, _inverse(to_picture), (side, side), "bilinear")
     np.multiply(pixels, np.float32((1 - low) / 255), out=out[0])
