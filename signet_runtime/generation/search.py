@@ -135,7 +135,7 @@ def _may_improve(
     likely = max_new_tokens if settings.early_stopping == "never" and settings.length_penalty > 0 else length
     best_possible = running_scores[:, :1] / np.float32(likely**settings.length_penalty)
     worst = np.where(is_finished, finished_scores.min(axis=1, keepdims=True), _OUT)
-    return (best_possible > worst).any(axis=1)
+    return np.any(best_possible > worst, axis=1)
 
 
 def _allowed(found: Candidates, settings: SearchSettings, length: int) -> Candidates:

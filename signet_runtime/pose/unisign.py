@@ -179,7 +179,7 @@ def _signer(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Return the signer's (T, 133, 2) and (T, 133): of one person alone faster than `follow_signer`."""
     if points.shape[1] > 1:
         return follow_signer(points, scores)
-    seen = (scores[:, 0] > CONFIDENCE).any(axis=1)
+    seen: np.ndarray = np.any(scores[:, 0] > CONFIDENCE, axis=1)
     return np.where(seen[:, None, None], points[:, 0], 0), np.where(seen[:, None], scores[:, 0], 0)
 
 
