@@ -42,13 +42,14 @@ class Model:
             raise EngineError(f"{error}: pip install ai-edge-litert kornia-rs") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run {path}: {str(error).splitlines()[0]}") from error
-        self._input = self._interpreter.get_input_details()[0]["index"]
+        (details,) = self._interpreter.get_input_details()
+        self._input, self.side = details["index"], int(details["shape"][1])
+        self._pixels = np.empty(details["shape"], np.float32)
         self._outputs = [details["index"] for details in self._interpreter.get_output_details()]
-        self.side = int(self._interpreter.get_input_details()[0]["shape"][1])
 
     def __call__(self, picture: np.ndarray, roi: Roi) -> list[np.ndarray]:
         """Return the wanted outputs, without the batch dimension, for a square of the picture."""
-        # The tensor's view must be gone before the model runs.
-        crop(picture, roi, self._interpreter.tensor(self._input)(), self._low, zero_border=self._zero_border)
+        crop(picture, roi, self._pixels, self._low, zero_border=self._zero_border)
+        self._interpreter.set_tensor(self._input, self._pixels)
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(index)[0] for index in self._outputs]

@@ -30,7 +30,7 @@ from signet_runtime.pose.holistic.smoothing import LowPass, OneEuro
 # frame, and keypoints of old and new bundles are the same.
 FRAME_RATE = 1e6 / 33333
 
-_PRESENT, _SURELY_PRESENT = 0.5, 0.95
+_PRESENT, _SURELY_PRESENT = 0.5, 0.98
 _WRIST_VISIBLE = 0.1
 _UP = math.pi / 2
 
