@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.sources.video import INSTANT, Video, VideoInfo, check_stretch, empty_stretch
+from signet_runtime.sources.clock import INSTANT
+from signet_runtime.sources.video import Video, VideoInfo, check_stretch, empty_stretch
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -29,6 +30,7 @@ class FrameDirectory:
     """
 
     info: VideoInfo
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -77,6 +79,11 @@ class FrameDirectory:
                 if image.info.size != self.info.size:
                     raise InputError(f"{path}: {image.info.size} pixels, and the first frame has {self.info.size}")
                 yield next(iter(image))
+
+    @property
+    def end(self) -> float:
+        """When the last image is no longer shown (s)."""
+        return len(self._images) / self.info.fps
 
     def timed(self) -> Iterator[tuple[np.ndarray, float]]:
         """Yield the frames, each with its time: seconds since the first of them."""

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.sources.video import VideoInfo, reason, stated_rate, upright, video_stream
+from signet_runtime.sources.clock import UNKNOWN_FRAME_RATE, FileClock
+from signet_runtime.sources.container import file_origin, own_time, reason, stated_rate
+from signet_runtime.sources.picture import pixel_aspect, progressive, square_size, upright
+from signet_runtime.sources.tracks import choose_track
+from signet_runtime.sources.video import Video, VideoInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -133,23 +137,34 @@ class Live:
             self._changed.notify_all()
 
     def _read(self, container: InputContainer) -> None:
-        stream = video_stream(container, self.name)
+        stream = choose_track(container, self.name).stream
         stream.thread_type = "SLICE"  # threads by frame would each hold one back
-        rate = stated_rate(stream)
-        sampled = self._frame_rate is not None and rate > self._frame_rate
-        clock = self._frame_rate if self._frame_rate is not None and sampled else rate
-        begun = first = last = 0.0
+        of_file = self._source.kind == "file"
+        stated = stated_rate(stream)
+        if of_file:
+            with Video(self._source.location.removeprefix("file:"), self._frame_rate) as video:
+                clock = video.info.fps
+        elif stated is not None and (self._frame_rate is None or stated < self._frame_rate):
+            clock = stated
+        else:  # a rate that no camera has, or none, is no reason to leave the model's clock
+            clock = self._frame_rate or UNKNOWN_FRAME_RATE
+        sampled = self._frame_rate is not None and clock >= self._frame_rate
+        aspect = pixel_aspect(stream)
+        times: FileClock | None = None
+        begun = last = 0.0
         size, tick = (0, 0), -1
         for frame in _frames(container, stream, self.name):
             now = time.perf_counter()
-            at = frame.time if frame.time is not None else now
+            at = own_time(container, frame)
+            if times is None:
+                origin = file_origin(container, stream, frame) if of_file else None
+                times = FileClock(origin, not of_file, 1 / (stated or clock))
+            last = times.seconds(at if at is not None else now)
             if not self._begun:
-                begun, first, size = now, at, (frame.width, frame.height)
-                self._begin(frame, clock)
-            elif at - first < last:  # its clock was set back, as where a stream starts again
-                first = at - last - 1 / rate
-            last = at - first
-            if self._source.kind == "file":
+                begun, size = now - last, (frame.width, frame.height)
+                tick = round(last * clock) - 1
+                self._begin(upright(frame, square_size(*size, aspect)), clock)
+            if of_file:
                 self._sleep_until(begun + last)
             self._heard, self.last_arrival = time.monotonic(), time.perf_counter()
             if self._stopped:
@@ -157,15 +172,16 @@ class Live:
             if (frame.width, frame.height) != size:
                 sizes = f"{size[0]}x{size[1]} to {frame.width}x{frame.height}"
                 raise InputError(f"{self.name}: frames changed from {sizes} after {last:.1f} s; start again")
-            due = int(last * clock + 1e-3) if sampled else max(tick + 1, round(last * clock))
+            due = int(last * clock + 1e-3) if sampled else round(last * clock)
             if due > tick:
                 tick = due
-                self._put(LiveFrame(upright(frame), tick / clock, time.perf_counter()))
+                image = upright(frame, square_size(*size, aspect))
+                self._put(LiveFrame(image, tick / clock, time.perf_counter()))
         if self._source.kind == "camera":
             raise InputError(f"{self.name}: no more frames after {last:.1f} s; is it still plugged in?")
 
-    def _begin(self, frame: VideoFrame, clock: float) -> None:
-        height, width = upright(frame).shape[:2]
+    def _begin(self, image: np.ndarray, clock: float) -> None:
+        height, width = image.shape[:2]
         self.info = VideoInfo(clock, (width, height), None)
         with self._changed:
             self._begun = True
@@ -256,16 +272,20 @@ def _open(source: Source, name: str) -> InputContainer:
 
 
 def _frames(container: InputContainer, stream: VideoStream, name: str) -> Iterator[VideoFrame]:
-    """Yield decoded frames; a packet that was damaged on its way costs its picture only."""
+    """Yield the decoded frames; a packet that was damaged on its way costs its picture only."""
     import av
 
     seen = 0
-    try:
+
+    def decoded() -> Iterator[VideoFrame]:
         for packet in container.demux(stream):
             with contextlib.suppress(av.error.InvalidDataError):
-                for frame in packet.decode():
-                    seen += 1
-                    yield frame
+                yield from packet.decode()
+
+    try:
+        for frame in progressive(decoded()):
+            seen += 1
+            yield frame
     except (av.FFmpegError, OSError) as error:
         hint = "" if seen else "; an .mp4 cannot be piped, Matroska and MPEG-TS can"
         raise InputError(f"{name}: broke off after {seen} frames ({reason(error)}){hint}") from error

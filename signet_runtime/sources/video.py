@@ -1,9 +1,10 @@
-"""Video files -> RGB frames, one at a time, on a clock that can be trusted (PyAV)."""
+"""Video files -> RGB frames, one at a time, each at the time at which a player shows it (PyAV)."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -13,21 +14,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signet_runtime.errors import InputError
+from signet_runtime.sources.clock import INSTANT, UNKNOWN_FRAME_RATE, FileClock, Rate, measure
+from signet_runtime.sources.container import (
+    Packets,
+    file_origin,
+    is_animated_webp,
+    is_constant,
+    open_container,
+    own_time,
+    stated_duration,
+    stated_rate,
+)
+from signet_runtime.sources.ending import is_cut_off
+from signet_runtime.sources.picture import pixel_aspect, progressive, shown_size, square_size, upright
+from signet_runtime.sources.tracks import choose_track
 
 if TYPE_CHECKING:
-    import av
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# For the rare file that does not say: a bare elementary stream, or a single frame.
-UNKNOWN_FRAME_RATE = 25.0
-
-# How much of a file's stated duration may be missing before we call it cut off (s): containers round, and
-# some count the last frame's duration twice.
+# How much longer a file may say it is than its pictures are, before that is said (s).
 _DURATION_SLACK = 0.5
-
-# Containers round the times of their frames to milliseconds: a frame this little before a boundary is on it (s).
-INSTANT = 1e-3
 
 # A picture that is this little wider or narrower than the first is the same one, coded in other blocks of pixels.
 _SAME_ASPECT = 0.02
@@ -36,6 +43,15 @@ _SAME_ASPECT = 0.02
 # streams, a seek ends anywhere, and decoding starts at the next key frame, half a second or so later.
 _SEEK_LEAD = 1.0
 
+# A picture that stays for longer than this is held, and part of a stretch that begins meanwhile (s).
+_HELD = 0.25
+
+# A recording that has so many times more frames than it plays is slow motion.
+_STRETCHED = 1.5
+
+# For how long the last picture can be held (s): more would say nothing new.
+_LAST_HELD = 1.0
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -43,7 +59,7 @@ class VideoInfo:
 
     Attributes:
         fps: rate of the frames that iterating gives, per second.
-        size: width and height in pixels, after rotation.
+        size: width and height in pixels, as shown: turned, and with square pixels.
         num_frames: how many frames iterating will give, as far as the file tells; for progress only.
     """
 
@@ -53,25 +69,30 @@ class VideoInfo:
 
 
 class Video:
-    """The frames of a video file: uint8 RGB (H, W, 3), upright, one at a time.
+    """The frames of a video file as a player shows them: uint8 RGB (H, W, 3), upright, one at a time.
 
-    Like an open file it is read once, from front to end, and closed by its ``with`` block.
+    Like an open file it is read once, from front to end, and closed by its ``with`` block. What is done to the
+    pictures, and how times, tracks and damage are understood, is in docs/recordings.md.
 
     Args:
         path: the file.
-        frame_rate: give frames on a clock of this rate where the video is faster: at every tick the frame
-            nearest in time, by the file's timestamps, so that a variable frame rate keeps its timing (a
-            gap repeats a frame). None, or a video that is not faster: every frame as it is.
-        start: leave out what is shown before this time, in seconds since the first frame; the file is entered
+        frame_rate: give frames on a clock of this rate where the video is faster or uneven: at every tick the frame
+            nearest in time, by the file's timestamps (a picture that is held is repeated). None, or a video that is
+            evenly slower: every frame as it is.
+        start: leave out what is shown before this time, in seconds on the file's own clock; the file is entered
             near it where its format allows. The clock of ``frame_rate`` then starts at the first frame that is left.
         end: leave out what is shown from this time on. Both None: the whole video.
+        track: number among the video tracks, from 1; None takes the default one, or the one with most pictures.
+
+    Attributes:
+        notes: what was assumed, chosen or left out so far, a line each.
 
     Raises:
         InputError: no such file, a directory, not a video, no picture in it, no frame can be decoded, or
             there is none from ``start`` to ``end``.
-            Iterating raises it too when the file turns out to be cut off or damaged further on: what was
-            read so far is not the whole video, and nothing should be concluded from it. (MPEG transport
-            streams and live recordings do not state their length: there only damaged data is noticed.)
+            Iterating raises it too when the file turns out to be cut off: what was read so far is not the whole
+            video, and nothing should be concluded from it. (MPEG streams may end anywhere.) Damaged data in the
+            middle costs its pictures, and is noted.
             And where the picture changes its shape; where it only changes its size, it is brought to the first one's.
         ValueError: by iterating, after the block in which it was open.
     """
@@ -85,24 +106,32 @@ class Video:
         *,
         start: float | None = None,
         end: float | None = None,
+        track: int | None = None,
     ) -> None:
-        self._path = Path(path)
+        self._path, self._track = Path(path), track
+        self.notes: list[str] = []
         begin, until = check_stretch(self._path, start, end)
         self._reading, self._closed = Lock(), False
-        self._container = _open(self._path)
+        self._end = 0.0  # when the last picture is no longer shown, once that is known
+        self._container = open_container(self._path)
         try:
-            stream = video_stream(self._container, self._path)
+            stream = self._choose()
+            rate = self._rate(stream, frame_rate)
+            self._period = 1 / rate.fps
+            self._note_slow_motion(rate.fps)
+            self._aspect = pixel_aspect(stream)
             frames = self._decode(stream)
             first = next(frames, None)
             if first is None:
                 raise InputError(f"{self._path}: the video has no frames")
-            fps = stated_rate(stream)
-            duration = _duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
+            fps = rate.fps
+            duration = stated_duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
             num_frames = stream.frames or (round(duration * fps) if duration else None)
-            self._coded_size = width, height = first[0].width, first[0].height
-            size = (height, width) if _quarter_turns(first[0]) % 2 else (width, height)
+            self._coded_size = first[0].width, first[0].height
+            self._size = square_size(*self._coded_size, self._aspect)
+            size = shown_size(first[0], self._size)
             if start is not None or end is not None:
-                frames = _cut(self._enter(stream, first, frames, begin), begin, until)
+                frames = self._cut(self._enter(stream, first, frames, begin), begin, until)
                 first = next(frames, None)
                 if first is None:
                     raise empty_stretch(self._path, begin, until, duration)
@@ -110,8 +139,8 @@ class Video:
                 duration = duration if math.isfinite(duration) else None
                 num_frames = round(duration * fps) if duration else None
             self._frames = _prepend(first, frames)
-            if frame_rate is not None and fps > frame_rate:
-                self._frames = _sample(self._frames, frame_rate, fps)
+            if frame_rate is not None and (fps > frame_rate or not rate.regular):
+                self._frames = _sample(self._frames, frame_rate, lambda: self._end)
                 num_frames = max(1, round(duration * frame_rate)) if duration else None
                 fps = frame_rate
             self.info = VideoInfo(fps, size, num_frames)
@@ -129,12 +158,23 @@ class Video:
             self._closed = True
             self._container.close()
 
+    @property
+    def end(self) -> float:
+        """When the last picture is no longer shown (s), on the clock of `timed`; known once all frames were read."""
+        return self._end
+
     def __iter__(self) -> Iterator[np.ndarray]:
         for image, _ in self.timed():
             yield image
 
     def timed(self) -> Iterator[tuple[np.ndarray, float]]:
-        """Yield the frames, each with its time: seconds since the first of them, on the clock if there is one."""
+        """Yield the frames, each with its time, at the ticks of the clock if there is one.
+
+        Seconds on the file's own clock; of a stretch, since its first frame. A picture that is shown at several ticks
+        is the same array.
+        """
+        shown: VideoFrame | None = None
+        image = np.empty(0, np.uint8)
         while True:
             with self._reading:
                 if self._closed:  # FFmpeg would end the process
@@ -143,8 +183,10 @@ class Video:
             if entry is None:
                 return
             frame, seconds = entry
-            self._check_shape(frame, seconds)
-            yield upright(frame, self._coded_size), seconds
+            if frame is not shown:
+                self._check_shape(frame, seconds)
+                image, shown = upright(frame, self._size), frame
+            yield image, seconds
 
     def _check_shape(self, frame: VideoFrame, seconds: float) -> None:
         """Refuse another shape; a picture may change its size, as a call's does with the bandwidth."""
@@ -154,6 +196,51 @@ class Video:
                 f"{self._path}: its frames change from {width} x {height} to {frame.width} x {frame.height} pixels at "
                 f"{seconds:.1f} s, which is another shape of picture; cut it there, or pad it to one size with ffmpeg"
             )
+
+    def _choose(self) -> VideoStream:
+        chosen = choose_track(self._container, self._path, self._track, lambda: open_container(self._path))
+        if chosen.note:
+            self._note(chosen.note)
+        return chosen.stream
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _note_slow_motion(self, fps: float) -> None:
+        """Android says how many frames a second were recorded, the container how many are played."""
+        with contextlib.suppress(KeyError, ValueError):
+            recorded = float(self._container.metadata["com.android.capture.fps"])
+            if fps * _STRETCHED < recorded < math.inf:
+                self._note(
+                    f"it was recorded at {recorded:g} frames a second and plays at {fps:.4g}, which is slow motion; "
+                    f"--speed {fps / recorded:.3g} reads it as it was signed"
+                )
+
+    def _rate(self, stream: VideoStream, frame_rate: float | None) -> Rate:
+        """Return the stated rate where it can be believed or does not matter, else that of the frames' times."""
+        stated = stated_rate(stream)
+        if stated is not None and (is_constant(stream, stated) if frame_rate is None else stated > frame_rate):
+            return Rate(stated, True)
+        times = self._packet_times(stream.index)
+        if stated is None and len(times) < 2:
+            if stream.frames != 1 and stream.average_rate is None and stream.guessed_rate is None:
+                self._note(f"it does not state its frame rate; {UNKNOWN_FRAME_RATE:g} a second are assumed")
+            return Rate(UNKNOWN_FRAME_RATE, True)
+        return measure(times, stated)
+
+    def _packet_times(self, index: int) -> np.ndarray:
+        """Return when the frames are shown, by a look at all packets without decoding any (s, ascending)."""
+        import av
+
+        times: list[float] = []
+        clock = FileClock(0.0, False, 1 / UNKNOWN_FRAME_RATE)
+        # What cannot be read is found where it is read in earnest.
+        with open_container(self._path) as container, contextlib.suppress(av.FFmpegError, OSError):
+            for packet in container.demux(container.streams[index]):
+                if packet.size and packet.pts is not None and not packet.is_discard:
+                    times.append(float(packet.pts * (packet.time_base or 0)))
+        return np.array([clock.seconds(time) for time in sorted(times)])
 
     def _enter(
         self,
@@ -165,12 +252,13 @@ class Video:
         """Return decoded frames from a key frame before ``seconds`` on, or from the front where no seek leads there."""
         import av
 
-        start = first[0].time
-        if seconds <= _SEEK_LEAD or start is None or stream.time_base is None:
+        begin = own_time(self._container, first[0])
+        if seconds - first[1] <= _SEEK_LEAD or begin is None or stream.time_base is None:
             return _prepend(first, rest)
+        zero = begin - first[1]
         try:
-            self._container.seek(int((start + seconds - _SEEK_LEAD) / stream.time_base), stream=stream)
-            frames = self._decode(stream, start)
+            self._container.seek(int((zero + seconds - _SEEK_LEAD) / stream.time_base), stream=stream)
+            frames = self._decode(stream, zero)
             landed = next(frames, None)
             if landed is not None and landed[1] <= seconds:
                 return _prepend(landed, frames)
@@ -179,38 +267,90 @@ class Video:
         # Past the key frame, as where key frames are rare and there is no index, or nowhere: reading it all finds the
         # frames, or what is wrong with the file.
         self._container.close()
-        self._container = _open(self._path)
-        return self._decode(video_stream(self._container, self._path))
+        self._container = open_container(self._path)
+        return self._decode(self._choose())
 
-    def _decode(self, stream: VideoStream, start: float | None = None) -> Iterator[tuple[VideoFrame, float]]:
-        """Yield decoded frames with their time in seconds since the first one, whose own is ``start`` after a seek."""
+    def _decode(self, stream: VideoStream, zero: float | None = None) -> Iterator[tuple[VideoFrame, float]]:
+        """Yield decoded frames with their time on the file's clock, whose zero after a seek is ``zero``."""
         import av
 
-        num_packets = num_frames = 0
-        from_the_front = start is None
-        seconds = end = 0.0
-        fps = stated_rate(stream)
+        flags = av.format.Flags(self._container.format.flags)
+        clock: FileClock | None = None
+        packets = Packets(self._container, stream)
+        num_frames, seconds = 0, 0.0
+        before_it: float | None = None
         try:
-            for packet in self._container.demux(stream):
-                if packet.is_corrupt:
-                    raise self._cut_off(num_frames if from_the_front else None, seconds)
-                if packet.size:
-                    num_packets += 1
-                    if packet.pts is not None and packet.time_base is not None:
-                        end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                for frame in packet.decode():
-                    time = frame.time if frame.time is not None else num_frames / fps
-                    start = time if start is None else start
-                    seconds = time - start
-                    num_frames += 1
-                    yield frame, seconds
+            for frame in progressive(packets):
+                time = own_time(self._container, frame)
+                if clock is None:
+                    origin = file_origin(self._container, stream, frame) if zero is None else zero
+                    clock = FileClock(origin, bool(flags & av.format.Flags.ts_discont), self._period)
+                if time is None:
+                    time = (origin or 0.0) if before_it is None else before_it + self._period
+                before_it = time
+                before, seconds = seconds, clock.seconds(time)
+                num_frames += 1
+                self._end = seconds + self._last_shown(frame, seconds - before if num_frames > 1 else 0.0)
+                yield frame, seconds
         except (av.FFmpegError, OSError) as error:
-            raise self._cut_off(num_frames if from_the_front else None, seconds) from error
-        if num_frames and _is_short(self._container, stream, num_packets if from_the_front else None, end):
-            raise self._cut_off(num_frames if from_the_front else None, seconds)
+            raise self._cut_off(num_frames if zero is None else None, seconds) from error
+        if packets.lost and not num_frames and zero is None:
+            raise self._cut_off(0, 0.0)
+        if packets.broken_at_the_end or is_cut_off(self._path, self._container.format.name):
+            raise self._cut_off(num_frames if zero is None else None, seconds)
+        if packets.lost:
+            self._note(f"{packets.lost} damaged packets in it are left out, with their pictures")
+        if clock is not None and clock.was_set:
+            self._note("its clock is set anew in the middle; the parts are read one after the other")
+        stated = stated_duration(self._container, stream)
+        if num_frames and stated is not None and self._end < stated - _DURATION_SLACK:
+            self._note(f"its header says {stated:.1f} s, its pictures end at {self._end:.1f} s")
+
+    def _last_shown(self, frame: VideoFrame, gap: float) -> float:
+        """For how long a picture would be shown if it were the last one (s).
+
+        MP4 says for every picture; elsewhere it is as long as the one before, where that is not as the rate says.
+        """
+        if "mp4" in self._container.format.name and frame.duration and frame.time_base:
+            stated = min(float(frame.duration * frame.time_base), max(_LAST_HELD, self._period))
+            return max(stated, min(gap, self._period))
+        if gap > INSTANT and not 0.5 < gap / self._period < 1.5:
+            return min(gap, _LAST_HELD)
+        return self._period
+
+    def _cut(
+        self, frames: Iterator[tuple[VideoFrame, float]], start: float, end: float
+    ) -> Iterator[tuple[VideoFrame, float]]:
+        """Yield the frames shown from ``start`` until before ``end``, their times now since the first of them.
+
+        A picture that is held when the stretch begins is its first.
+        """
+        first: float | None = None
+        before: tuple[VideoFrame, float] | None = None
+        stop: float | None = None
+        for frame, seconds in frames:
+            held = before is not None and seconds - max(start, before[1]) > _HELD
+            if first is None and before is not None and held and seconds > start + INSTANT:
+                first = start
+                yield before[0], 0.0
+            if seconds >= end - INSTANT:
+                stop = end if held else seconds
+                break
+            if seconds >= start - INSTANT:
+                first = seconds if first is None else first
+                yield frame, seconds - first
+            before = frame, seconds
+        else:
+            stop = self._end
+            if first is None and before is not None and stop - before[1] > _HELD and stop > start + INSTANT:
+                first = start
+                yield before[0], 0.0
+        self._end = stop - (first or 0.0)
 
     def _cut_off(self, num_frames: int | None, seconds: float) -> InputError:
         if num_frames == 0:
+            if is_animated_webp(self._path):
+                return InputError(f"{self._path}: FFmpeg here cannot read animated WebP; convert it to a video")
             return InputError(f"{self._path}: not one frame can be decoded; the file is damaged or cut off")
         where = f"at {seconds:.1f} s" if num_frames is None else f"after {num_frames} frames ({seconds:.1f} s)"
         advice = "get the whole file, or cut a readable part out of it with ffmpeg"
@@ -235,92 +375,6 @@ def empty_stretch(path: Path, begin: float, until: float, duration: float | None
     return InputError(f"{path}: no frames {stretch}{f'; it is {duration:.1f} s long' if duration else ''}")
 
 
-def _open(path: Path) -> av.container.InputContainer:
-    import av
-
-    if path.is_dir():
-        raise InputError(f"{path}: is a directory, not a video file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    try:
-        # An explicit protocol, or FFmpeg would take what stands before a colon in a name for one.
-        container = av.open("file:" + str(path.absolute()), mode="r")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a video, or a damaged one ({reason(error)})") from error
-    if container.format.name == "tty":  # FFmpeg draws any text file as a terminal
-        container.close()
-        raise InputError(f"{path}: a text file, not a video")
-    return container
-
-
-def reason(error: Exception) -> str:
-    """Say in a line what is wrong by FFmpeg."""
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
-
-
-def video_stream(container: av.container.InputContainer, path: Path | str) -> VideoStream:
-    """Return the stream that holds the pictures.
-
-    Raises:
-        InputError: there is none, or FFmpeg has no decoder for it.
-    """
-    import av
-
-    # Music files carry their cover as a video stream of one picture.
-    cover = av.stream.Disposition.attached_pic
-    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not streams:
-        what = "only sound" if container.streams.audio else "no picture"
-        raise InputError(f"{path}: {what} in it, no video")
-    stream = streams[0]
-    if stream.codec_context is None:
-        raise InputError(f"{path}: its video codec is not supported; convert it with ffmpeg")
-    stream.thread_type = "AUTO"
-    return stream
-
-
-def stated_rate(stream: VideoStream) -> float:
-    """Return the frames a second by what the container says, or the stream."""
-    return float(stream.average_rate or stream.guessed_rate or UNKNOWN_FRAME_RATE)
-
-
-def _duration(container: av.container.InputContainer, stream: VideoStream) -> float | None:
-    """Return the seconds of video that the file states, or None."""
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    # The container's duration is its longest stream's: only a lone stream can be held to it.
-    if container.duration is not None and len(container.streams) == 1:
-        return container.duration / 1_000_000  # FFmpeg's clock for containers
-    return None
-
-
-def _is_short(container: av.container.InputContainer, stream: VideoStream, num_packets: int | None, end: float) -> bool:
-    """Return whether the frames end before the file states (FFmpeg ends quietly where the bytes end).
-
-    ``num_packets`` is None when it was not read from the front.
-    """
-    if "mp4" in container.format.name and stream.frames and num_packets is not None:
-        return num_packets < stream.frames  # its index lists every frame
-    duration = _duration(container, stream)
-    if duration is None:
-        return False
-    start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
-    return end - start < duration - _DURATION_SLACK
-
-
-def upright(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Make a decoded frame uint8 RGB (H, W, 3), of ``size`` (width, height) and turned as it is to be shown."""
-    width, height = size or (frame.width, frame.height)
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
-    turns = _quarter_turns(frame)
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    """Count the counter-clockwise quarter turns that put the frame upright, by its display matrix."""
-    return round(frame.rotation / 90) % 4
-
-
 def _prepend(
     first: tuple[VideoFrame, float], rest: Iterator[tuple[VideoFrame, float]]
 ) -> Iterator[tuple[VideoFrame, float]]:
@@ -328,30 +382,20 @@ def _prepend(
     yield from rest
 
 
-def _cut(frames: Iterator[tuple[VideoFrame, float]], start: float, end: float) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield the frames shown from ``start`` until before ``end``, their times now since the first of them."""
-    first: float | None = None
-    for frame, seconds in frames:
-        if seconds >= end - INSTANT:
-            return
-        if seconds >= start - INSTANT:
-            first = seconds if first is None else first
-            yield frame, seconds - first
-
-
 def _sample(
-    frames: Iterator[tuple[VideoFrame, float]], rate: float, source_rate: float
+    frames: Iterator[tuple[VideoFrame, float]], rate: float, end: Callable[[], float]
 ) -> Iterator[tuple[VideoFrame, float]]:
     """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to the end of the last."""
     tick = 0
     previous = next(frames)
+    begin = previous[1]
     for frame in frames:
-        while tick / rate <= frame[1]:
-            nearest = previous if tick / rate - previous[1] <= frame[1] - tick / rate else frame
-            yield nearest[0], tick / rate
+        while tick / rate <= frame[1] - begin:
+            before, after = tick / rate - (previous[1] - begin), frame[1] - begin - tick / rate
+            yield (previous if before <= after else frame)[0], begin + tick / rate
             tick += 1
         previous = frame
-    end = previous[1] + 1 / source_rate
-    while tick / rate < end - 1e-6:
-        yield previous[0], tick / rate
+    until = max(end(), previous[1]) - begin
+    while tick / rate < until - 1e-6:
+        yield previous[0], begin + tick / rate
         tick += 1

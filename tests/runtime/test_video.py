@@ -42,7 +42,7 @@ def write_video(
 ) -> Path:
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=1000 if times_ms else rate)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", **(encoder or {})}
         if rotation is not None:
