@@ -26,8 +26,8 @@ class EstimatorRow:
             weights are that this estimator loads.
         package: the distribution that it runs on, as pip calls it.
         fallbacks: what "auto" takes where it cannot run, the first of these that can.
-        options: those keywords of `load_estimator` that ``load`` takes, of "offline", "device", "weights" and
-            "detect_every". What does not take "device" always runs on the CPU.
+        options: those keywords of `load_estimator` that ``load`` takes, of "offline", "device", "weights",
+            "detect_every" and "signer". What does not take "device" always runs on the CPU.
         cpus: how many CPUs one process of it fills.
         needs_opencv: whether its package imports cv2.
         weights_variable: the environment variable that may name the directory of its weights.
@@ -65,7 +65,7 @@ _RTMPOSE = EstimatorRow(
     module="signet_runtime.pose.rtmpose.estimator",
     package="rtmlib",
     fallbacks=("mediapipe",),
-    options=frozenset({"offline", "device", "weights", "detect_every"}),
+    options=frozenset({"offline", "device", "weights", "detect_every", "signer"}),
     cpus=4,
     needs_opencv=True,
     weights_variable="SIGNET_RTMPOSE",
@@ -78,7 +78,7 @@ ESTIMATORS: dict[str, EstimatorRow] = {
         module="signet_runtime.pose.holistic.estimator",
         package="ai-edge-litert",
         fallbacks=("rtmpose-balanced",),
-        options=frozenset({"offline"}),
+        options=frozenset({"offline", "signer"}),
         cpus=2,
         weights_variable="SIGNET_MEDIAPIPE_MODELS",
     ),
@@ -132,6 +132,7 @@ def load_estimator(
     device: str = "cpu",
     weights: Path | None = None,
     detect_every: int = 1,
+    signer: str = "active",
 ) -> PoseEstimator:
     """Load the estimator that was asked for.
 
@@ -144,6 +145,7 @@ def load_estimator(
         device: where it runs, if its row takes a device.
         weights: directory of its weights, if its row takes one, instead of its environment variable and cache.
         detect_every: look for people in every so many frames, if its row takes that.
+        signer: whom to follow among several people, see `SignerTracker`, if its row takes that.
 
     Raises:
         EngineError: the choice, or with "auto" everything, cannot run here.
@@ -152,7 +154,8 @@ def load_estimator(
     def load(name: str) -> PoseEstimator:
         if name not in ESTIMATORS:
             raise EngineError(f"no pose estimator is called '{name}': choose from {', '.join(estimator_choices())}")
-        return ESTIMATORS[name].load(name, offline=offline, device=device, weights=weights, detect_every=detect_every)
+        options = {"offline": offline, "device": device, "weights": weights, "detect_every": detect_every}
+        return ESTIMATORS[name].load(name, signer=signer, **options)
 
     if choice == "auto":
         return _load_auto(trained_on, load)

@@ -1,7 +1,10 @@
-"""Keypoint files: our own `.npz`, pose-format's `.pose`, and the `.pkl` of published archives."""
+"""Keypoint files: our own `.npz`, and what other programs and published archives keep them in."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,61 +12,127 @@ import numpy as np
 
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import whole_file
-from signet_runtime.pose.mediapipe_landmarks import FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
+from signet_runtime.pose import holistic_files, mmpose, openpose
+from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.pose.signer import follow_signer
 from signet_runtime.pose.unisign import read_unisign
-from signet_runtime.skeleton import NUM_KEYPOINTS
 
 KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl"}
 
+# Of other programs: what has these suffixes among a corpus' files need not be keypoints.
+_OTHERS_SUFFIXES = {".npy", ".parquet", ".json"}
 
-def read_keypoints(path: str | Path) -> PoseSequence:
+
+def is_keypoints(path: Path) -> bool:
+    """Whether a path is keypoints by its name, or a folder of OpenPose's or MediaPipe's by the names in it."""
+    if path.is_dir():
+        return _folder_reader(path) is not None
+    return path.suffix.lower() in KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES
+
+
+def read_keypoints(path: str | Path, asked: Asked | None = None) -> PoseSequence:
     """Return the keypoints of one signer from a file, by its suffix.
 
-    - ``.npz``: what `write_keypoints` writes.
-    - ``.pose``: MediaPipe Holistic landmarks in pose-format's layout.
+    - ``.npz``: what `write_keypoints` writes; or MMPose's or DWPose's, see `signet_runtime.pose.mmpose`.
+    - ``.pose``: MediaPipe Holistic landmarks in pose-format's layout, perhaps reduced.
     - ``.pkl``: Uni-Sign's layout, see `read_unisign`. Nothing in a pickle is ever executed: only numbers, strings,
       arrays and containers are admitted.
+    - ``.npy``, ``.parquet``: MediaPipe Holistic landmarks, see `signet_runtime.pose.holistic_files`.
+    - ``.json``: OpenPose's or MMPose's; and folders of OpenPose's JSON files or MediaPipe's arrays, a frame each.
 
     Where a file holds several people, the signer is followed as in a video (see `SignerTracker`).
+
+    Args:
+        asked: the rate of a file that states none, and whom to follow; takes the notes.
 
     Raises:
         InputError: no such file, not of its kind, damaged, unsafe, or without any confident joint.
     """
-    path = Path(path)
-    if path.is_dir():
+    path, asked = Path(path), asked or Asked()
+    reader = _folder_reader(path) if path.is_dir() else None
+    if path.is_dir() and reader is None:
         raise InputError(f"{path}: is a directory, not a keypoint file")
     if not path.exists():
         raise InputError(f"{path}: no such file")
-    if path.suffix.lower() not in KEYPOINT_SUFFIXES:
-        raise InputError(f"{path}: not a keypoint file ({', '.join(sorted(KEYPOINT_SUFFIXES))})")
+    suffix = path.suffix.lower()
+    if reader is None and suffix not in KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES:
+        raise InputError(f"{path}: not a keypoint file ({', '.join(sorted(KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES))})")
     try:
-        with path.open("rb") as file:
-            return parse_keypoints(file, path.suffix, str(path))
+        if reader is None and suffix in KEYPOINT_SUFFIXES:
+            with path.open("rb") as file:
+                return parse_keypoints(file, suffix, str(path), asked)
+        with _naming(str(path)):
+            return _with_somebody((reader or _read_others)(path, asked))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def parse_keypoints(file: BinaryIO, suffix: str, name: str) -> PoseSequence:
+def parse_keypoints(file: BinaryIO, suffix: str, name: str, asked: Asked | None = None) -> PoseSequence:
     """Return the keypoints of one signer from an open file, which may be inside of an archive.
 
     Args:
         file: read from where it is; seekable.
         suffix: one of `KEYPOINT_SUFFIXES`, in either case.
         name: what errors call the file.
+        asked: see `read_keypoints`.
 
     Raises:
         InputError: not of its kind, damaged, unsafe, or without any confident joint.
     """
-    readers = {".npz": _read_npz, ".pose": _read_pose, ".pkl": read_unisign}
+    asked = asked or Asked()
+    with _naming(name):
+        if suffix.lower() == ".npz":
+            return _with_somebody(_read_npz(file, asked))
+        if suffix.lower() == ".pose":
+            return _with_somebody(holistic_files.read_pose(file, asked))
+        return _with_somebody(read_unisign(file, asked))
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
     try:
-        sequence = readers[suffix.lower()](file)
-        if not sequence.scores.any():
-            raise InputError(f"no person in any of its {len(sequence)} frames")
-        return sequence
+        yield
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def _with_somebody(sequence: PoseSequence) -> PoseSequence:
+    if not sequence.scores.any():
+        raise InputError(f"no person in any of its {len(sequence)} frames")
+    return sequence
+
+
+_Reader = Callable[[Path, Asked], PoseSequence]
+
+
+def _folder_reader(path: Path) -> _Reader | None:
+    """Who reads a folder of keypoints, a file a frame; None where it is none."""
+    try:
+        names = [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return None
+    if any(name.endswith(openpose.SUFFIX) for name in names):
+        return openpose.read_folder
+    if any(name.endswith(".npy") and name[:-4].isdecimal() for name in names):
+        return holistic_files.read_npy_folder
+    return None
+
+
+def _read_others(path: Path, asked: Asked) -> PoseSequence:
+    if path.suffix.lower() == ".parquet":
+        return holistic_files.read_parquet(path, asked)
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as file:
+            return holistic_files.read_npy(file, asked)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError("not JSON, or damaged") from error
+    if openpose.is_openpose(content):
+        return openpose.read_frames(content if isinstance(content, list) else [content], asked)
+    if mmpose.is_mmpose(content):
+        return mmpose.read_json(content, asked)
+    raise InputError("JSON, but neither OpenPose's keypoints (people) nor MMPose's (instances)")
 
 
 def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
@@ -87,9 +156,11 @@ def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
         )
 
 
-def _read_npz(file: BinaryIO) -> PoseSequence:
+def _read_npz(file: BinaryIO, asked: Asked) -> PoseSequence:
     try:
         with np.load(file, allow_pickle=False) as arrays:
+            if "source" not in arrays and ("keypoints" in arrays or "bodies" in arrays):
+                return mmpose.read_npz(dict(arrays), asked)
             width, height = (int(n) for n in arrays["size"])
             return PoseSequence(
                 arrays["keypoints"], arrays["scores"], float(arrays["fps"]), (width, height), str(arrays["source"])
@@ -98,62 +169,3 @@ def _read_npz(file: BinaryIO) -> PoseSequence:
         raise
     except Exception as error:  # a forged or cut-off archive can fail in any way: zip, zlib, numpy's header, …
         raise InputError("not a keypoint file that signet wrote, or a damaged one") from error
-
-
-def _read_pose(file: BinaryIO) -> PoseSequence:
-    try:
-        from pose_format import Pose
-    except ImportError as error:
-        raise InputError("reading .pose files needs pose-format: pip install pose-format") from error
-    try:
-        pose = Pose.read(file.read())
-    except OSError:
-        raise
-    except Exception as error:  # pose-format has no error of its own: struct, numpy, unicode, …
-        raise InputError("not a .pose file, or a damaged one") from error
-    parts, first = {}, 0
-    for component in pose.header.components:
-        parts[component.name] = (slice(first, first + len(component.points)), component.points)
-        first += len(component.points)
-    if "POSE_LANDMARKS" not in parts or len(parts["POSE_LANDMARKS"][1]) != 33:
-        raise InputError(f"not MediaPipe Holistic landmarks (it has {', '.join(parts) or 'nothing'})")
-    size = (pose.header.dimensions.width, pose.header.dimensions.height)
-    confidence = np.asarray(pose.body.confidence)
-    data = np.ma.getdata(pose.body.data)[..., :2] / np.array(size, np.float64)
-    data = np.where(confidence[..., None] > 0, data, 0)  # what was not found may be NaN
-    frames, people = confidence.shape[:2]
-    keypoints = np.zeros((frames, people, NUM_KEYPOINTS, 2), np.float32)
-    scores = np.zeros((frames, people, NUM_KEYPOINTS), np.float32)
-    for t in range(frames):
-        for person in range(people):
-            keypoints[t, person], scores[t, person] = _wholebody(parts, data[t, person], confidence[t, person])
-    one_keypoints, one_scores = follow_signer(keypoints, scores)
-    return PoseSequence(one_keypoints, one_scores, float(pose.body.fps), size, "mediapipe")
-
-
-def _wholebody(
-    parts: dict[str, tuple[slice, list[str]]], data: np.ndarray, confidence: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return one person's keypoints (133, 2) and scores (133,) in one frame.
-
-    A component that is missing, reduced beyond use or all 0 was not found.
-    """
-
-    def found(name: str) -> np.ndarray | None:
-        where = parts[name][0] if name in parts else slice(0)
-        return data[where] if (confidence[where] > 0).any() else None
-
-    face = found("FACE_LANDMARKS")
-    if face is not None:
-        # Files may keep only some of the mesh's vertices; their names are the vertices' numbers.
-        position = {name: i for i, name in enumerate(parts["FACE_LANDMARKS"][1])}
-        needed = {*FACE_LANDMARKS.values(), *HEAD_LANDMARKS.values()}
-        if all(str(vertex) in position for vertex in needed):
-            mesh = np.zeros((478, 2))
-            for vertex in needed:
-                mesh[vertex] = face[position[str(vertex)]]
-            face = mesh
-        else:
-            face = None
-    body = parts["POSE_LANDMARKS"][0]
-    return to_wholebody(data[body], confidence[body], face, found("LEFT_HAND_LANDMARKS"), found("RIGHT_HAND_LANDMARKS"))

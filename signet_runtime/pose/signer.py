@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice, pairwise
+from threading import Lock
+
 import numpy as np
 
 # Boxes of one person in neighbouring frames overlap far more, even with an arm flung out.
@@ -14,38 +20,75 @@ _BYSTANDER_MEMORY = 30
 _CONFIDENCE = 0.3  # joints at or below say nothing about where somebody is
 
 
+# Whom to follow among several people; or the number of one, from the left, from 1.
+CHOICES = ("active", "largest", "left", "right")
+
+# Who moves so many times as much as the largest person is the one who signs.
+_MORE_ACTIVE = 2.0
+
+# A change of a grey value that is no noise, and how densely a picture is looked at (pixels a side, about).
+_CHANGE, _GRID = 16, 160
+
+# Frames that an estimator may have at work at a time.
+_AT_WORK = 4
+
+# Of the frames that are looked at ahead, no more than these are held (bytes).
+_LOOK_AHEAD, _MOST_BYTES = 40, 1 << 28
+
+_WRISTS = (9, 10)
+
+_Motion = Callable[[np.ndarray], np.ndarray]
+
+
+def several(people: int, choice: str) -> str:
+    """Return what to say where one of several people is followed."""
+    who = {
+        "active": "who moves their hands most",
+        "largest": "the largest and most central",
+        "left": "who is furthest left",
+        "right": "who is furthest right",
+    }.get(choice, f"number {choice} from the left")
+    return f"{people} people are in it; {who} is followed, --signer takes another"
+
+
 class SignerTracker:
     """Chooses one signer and stays with them.
 
-    The signer is the largest and most central person when somebody is first seen, and is then followed by
-    the overlap of boxes. While the signer is away, people who were already there stay bystanders; whoever
-    newly appears is taken to be the signer come back.
+    The signer is chosen when somebody is first seen, and is then followed by the overlap of boxes. While the signer is
+    away, people who were already there stay bystanders; whoever newly appears is taken to be the signer come back.
+
+    Args:
+        choice: of `CHOICES`, or a number. "largest" is the largest and most central person; "active" too, unless
+            somebody else moves twice as much, where that can be seen.
+        notes: that there were several people is appended to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choice: str = "active", notes: list[str] | None = None) -> None:
+        self._choice, self._notes = choice, [] if notes is None else notes
         self._signer: np.ndarray | None = None
         self._present = False
         self._bystanders: list[tuple[np.ndarray, int]] = []  # last box, frames since it was seen
 
-    def update(self, boxes: np.ndarray) -> int | None:
+    def update(self, boxes: np.ndarray, motion: _Motion | None = None) -> int | None:
         """Return the signer's position in ``boxes``, or None when the signer is not among them.
 
         Args:
             boxes: (N, 4) float, left, top, right, bottom in fractions of the frame; one box a person.
+            motion: how much there is in each of such boxes (N,); asked once, where one of several is to be chosen.
         """
         boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        chosen = self._find(boxes)
+        chosen = self._find(boxes, motion)
         self._present = chosen is not None
         if chosen is not None:
             self._signer = boxes[chosen]
         self._remember(np.delete(boxes, chosen, axis=0) if chosen is not None else boxes)
         return chosen
 
-    def _find(self, boxes: np.ndarray) -> int | None:
+    def _find(self, boxes: np.ndarray, motion: _Motion | None) -> int | None:
         if len(boxes) == 0:
             return None
         if self._signer is None:
-            return largest_most_central(boxes)
+            return self._choose(boxes, motion)
         overlap = np.array([iou(self._signer, box) for box in boxes])
         if overlap.max() >= _SAME_PERSON_IOU:
             # Somebody known to be a bystander may have walked to where the signer was last seen.
@@ -54,6 +97,25 @@ class SignerTracker:
                 return nearest
         strangers = [i for i, box in enumerate(boxes) if not self._is_bystander(box)]
         return strangers[largest_most_central(boxes[strangers])] if strangers else None
+
+    def _choose(self, boxes: np.ndarray, motion: _Motion | None) -> int:
+        chosen = largest_most_central(boxes)
+        if len(boxes) == 1:
+            return chosen
+        people = sum(all(iou(box, other) < _SAME_PERSON_IOU for other in boxes[:i]) for i, box in enumerate(boxes))
+        if people > 1:
+            self._notes.append(several(people, self._choice))
+        from_left = np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable")
+        if self._choice in ("left", "right"):
+            return int(from_left[0 if self._choice == "left" else -1])
+        if self._choice.isdecimal():
+            return int(from_left[min(max(int(self._choice), 1), len(boxes)) - 1])
+        if self._choice == "active" and motion is not None and people > 1:
+            moved = motion(boxes)
+            most = int(np.argmax(moved))
+            if moved[most] > _MORE_ACTIVE * moved[chosen]:
+                return most
+        return chosen
 
     def _is_bystander(self, box: np.ndarray) -> bool:
         return any(iou(box, known) >= _SAME_PERSON_IOU for known, _ in self._bystanders)
@@ -79,7 +141,58 @@ def largest_most_central(boxes: np.ndarray) -> int:
     return int(np.argmax(width * height * np.clip(centrality, 0.01, None)))
 
 
-def follow_signer(keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+class LookAhead:
+    """Frames, and what moves in the next of them: uint8 (H, W, 3), each given once and in order.
+
+    The two may be asked for in different threads.
+    """
+
+    def __init__(self, frames: Iterable[np.ndarray]) -> None:
+        self._frames = iter(frames)
+        self._held: deque[np.ndarray] = deque()
+        self._given: deque[np.ndarray] = deque(maxlen=_AT_WORK)
+        self._reading = Lock()
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        while True:
+            with self._reading:
+                frame = self._held.popleft() if self._held else next(self._frames, None)
+                if frame is None:
+                    return
+                self._given.append(frame)
+            yield frame
+
+    def motion_since_last(self, boxes: np.ndarray) -> np.ndarray:
+        """Return `motion` from the frame on that was given last."""
+        return self.motion(self._given[-1], boxes)
+
+    def motion(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Return the share of every box that changes from frame to frame (N,).
+
+        Args:
+            frame: one of those given last, from which on that is.
+            boxes: (N, 4), in fractions of the frame.
+        """
+        count = max(2, min(_LOOK_AHEAD, _MOST_BYTES // frame.nbytes))
+        with self._reading:
+            given = list(self._given)
+            since = next((i for i, other in enumerate(given) if other is frame), len(given) - 1)
+            missing = count - (len(given) - since) - len(self._held)
+            self._held.extend(islice(self._frames, max(0, missing)))
+            window = [*given[since:], *self._held][:count]
+        step = max(1, max(frame.shape[:2]) // _GRID)
+        small = [picture[::step, ::step].mean(axis=2) for picture in window]
+        changed = np.mean([np.abs(b - a) > _CHANGE for a, b in pairwise(small)] or [np.zeros_like(small[0])], axis=0)
+        height, width = changed.shape
+        moved = []
+        for left, top, right, bottom in np.clip(boxes, 0, 1):
+            rows = slice(int(top * height), max(int(bottom * height), int(top * height) + 1))
+            part = changed[rows, int(left * width) : max(int(right * width), int(left * width) + 1)]
+            moved.append(float(part.mean()) if part.size else 0.0)
+        return np.array(moved)
+
+
+def follow_signer(keypoints: np.ndarray, scores: np.ndarray, choice: str = "active") -> tuple[np.ndarray, np.ndarray]:
     """Return one signer out of the keypoints of several people in one frame after another.
 
     Args:
@@ -89,16 +202,37 @@ def follow_signer(keypoints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray
     Returns:
         keypoints (T, J, 2), scores (T, J); zeros in frames without the signer.
     """
-    tracker = SignerTracker()
+    tracker = SignerTracker(choice)
     one_keypoints = np.zeros((len(keypoints), *keypoints.shape[2:]), keypoints.dtype)
     one_scores = np.zeros((len(scores), scores.shape[2]), scores.dtype)
     for t, (people, confidence) in enumerate(zip(keypoints, scores, strict=True)):
         seen = np.flatnonzero((confidence > _CONFIDENCE).any(axis=1))
         boxes = np.array([_box(people[i][confidence[i] > _CONFIDENCE]) for i in seen]).reshape(-1, 4)
-        chosen = tracker.update(boxes)
+        chosen = tracker.update(boxes, partial(_hands_motion, keypoints[t:], scores[t:], seen))
         if chosen is not None:
             one_keypoints[t], one_scores[t] = people[seen[chosen]], confidence[seen[chosen]]
     return one_keypoints, one_scores
+
+
+def _hands_motion(keypoints: np.ndarray, scores: np.ndarray, seen: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return how far the wrists of those seen in the first frame go a frame, in widths of their boxes (N,)."""
+    moved = np.zeros(len(seen))
+    for person, box in enumerate(boxes):
+        where, last = box, (keypoints[0, seen[person]], scores[0, seen[person]])
+        steps: list[float] = []
+        for people, confidence in zip(keypoints[1:_LOOK_AHEAD], scores[1:_LOOK_AHEAD], strict=True):
+            there = np.flatnonzero((confidence > _CONFIDENCE).any(axis=1))
+            found = [_box(people[i][confidence[i] > _CONFIDENCE]) for i in there]
+            overlaps = [iou(where, other) for other in found]
+            if not overlaps or max(overlaps) < _SAME_PERSON_IOU:
+                continue
+            nearest = int(np.argmax(overlaps))
+            where, now = found[nearest], (people[there[nearest]], confidence[there[nearest]])
+            both = [j for j in _WRISTS if now[1][j] > _CONFIDENCE and last[1][j] > _CONFIDENCE]
+            steps += [float(np.linalg.norm(now[0][j] - last[0][j])) for j in both]
+            last = now
+        moved[person] = np.mean(steps) / max(box[2] - box[0], 1e-6) if steps else 0.0
+    return moved
 
 
 def _box(points: np.ndarray) -> np.ndarray:

@@ -9,13 +9,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from signet_runtime.errors import InputError
+from signet_runtime.pose.people import Asked, frame_rate
 from signet_runtime.pose.pickles import load_pickle
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.pose.signer import follow_signer
+from signet_runtime.pose.signer import follow_signer, several
 from signet_runtime.skeleton import CONFIDENCE, NUM_KEYPOINTS
-
-# The pickles do not say; 25 is the rate of most of the archives that have this layout.
-UNKNOWN_FRAME_RATE = 25.0
 
 _PIXELS = 10.0  # no normalised coordinate is this far out of the frame, and some joint's pixel always is
 _SCORES = (-0.5, 10.0)  # a joint that was not found scores 0 or a little less, a sure one at most a little over 1
@@ -27,14 +25,14 @@ _MOST_ROWS = 1000  # people, or joints, in one frame
 _MOST_PEOPLE = 250_000  # over all frames: nearly three hours of one person
 
 
-def read_unisign(file: BinaryIO) -> PoseSequence:
+def read_unisign(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
     """Return the signer's keypoints from a pickled dict.
 
     ``keypoints`` is a list over frames of (people, 133, 2) and ``scores`` one of (people, 133), as arrays or as nested
     lists, or each is one array; frames of one person may be without the axis of people, and frames in which nobody was
     found None or empty. Coordinates are fractions of the frame, or pixels; with pixels ``w_h``, the frame's width and
     height (in either order), is needed, and without it the size reads (1, 1). Optional are ``start`` and ``end`` (the
-    frames in use, from 0, the end excluded) and ``fps`` (else 25).
+    frames in use, from 0, the end excluded) and ``fps`` (else ``asked.fps``, else 25, which is noted).
 
     A score from -0.5 to 0 says that a joint was not found, as rtmlib writes it; one below, or above 10, is no
     confidence. Of several people the signer is followed as in a video (see `SignerTracker`).
@@ -55,7 +53,8 @@ def read_unisign(file: BinaryIO) -> PoseSequence:
         if not isinstance(frames, list | tuple) and not (isinstance(frames, np.ndarray) and frames.ndim > 0):
             raise InputError(f"not a keypoint pickle: {key!r} is not a list over frames")
     points, confidence = _stack_people(content["keypoints"], content["scores"], *_frames_in_use(content))
-    fps = UNKNOWN_FRAME_RATE if content.get("fps") is None else _positive(content["fps"], "fps", 1)[0]
+    stated = None if content.get("fps") is None else float(_positive(content["fps"], "fps", 1)[0])
+    fps = frame_rate(stated, asked := asked or Asked())
     w_h = None if content.get("w_h") is None else _positive(content["w_h"], "w_h", 2)
     sure = points[confidence > CONFIDENCE]
     if len(sure) and np.abs(sure).max() > _PIXELS:
@@ -64,8 +63,8 @@ def read_unisign(file: BinaryIO) -> PoseSequence:
         w_h = _width_and_height(w_h, sure)
         points = points / w_h
     size = (1, 1) if w_h is None else (max(1, int(w_h[0])), max(1, int(w_h[1])))
-    one_points, one_confidence = _signer(points, confidence)
-    return PoseSequence(one_points, one_confidence, float(fps), size, "rtmpose")
+    one_points, one_confidence = _signer(points, confidence, asked)
+    return PoseSequence(one_points, one_confidence, fps, size, "rtmpose")
 
 
 def _frames_in_use(content: dict[str, Any]) -> tuple[int, int]:
@@ -175,10 +174,11 @@ def _one_from_lists(joints: Any, where: str, depth: int) -> np.ndarray:
         raise InputError(f"{where} has a number that is too large") from error
 
 
-def _signer(points: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _signer(points: np.ndarray, scores: np.ndarray, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
     """Return the signer's (T, 133, 2) and (T, 133): of one person alone faster than `follow_signer`."""
     if points.shape[1] > 1:
-        return follow_signer(points, scores)
+        asked.notes.append(several(points.shape[1], asked.signer))
+        return follow_signer(points, scores, asked.signer)
     seen: np.ndarray = np.any(scores[:, 0] > CONFIDENCE, axis=1)
     return np.where(seen[:, None, None], points[:, 0], 0), np.where(seen[:, None], scores[:, 0], 0)
 

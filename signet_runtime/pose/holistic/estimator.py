@@ -22,6 +22,7 @@ from signet_runtime.pose.holistic.parts import (
 from signet_runtime.pose.holistic.people import People, View
 from signet_runtime.pose.mediapipe_landmarks import to_wholebody
 from signet_runtime.pose.models import find_models, model_directory
+from signet_runtime.pose.signer import LookAhead
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 
@@ -29,9 +30,9 @@ from signet_runtime.sources.deferred import deferred_errors
 _IN_FLIGHT = 3
 
 
-def load(name: str, *, offline: bool) -> HolisticEstimator:
+def load(name: str, *, offline: bool, signer: str = "active") -> HolisticEstimator:
     """Load the estimator, which has no variants, with models that `find_models` finds."""
-    return HolisticEstimator(find_models(offline=offline))
+    return HolisticEstimator(find_models(offline=offline), signer)
 
 
 def describe_weights(name: str) -> str:
@@ -70,6 +71,10 @@ class HolisticEstimator:
 
     Args:
         models: the model files by name (see `find_models`).
+        signer: whom to follow, see `SignerTracker`.
+
+    Attributes:
+        notes: what is to be said of the recording that was posed last.
 
     Raises:
         EngineError: LiteRT is not there or cannot read a model.
@@ -77,7 +82,9 @@ class HolisticEstimator:
 
     name = "mediapipe"
 
-    def __init__(self, models: Mapping[str, Path]) -> None:
+    def __init__(self, models: Mapping[str, Path], signer: str = "active") -> None:
+        self._signer = signer
+        self.notes: list[str] = []
         self._detect = person_detector(models)
         self._body = BodyPart(models, self._detect)
         self._parts: tuple[FacePart | HandPart, ...] = (
@@ -92,9 +99,11 @@ class HolisticEstimator:
 
         A frame must not be written to before its keypoints are there.
         """
-        people, previous = People(self._detect), None
+        self.notes = []
         waiting: deque[tuple[Future[_Scene], list[Future[np.ndarray | None]]]] = deque()
-        with deferred_errors(frames) as images:
+        with deferred_errors(frames) as readable:
+            images = LookAhead(readable)
+            people, previous = People(self._detect, self._signer, self.notes, None if live else images), None
             try:
                 for image in images:
                     previous = self._threads[0].submit(self._pose, people, image, previous)

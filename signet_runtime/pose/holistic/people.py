@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from signet_runtime.pose.holistic.detection import overlaps
 from signet_runtime.pose.holistic.parts import Detector, whole
-from signet_runtime.pose.signer import SignerTracker
+from signet_runtime.pose.signer import LookAhead, SignerTracker
 
 # Every how many frames we look whether other people are in view: often enough to notice somebody joining, rarely
 # enough to cost some 2% of the rest. More often until the signer has been seen to sign.
@@ -57,14 +58,25 @@ class People:
 
     The tracker's first choice, the largest and most central person, is open until they are seen to move: if somebody
     else moves and they are frozen, they are a picture, and the other is the signer.
+
+    Args:
+        detect: the person detector.
+        choice, notes: see `SignerTracker`; a choice that was asked for is not open.
+        ahead: the frames of the recording, where they can be looked at ahead.
     """
 
-    def __init__(self, detect: Detector) -> None:
-        self._detect = detect
-        self._tracker = SignerTracker()
+    def __init__(
+        self,
+        detect: Detector,
+        choice: str = "active",
+        notes: list[str] | None = None,
+        ahead: LookAhead | None = None,
+    ) -> None:
+        self._detect, self._ahead = detect, ahead
+        self._tracker = SignerTracker(choice, notes)
         self._index = 0
         self._view: View | None = None
-        self._settled = self._frozen = False
+        self._settled, self._frozen = choice != "active", False
         self._first: np.ndarray | None = None
         self._wait, self._next_closer_look = _PATIENCE[0], 0
 
@@ -106,7 +118,8 @@ class People:
     def _choose(self, boxes: np.ndarray, frame: np.ndarray) -> int | None:
         height, width = frame.shape[:2]
         fractions = boxes / (width, height, width, height)
-        signer = self._tracker.update(fractions)
+        motion_ahead = None if self._ahead is None else partial(self._ahead.motion, frame)
+        signer = self._tracker.update(fractions, motion_ahead)
         if self._settled:
             return signer
         if self._first is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from signet_runtime.pose.signer import SignerTracker, iou
@@ -30,17 +32,24 @@ class DetectedBox:
     Args:
         detect_every: for how many frames a detected box serves, its own included. It serves for that frame alone
             where the box of somebody else touches it, for the two may change places meanwhile.
+        signer: who chooses among several people; None is a tracker as it is made.
+        motion: see `SignerTracker.update`.
 
     Attributes:
         corners: left, top, right, bottom in pixels of the frame, None where there is no signer.
         frames_left: for how many more frames it serves; 0, people must be looked for in the next one.
     """
 
-    def __init__(self, detect_every: int) -> None:
+    def __init__(
+        self,
+        detect_every: int,
+        signer: SignerTracker | None = None,
+        motion: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         self.corners: np.ndarray | None = None
         self.frames_left = 0
         self._detect_every = detect_every
-        self._signer = SignerTracker()
+        self._signer, self._motion = signer or SignerTracker(), motion
         self._just_detected = False  # in the frame whose keypoints come next
         self._outline: np.ndarray | None = None  # of what was found in the frame of the detection
 
@@ -51,7 +60,7 @@ class DetectedBox:
             boxes: of all people in a frame, (N, 4): left, top, right, bottom in pixels.
             size: the frame's width and height.
         """
-        chosen = self._signer.update(boxes / np.tile(size, 2))
+        chosen = self._signer.update(boxes / np.tile(size, 2), self._motion)
         self.corners = None if chosen is None else boxes[chosen]
         self._just_detected = True
         alone = chosen is not None and not any(iou(boxes[chosen], box) for box in np.delete(boxes, chosen, axis=0))

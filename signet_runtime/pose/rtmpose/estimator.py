@@ -16,6 +16,7 @@ import numpy as np
 from signet_runtime.errors import EngineError, first_line
 from signet_runtime.pose.rtmpose.detected_box import DetectedBox
 from signet_runtime.pose.rtmpose.weights import find_weights, get_weights, import_rtmlib
+from signet_runtime.pose.signer import LookAhead, SignerTracker
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 from signet_runtime.sources.prefetch import prefetch
@@ -48,6 +49,7 @@ class RTMPoseEstimator:
         weights: directory of the weights, see `signet_runtime.pose.rtmpose.weights.find_weights`.
         detect_every: look for people in every so many frames, and pose the signer in the same box until then (see
             `DetectedBox`). 1, every frame, is what the published archives were made with.
+        signer: whom to follow, see `SignerTracker`.
 
     Raises:
         EngineError: rtmlib or OpenCV cannot be loaded, the weights are missing, cannot be downloaded or are
@@ -55,8 +57,17 @@ class RTMPoseEstimator:
     """
 
     def __init__(
-        self, mode: str, *, offline: bool, device: str = "cpu", weights: Path | None = None, detect_every: int = 1
+        self,
+        mode: str,
+        *,
+        offline: bool,
+        device: str = "cpu",
+        weights: Path | None = None,
+        detect_every: int = 1,
+        signer: str = "active",
     ) -> None:
+        self.notes: list[str] = []
+        self._signer = signer
         rtmlib = import_rtmlib()
         _check_device(device)
         self.name = f"rtmpose-{mode}"
@@ -78,9 +89,12 @@ class RTMPoseEstimator:
 
     def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
-        box = DetectedBox(self._detect_every)
+        self.notes = []
         with deferred_errors(frames) as readable:
-            images = (np.ascontiguousarray(frame[..., ::-1]) for frame in readable)  # BGR
+            ahead = LookAhead(readable)
+            tracker = SignerTracker(self._signer, self.notes)
+            box = DetectedBox(self._detect_every, tracker, None if live else ahead.motion_since_last)
+            images = (np.ascontiguousarray(frame[..., ::-1]) for frame in ahead)  # BGR
             if self._detect_every > 1:
                 yield from self._pose_in_held_box(images, box, 1 if live else self._batch)
                 return

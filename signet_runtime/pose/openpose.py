@@ -1,0 +1,98 @@
+"""OpenPose's keypoints: a folder with a JSON file a frame, or one JSON with a list of frames, as ControlNet keeps them.
+
+A person has ``pose_keypoints_2d`` (25 or 18 joints), ``face_keypoints_2d`` (70 or 68) and two hands of 21; each joint
+is x, y and a confidence, in pixels or fractions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signet_runtime.errors import InputError
+from signet_runtime.pose.people import Asked, Person, frame_rate, signer_of
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.skeleton import NUM_KEYPOINTS
+
+SUFFIX = "_keypoints.json"
+
+# Positions in OpenPose's bodies of COCO's 17 joints: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
+BODY_25 = (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11)
+BODY_18 = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
+
+_MOST_FRAMES = 250_000
+
+
+def read_folder(path: Path, asked: Asked) -> PoseSequence:
+    """Return the signer's keypoints from a folder of ``…_keypoints.json``, a frame each, in the order of their names.
+
+    Raises:
+        InputError: a file that is not OpenPose's, which is named.
+    """
+    frames = []
+    for name in sorted(p for p in path.glob(f"*{SUFFIX}") if not p.name.startswith(".")):
+        try:
+            frames.append(json.loads(name.read_text(encoding="utf-8-sig")))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{name.name}: not JSON, or damaged") from error
+    return read_frames(frames, asked)
+
+
+def is_openpose(content: Any) -> bool:
+    """Whether parsed JSON is a frame of OpenPose's, or a list of them."""
+    first = content[0] if isinstance(content, list) and content else content
+    return isinstance(first, dict) and "people" in first
+
+
+def read_frames(frames: Iterable[Any], asked: Asked) -> PoseSequence:
+    """Return the signer's keypoints from parsed frames.
+
+    Raises:
+        InputError: one of them is not OpenPose's, which is named by its number from 0.
+    """
+    people: list[list[Person]] = []
+    size: tuple[int, int] | None = None
+    for number, frame in enumerate(frames):
+        if number >= _MOST_FRAMES:
+            raise InputError("more frames than a clip has")
+        try:
+            people.append([_person(person) for person in frame["people"] or []])
+            if "canvas_width" in frame and "canvas_height" in frame:
+                size = int(frame["canvas_width"]), int(frame["canvas_height"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"frame {number} is not OpenPose's ({error})") from error
+    if size is not None and min(size) <= 0:
+        raise InputError(f"its canvas of {size[0]} x {size[1]} pixels is none")
+    return signer_of(people, frame_rate(None, asked), size, "openpose", asked)
+
+
+def _person(person: dict[str, Any]) -> Person:
+    points, scores = np.zeros((NUM_KEYPOINTS, 2)), np.zeros(NUM_KEYPOINTS)
+    body = _triples(person.get("pose_keypoints_2d"), (25, 18))
+    if body is not None:
+        body = body[list(BODY_25 if len(body) == 25 else BODY_18)]
+    parts = (
+        (0, 17, body),
+        (23, 68, _triples(person.get("face_keypoints_2d"), (70, 68))),
+        (91, 21, _triples(person.get("hand_left_keypoints_2d"), (21,))),
+        (112, 21, _triples(person.get("hand_right_keypoints_2d"), (21,))),
+    )
+    for first, count, found in parts:
+        if found is not None:
+            points[first : first + count] = found[:count, :2]
+            scores[first : first + count] = found[:count, 2]
+    return points, scores
+
+
+def _triples(numbers: Any, counts: tuple[int, ...]) -> np.ndarray | None:
+    """(N, 3) of a flat list, None for a part that was not found."""
+    if not numbers:
+        return None
+    array = np.array(numbers, np.float64).reshape(-1, 3)
+    if len(array) not in counts:
+        raise ValueError(f"a part of {len(array)} joints, not {counts[0]}")
+    return array

@@ -1,0 +1,98 @@
+"""Other programs' keypoints of several people -> one signer's `PoseSequence`: what all their readers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from signet_runtime.errors import InputError
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.pose.signer import follow_signer, several
+from signet_runtime.skeleton import NUM_KEYPOINTS
+
+# For keypoints that do not say; 25 is the rate of most published archives.
+UNKNOWN_FRAME_RATE = 25.0
+
+_PIXELS = 10.0  # no normalised coordinate is this far out of the frame, and some joint's pixel always is
+_MOST_PEOPLE = 250_000  # over all frames: nearly three hours of one person
+
+
+@dataclass
+class Asked:
+    """What a reader is told of keypoints, and what it has to say about them.
+
+    Attributes:
+        fps: frames a second, where the keypoints do not state it.
+        signer: whom to follow among several people, see `SignerTracker`.
+        notes: what was assumed or chosen, a line each.
+    """
+
+    fps: float | None = None
+    signer: str = "active"
+    notes: list[str] = field(default_factory=list)
+
+
+Person = tuple[np.ndarray, np.ndarray]  # (133, 2) and (133,)
+
+
+def frame_rate(stated: object, asked: Asked) -> float:
+    """Return the stated frames a second, else those that were given, else 25, which is noted.
+
+    Raises:
+        InputError: what is stated is no rate.
+    """
+    if stated is not None:
+        if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 < stated < math.inf:
+            raise InputError(f"its frame rate {stated!r} is not a positive number")
+        return float(stated)
+    if asked.fps is None:
+        asked.notes.append(f"it does not state its frame rate; {UNKNOWN_FRAME_RATE:g} a second are assumed, --fps says")
+    return asked.fps or UNKNOWN_FRAME_RATE
+
+
+def signer_of(
+    frames: Sequence[Sequence[Person]],
+    fps: float,
+    size: tuple[int, int] | None,
+    source: str,
+    asked: Asked,
+) -> PoseSequence:
+    """Return the keypoints of the signer (see `follow_signer`) among the people in every frame.
+
+    Args:
+        frames: in pixels or in fractions of the frame; a person's scores are 0 where a joint was not found.
+        size: width and height of the frame; where pixels come without one, a square about them is assumed and noted.
+
+    Raises:
+        InputError: more people than a clip has, or numbers that are not finite.
+    """
+    most = max((len(people) for people in frames), default=0)
+    if len(frames) * max(most, 1) > _MOST_PEOPLE:
+        raise InputError(f"{len(frames)} frames of up to {most} people, which is more than a clip")
+    if most == 0:
+        raise InputError(f"no person in any of its {len(frames)} frames")
+    points = np.zeros((len(frames), most, NUM_KEYPOINTS, 2))
+    scores = np.zeros((len(frames), most, NUM_KEYPOINTS))
+    for t, people in enumerate(frames):
+        for person, (xy, confidence) in enumerate(people):
+            points[t, person], scores[t, person] = xy, confidence
+    points = np.where((scores > 0)[..., None], points, 0)
+    if not (np.isfinite(points).all() and np.isfinite(scores).all()):
+        raise InputError("its keypoints have a number that is NaN or infinite")
+    reach = float(np.abs(points).max(initial=0))
+    if reach > _PIXELS:
+        if size is None:
+            size = (math.ceil(reach), math.ceil(reach))
+            asked.notes.append(f"its frames' size is not stated; a square of {size[0]} pixels is assumed")
+        points /= size
+    elif size is None:
+        asked.notes.append("its frames' size is not stated; a square is assumed")
+    if most > 1:
+        points, scores = follow_signer(points, scores, asked.signer)
+        asked.notes.append(several(most, asked.signer))
+    else:
+        points, scores = points[:, 0], scores[:, 0]
+    return PoseSequence(points, np.clip(scores, 0, 1), fps, size or (1, 1), source)
