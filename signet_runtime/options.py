@@ -22,6 +22,10 @@ class TranslatorOptions(TypedDict, total=False):
         generation: what searches for the text: "fast", or "optimum", the reference, which needs signet-slt[optimum] and
             alone drives TensorRT engines; None is "fast" on a CPU, "optimum" on a GPU.
         num_beams: width of the search; None takes the bundle's.
+        signer: whom to follow among several people, see `signet_runtime.pose.signer.SignerTracker`.
+        track: which video track of a file to read, from 1; None takes the default one, or the one with most pictures.
+        fps: frames a second of keypoints that do not state it.
+        speed: at which recordings were slowed down or sped up: 0.25 is slow motion that takes four times as long.
     """
 
     device: str
@@ -32,6 +36,10 @@ class TranslatorOptions(TypedDict, total=False):
     engine: str
     generation: DecoderBackend | None
     num_beams: int | None
+    signer: str
+    track: int | None
+    fps: float | None
+    speed: float
 
 
 DEFAULTS: TranslatorOptions = {
@@ -43,6 +51,10 @@ DEFAULTS: TranslatorOptions = {
     "engine": "onnx",
     "generation": None,
     "num_beams": None,
+    "signer": "active",
+    "track": None,
+    "fps": None,
+    "speed": 1.0,
 }
 
 

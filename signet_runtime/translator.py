@@ -17,7 +17,8 @@ from signet_runtime.engines.load import load_engine
 from signet_runtime.errors import InputError
 from signet_runtime.options import TranslatorOptions, with_defaults
 from signet_runtime.pose.estimators import PoseEstimator, load_estimator
-from signet_runtime.pose.files import KEYPOINT_SUFFIXES, read_keypoints
+from signet_runtime.pose.files import is_keypoints, read_keypoints
+from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import Regions, on_clock, prepare
 from signet_runtime.sentences.keypoints import (
@@ -50,6 +51,7 @@ class Translation:
             those of the whole batch. Of `sentences`, pose is how long their keypoints were waited for, and
             last_frame_to_text the time from the frame that ended the sentence to the text.
         complete: False for what there is of a sentence that still goes on.
+        notes: what was assumed, chosen or left out in reading the clip so far, a line each.
     """
 
     text: str
@@ -61,6 +63,7 @@ class Translation:
     frames: int
     timings: dict[str, float]
     complete: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Translator:
@@ -113,7 +116,7 @@ class Translator:
         """Translate one clip.
 
         Args:
-            source: a video file, a keypoint file (.npz, .pose, .pkl), or keypoints.
+            source: a video file, a keypoint file or folder (see `read_keypoints`), or keypoints.
             keypoints_out: also write the keypoints there, as .npz.
             progress: called with the number of frames read so far and of all frames, None if unknown.
 
@@ -127,7 +130,7 @@ class Translator:
         with contextlib.ExitStack() as stack:
             name, stream = self._open(source, None, stack)
             recorded = RecordedStream(stream, False, keypoints_out, progress)
-            (translation,) = self._follow(name, recorded, whole=None)
+            (translation,) = self._follow(name, recorded, whole=None, even_if_still=True)
         timings = {stage: seconds for stage, seconds in translation.timings.items() if stage != "last_frame_to_text"}
         return replace(translation, timings=timings)
 
@@ -189,11 +192,18 @@ class Translator:
             return source.name, stack.enter_context(stream_live(source, self.estimator))
         if isinstance(source, PoseSequence):
             return "the pose sequence", stream_sequence(on_clock(source, frame_rate))
-        if Path(source).suffix.lower() in KEYPOINT_SUFFIXES:
-            return str(source), stream_sequence(on_clock(read_keypoints(Path(source)), frame_rate))
-        estimator = self.estimator
-        video = stack.enter_context(Video(source, self.bundle.manifest.frame_rate))
-        return str(source), stack.enter_context(stream_video(video, estimator))
+        if is_keypoints(Path(source)):
+            notes: list[str] = []
+            return str(source), stream_sequence(on_clock(self._read_keypoints(source, notes), frame_rate), notes)
+        estimator, speed = self.estimator, self._options["speed"]
+        clock = self.bundle.manifest.frame_rate
+        video = stack.enter_context(Video(source, clock and clock * speed, track=self._options["track"]))
+        return str(source), stack.enter_context(stream_video(video, estimator, speed))
+
+    def _read_keypoints(self, path: str | Path, notes: list[str]) -> PoseSequence:
+        options = self._options
+        poses = read_keypoints(path, Asked(options["fps"], options["signer"], notes))
+        return poses if options["speed"] == 1 else replace(poses, fps=poses.fps / options["speed"])
 
     def _follow(
         self,
@@ -204,6 +214,7 @@ class Translator:
         whole: int | None,
         partial: float | None = None,
         live: Live | None = None,
+        even_if_still: bool = False,
     ) -> Generator[Translation]:
         """Translate the sentences of a stream, see `sentences`; ``live`` is what it comes from, if that is live."""
         longest = self.bundle.manifest.max_frames
@@ -216,8 +227,19 @@ class Translator:
             encoder = reader
             frames = read_along(recorded, reader, self._prepare, segmenter, whole, longest)
         signed = False
+        said: list[str] = []
+
+        def say() -> tuple[str, ...]:
+            for note in stream.notes():
+                if note not in said:
+                    said.append(note)
+                    logger.warning("%s: %s", name, note)
+            return tuple(said)
+
+        # What comes from a file has the file's times, whatever its speed.
+        speed = 1.0 if recorded.live or name == "the pose sequence" else self._options["speed"]
         since = time.perf_counter()
-        for sentence in cut(frames, segmenter, whole=whole, partial=partial):
+        for sentence in cut(frames, segmenter, whole=whole, partial=partial, even_if_still=even_if_still):
             if not recorded.found:
                 break
             waited = time.perf_counter() - since
@@ -230,17 +252,19 @@ class Translator:
             signed = signed or sentence.complete
             yield replace(
                 translation,
-                start=sentence.start,
-                end=sentence.start + translation.end,
+                start=sentence.start / speed,
+                end=(sentence.start + translation.end) / speed,
                 timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
                 complete=sentence.complete,
+                notes=say(),
             )
+        say()
         if not recorded.found and not recorded.live:
             raise InputError(f"{name}: no person found in any of the {recorded.seen} frames")
         if not signed and not recorded.live:
             raise InputError(
                 f"{name}: nobody signs in it, the hands are down or still in all {recorded.seen} frames; "
-                "if they are not, --cut never takes it as one sentence"
+                "if they are not, a lower --still tells"
             )
 
     @property
@@ -259,6 +283,7 @@ class Translator:
                 device=self.device,
                 weights=None if weights is None else Path(weights),
                 detect_every=options["detect_every"],
+                signer=options["signer"],
             )
         return self._estimator
 
@@ -272,9 +297,12 @@ class Translator:
             EngineError: the pose estimator is not available.
         """
         path = Path(path)
-        if path.suffix.lower() in KEYPOINT_SUFFIXES:
-            return read_keypoints(path)
-        return extract_poses(path, self.estimator, frame_rate=self.bundle.manifest.frame_rate, progress=progress)
+        if is_keypoints(path):
+            return self._read_keypoints(path, [])
+        speed, clock = self._options["speed"], self.bundle.manifest.frame_rate
+        track, frame_rate = self._options["track"], clock and clock * speed
+        poses = extract_poses(path, self.estimator, frame_rate=frame_rate, track=track, progress=progress)
+        return poses if speed == 1 else replace(poses, fps=poses.fps / speed)
 
     def translate_poses(self, clips: Sequence[PoseSequence], *, names: Sequence[str] = ()) -> list[Translation]:
         """Translate clips together in one padded batch; each comes out as it would alone.

@@ -20,12 +20,23 @@ from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.outputs.formats import FORMATS
 from signet_runtime.outputs.results import Results
 from signet_runtime.pose.estimators import estimator_choices, takes_option
+from signet_runtime.pose.files import is_keypoints
+from signet_runtime.pose.signer import CHOICES as SIGNER_CHOICES
 from signet_runtime.sentences.segmenter import Pauses
 
 if TYPE_CHECKING:
     from signet_runtime.translator import Translation, Translator
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
+
+_RATE = click.FloatRange(min=0.01, max=1000)
+
+
+def _check_signer(_context: click.Context, _parameter: click.Parameter, signer: str) -> str:
+    if signer not in SIGNER_CHOICES and not (signer.isdecimal() and int(signer) > 0):
+        raise click.BadParameter(f"{signer!r} is none of {', '.join(SIGNER_CHOICES)}, nor a number from 1")
+    return signer
+
 
 EPILOG = """
 \b
@@ -169,6 +180,32 @@ With several inputs the others are still done, and the code is that of the first
     type=click.IntRange(min=1),
     help="Width of the search.  [default: the bundle's]",
 )
+@click.option(
+    "--signer",
+    metavar="WHO",
+    default=DEFAULTS["signer"],
+    show_default=True,
+    callback=_check_signer,
+    help="Whom to follow among several people: active, who moves their hands most; largest, left, right, or the number "
+    "of one from the left.",
+)
+@click.option(
+    "--track",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Which video track of a file to read.  [default: the default one, or the one with most pictures]",
+)
+@click.option(
+    "--fps", metavar="RATE", type=_RATE, help="Frames a second of keypoints that do not state it.  [default: 25]"
+)
+@click.option(
+    "--speed",
+    metavar="FACTOR",
+    type=_RATE,
+    default=DEFAULTS["speed"],
+    show_default=True,
+    help="How fast the recording plays what was signed: 0.25 for slow motion that takes four times as long.",
+)
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
@@ -191,7 +228,8 @@ def main(
 ) -> None:
     """Translate sign-language videos to text, or live what a camera sees.
 
-    INPUT is a video with one signer, or a keypoint file (.npz, .pose, .pkl) in place of one.
+    INPUT is a video, or keypoints in place of one: a file (.npz, .pose, .pkl, .npy, .parquet, .json), or a folder of
+    OpenPose's JSON files or MediaPipe's arrays.
     """
     if (camera is None) == (not inputs):
         raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
@@ -349,7 +387,7 @@ def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def _name_problem(path: Path) -> str | None:
     """Say what is wrong with an input, as far as it can be known before anything is loaded."""
-    if path.is_dir():
+    if path.is_dir() and not is_keypoints(path):
         return "is a directory; give the videos in it"
     if not path.exists():
         return "no such file"

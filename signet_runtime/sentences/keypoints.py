@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from signet_runtime.pose.estimators import PoseEstimator
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.sentences.segmenter import PosedFrame, join
+from signet_runtime.sources.clock import hold, measure
 from signet_runtime.sources.frames import FrameDirectory
 from signet_runtime.sources.live import Live, LiveFrame
 from signet_runtime.sources.prefetch import prefetch
@@ -28,13 +30,17 @@ _POSED = 256
 
 
 class PoseStream(NamedTuple):
-    """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height)."""
+    """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height).
+
+    ``notes`` gives what was assumed, chosen or left out so far.
+    """
 
     frames: Iterator[PosedFrame]
     fps: float
     size: tuple[int, int]
     source: str
     num_frames: int | None = None  # as far as is known
+    notes: Callable[[], list[str]] = list
 
 
 def extract_poses(
@@ -45,17 +51,22 @@ def extract_poses(
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
+    track: int | None = None,
+    notes: list[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
     """Return the keypoints of the signer in a recording, which is read once and never held as a whole.
 
-    The next frames are decoded, in another thread, while the estimator is at work.
+    The next frames are decoded, in another thread, while the estimator is at work. Where the frames are not evenly
+    apart, the keypoints of each stand for as long as it is shown, on an even clock of the rate that follows from the
+    frames' own times.
 
     Args:
         path: the video, or a directory of its frames.
         estimator: from `signet_runtime.pose.estimators.load_estimator`.
-        frame_rate, start, end: see `Video`.
+        frame_rate, start, end, track: see `Video`.
         fps: of a directory of frames; a video file knows its own.
+        notes: what was assumed, chosen or left out is appended to it.
         progress: called after every frame with the number of frames done and, where known, of all.
 
     Raises:
@@ -65,24 +76,39 @@ def extract_poses(
     if Path(path).is_dir():
         recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
     else:
-        recording = Video(path, frame_rate, start=start, end=end)
+        recording = Video(path, frame_rate, start=start, end=end, track=track)
     frames: list[PosedFrame] = []
     with recording as video, closing(_decoded(video)) as decoded:
         for frame in _posed(decoded, estimator, None):
             frames.append(frame)
             if progress is not None:
                 progress(len(frames), video.info.num_frames)
-    sequence = join(frames, video.info.fps, video.info.size, estimator.name)
+    times = np.array([frame.seconds for frame in frames])
+    rate = measure(times, video.info.fps)
+    frames = [frames[i] for i in hold(times, rate, video.end)]
+    sequence = join(frames, rate.fps, video.info.size, estimator.name)
+    if notes is not None:
+        notes += _notes(video, estimator)
     if not sequence.scores.any():
         raise InputError(f"{path}: no person found in any of the {len(sequence)} frames")
     return sequence
 
 
+def _notes(video: Video | FrameDirectory, estimator: PoseEstimator) -> list[str]:
+    return [*video.notes, *getattr(estimator, "notes", ())]
+
+
 @contextmanager
-def stream_video(video: Video, estimator: PoseEstimator) -> Iterator[PoseStream]:
-    """Open the keypoints of a video. Decoding, pose and whoever reads this work side by side."""
-    with closing(prefetch(_posed(_decoded(video), estimator, None), _POSED)) as frames:
-        yield PoseStream(frames, video.info.fps, video.info.size, estimator.name, video.info.num_frames)
+def stream_video(video: Video, estimator: PoseEstimator, speed: float = 1.0) -> Iterator[PoseStream]:
+    """Open the keypoints of a video. Decoding, pose and whoever reads this work side by side.
+
+    Args:
+        speed: of the recording; times and rate of the stream are those of what was recorded.
+    """
+    with closing(prefetch(_posed(_decoded(video), estimator, None, speed), _POSED)) as frames:
+        info = video.info
+        notes = partial(_notes, video, estimator)
+        yield PoseStream(frames, info.fps / speed, info.size, estimator.name, info.num_frames, notes)
 
 
 @contextmanager
@@ -92,14 +118,14 @@ def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
         yield PoseStream(frames, live.info.fps, live.info.size, estimator.name)
 
 
-def stream_sequence(sequence: PoseSequence) -> PoseStream:
-    """Return the frames of a sequence."""
+def stream_sequence(sequence: PoseSequence, notes: Sequence[str] = ()) -> PoseStream:
+    """Return the frames of a sequence, about which there are notes."""
     now = time.perf_counter()
     frames = (
         PosedFrame(i / sequence.fps, keypoints, scores, 1, now)
         for i, (keypoints, scores) in enumerate(zip(sequence.keypoints, sequence.scores, strict=True))
     )
-    return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence))
+    return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence), lambda: list(notes))
 
 
 def _decoded(video: Video | FrameDirectory) -> Generator[LiveFrame]:
@@ -107,21 +133,51 @@ def _decoded(video: Video | FrameDirectory) -> Generator[LiveFrame]:
     return prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
 
 
-def _posed(frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None) -> Iterator[PosedFrame]:
-    """Find the frames' keypoints, and of live ones, on a ``clock`` (frames a second), the ticks each stands for."""
-    passed: deque[tuple[float, float]] = deque()  # an estimator may look at several frames before it speaks
+class _Shown(NamedTuple):
+    """When a picture is shown and when it came; again: of the ticks at which it is still there."""
+
+    seconds: float
+    arrived: float
+    again: list[tuple[float, float]]
+
+
+def _posed(
+    frames: Iterable[LiveFrame], estimator: PoseEstimator, clock: float | None, speed: float = 1.0
+) -> Iterator[PosedFrame]:
+    """Find the frames' keypoints, and of live ones, on a ``clock`` (frames a second), the ticks each stands for.
+
+    A picture that is still there, which is the same array, is not posed again.
+    """
+    passed: deque[_Shown] = deque()  # an estimator may look at several frames before it speaks
 
     def images() -> Iterator[np.ndarray]:
+        last: np.ndarray | None = None
+        shown = _Shown(0.0, 0.0, [])
         for image, seconds, arrived in frames:
-            passed.append((seconds, arrived))
+            if image is last:
+                shown.again.append((speed * seconds, arrived))
+                continue
+            last, shown = image, _Shown(speed * seconds, arrived, [])
+            passed.append(shown)
             yield image
 
     before = -1
+    held: list[PosedFrame] = []
+
+    def still_there() -> Iterator[PosedFrame]:
+        for frame in held:
+            for seconds, arrived in shown.again:
+                yield frame._replace(seconds=seconds, arrived=arrived, ticks=1)
+
+    shown = _Shown(0.0, 0.0, [])
     for keypoints, scores in estimator.estimate(images(), live=clock is not None):
-        seconds, arrived = passed.popleft()
-        tick = before + 1 if clock is None else round(seconds * clock)
-        yield PosedFrame(seconds, keypoints, scores, tick - before, arrived)
+        yield from still_there()
+        shown = passed.popleft()
+        tick = before + 1 if clock is None else round(shown.seconds * clock)
+        held = [PosedFrame(shown.seconds, keypoints, scores, tick - before, shown.arrived)]
+        yield held[0]
         before = tick
+    yield from still_there()
 
 
 class RecordedStream:

@@ -36,6 +36,12 @@ MARGIN = 0.24
 # Less motion is no sign: hands that twitched, or an estimator that did (s).
 SHORTEST = 0.3
 
+# What is shorter is taken as it is, when it is one sentence (s).
+_TOO_SHORT_TO_SAY = 1.0
+
+# One frame in which hands move may be the estimator's mistake.
+_MOVING_FRAMES = 2
+
 # Speeds are over this long, so that a fast camera does not see more of the estimator's trembling (s).
 _SPEED_OVER = 0.15
 _CALM_FRAMES = 3
@@ -129,6 +135,18 @@ class Segmenter:
             sentence = None
         return sentence
 
+    def anybody_signs(self, frames: Sequence[PosedFrame]) -> bool:
+        """Return whether a hand that is not down moves anywhere in frames that were not pushed.
+
+        Of less than a second nobody can say: then, too.
+        """
+        if frames[-1].seconds - frames[0].seconds < _TOO_SHORT_TO_SAY:
+            return True
+        hands = _Hands(self._size)
+        looks = map(hands.look, frames)
+        moving = sum(speed > self._pauses.still and not down for speed, _, down in looks)
+        return moving >= _MOVING_FRAMES
+
     def so_far(self) -> Sentence | None:
         """Return the sentence up to here, None when nobody has signed yet."""
         return self._sentence(len(self._frames))
@@ -218,13 +236,20 @@ def join(frames: Sequence[PosedFrame], fps: float, size: tuple[int, int], source
 
 
 def cut(
-    frames: Iterable[PosedFrame], segmenter: Segmenter, *, whole: int | None = 0, partial: float | None = None
+    frames: Iterable[PosedFrame],
+    segmenter: Segmenter,
+    *,
+    whole: int | None = 0,
+    partial: float | None = None,
+    even_if_still: bool = False,
 ) -> Iterator[Sentence]:
     """Yield the sentences of a stream, each as soon as it has ended; the last one ends with the stream.
 
     Args:
-        whole: a stream of up to so many frames is one sentence, from its first frame to its last; None: any stream.
+        whole: a stream of up to so many frames is one sentence, from its first frame to its last, if anybody signs in
+            it; None: any stream.
         partial: also give what there is of a sentence, every so many seconds of it.
+        even_if_still: take a whole stream as a sentence also where nobody signs in it.
 
     Raises:
         Exception: of the stream, after the sentence that it broke off.
@@ -232,7 +257,7 @@ def cut(
     frames = iter(frames)
     held = list(islice(frames, None if whole is None else whole + 1))
     if whole is None or len(held) <= whole:
-        if held:
+        if held and (even_if_still or segmenter.anybody_signs(held)):
             yield Sentence(segmenter.join(held), held[0].seconds, held[-1].arrived)
         return
     shown: float | None = None
