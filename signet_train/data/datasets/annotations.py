@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.pickles import load_pickle
 
 _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 1 << 30  # of a pickle, unpacked: a gzipped one of a megabyte can claim a thousand
+
+logger = logging.getLogger("signet_runtime")
+
+T = TypeVar("T")
+
+
+def readable(paths: Iterable[Path], read: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
+    """Yield every file with what ``read`` makes of it; one that is damaged stops nobody, and is said.
+
+    Raises:
+        InputError: of the first, where nothing is in any other.
+    """
+    problem: InputError | None = None
+    found = False
+    for path in paths:
+        try:
+            content = read(path)
+        except InputError as error:
+            problem = problem or error
+            logger.warning("left out: %s", error)
+        else:
+            found = found or bool(content)
+            yield path, content
+    if problem is not None and not found:
+        raise problem
 
 
 def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
@@ -30,10 +57,25 @@ def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
     raise InputError(f"{root}: no {' or '.join(candidates)} there; {published}")
 
 
+def read_text(path: Path) -> str:
+    """Return a text file in UTF-8, or in UTF-16 as Windows marks it.
+
+    Raises:
+        UnicodeDecodeError: in neither.
+        OSError: not readable.
+    """
+    content = path.read_bytes()
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig")
+
+
 def read_table(
     path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read the lines of a delimited text file with a header, in UTF-8 with or without BOM.
+    """Yield the lines of a delimited text file with a header, in UTF-8 with or without BOM, or in marked UTF-16.
+
+    A table as a spreadsheet saves it is understood: with commas, semicolons or tabs for ``delimiter`` where the header
+    has the columns only so; with column names in other cases; with rows and last columns that are empty.
 
     Args:
         columns: those that must be there; others may be.
@@ -46,27 +88,66 @@ def read_table(
         InputError: not readable, a column is missing, or a line has not as many fields as the header.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
-            header = next(reader, [])
-            missing = [column for column in columns if column not in header]
-            if missing:
-                raise InputError(f"{path}: line 1: no column {missing[0]} (needs {delimiter.join(columns)!r})")
-            try:
-                for fields in reader:
-                    where = f"{path}: line {reader.line_num}"
-                    if not fields:
-                        continue
-                    if len(fields) != len(header):
-                        raise InputError(f"{where}: {len(fields)} fields where the header has {len(header)}")
-                    if any("\n" in field for field in fields):
-                        raise InputError(f"{where}: a quoted field runs over several lines")
-                    yield where, dict(zip(header, fields, strict=True))
-            except csv.Error as error:
-                raise InputError(f"{path}: line {reader.line_num}: {error}") from error
-    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
+    lines = io.StringIO(text, newline="")
+    number = 0
+    if text[:4].lower() == "sep=":  # for Excel alone
+        number, delimiter, quoted = 1, lines.readline().strip()[4:5] or delimiter, True
+    try:
+        begin = lines.tell()
+        delimiter, quoted, header = _header(path, lines, columns, delimiter, quoted)
+        lines.seek(begin)
+        reader = csv.reader(lines, delimiter=delimiter, quoting=_quoting(quoted), strict=True)
+        next(reader, [])
+        try:
+            for fields in reader:
+                where = f"{path}: line {number + reader.line_num}"
+                if not any(field.strip() for field in fields):
+                    continue
+                if not any(field.strip() for field in fields[len(header) :]):
+                    del fields[len(header) :]
+                if len(fields) != len(header):
+                    raise InputError(f"{where}: {len(fields)} fields where the header has {len(header)}")
+                if any("\n" in field for field in fields):
+                    raise InputError(f"{where}: a quoted field runs over several lines")
+                yield where, dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            raise InputError(f"{path}: line {number + reader.line_num}: {error}") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def _quoting(quoted: bool) -> Literal[0, 3]:
+    return csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+
+
+def _header(
+    path: Path, lines: io.StringIO, columns: Sequence[str], delimiter: str, quoted: bool
+) -> tuple[str, bool, list[str]]:
+    """Return the delimiter with which the first line has the columns, whether fields are quoted, and the columns."""
+    begin = lines.tell()
+    missing = list(columns)
+    for mark, in_quotes in ((delimiter, quoted), *((other, True) for other in ",;\t|" if other != delimiter)):
+        lines.seek(begin)
+        try:
+            header = next(csv.reader(lines, delimiter=mark, quoting=_quoting(in_quotes), strict=True), [])
+        except csv.Error:
+            if mark == delimiter:
+                raise
+            continue
+        known = {column.casefold(): column for column in columns}
+        header = [known.get(name.strip().casefold(), name) if name not in columns else name for name in header]
+        while header and not header[-1].strip():
+            header.pop()
+        absent = [column for column in columns if column not in header]
+        if not absent:
+            return mark, in_quotes, header
+        missing = min(missing, absent, key=len)
+    raise InputError(f"{path}: line 1: no column {missing[0]} (needs {delimiter.join(columns)!r})")
 
 
 def read_json(path: Path) -> Any:
@@ -76,7 +157,7 @@ def read_json(path: Path) -> Any:
         InputError: not readable, or not JSON (with line and column).
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:

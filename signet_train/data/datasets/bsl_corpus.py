@@ -26,14 +26,16 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id
+from signet_train.data.datasets.annotations import clip_id, readable
 from signet_train.data.datasets.captions import Cue
+from signet_train.data.datasets.elan import Elan, read_elan
 from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.tree import files_below
+from signet_train.data.tree import VIDEO_SUFFIXES, files_below
 
 _TRANSLATION = "Free Translation"
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".mpg", ".mpeg", ".m4v")
+_PUBLISHED_AS = (".mp4", ".mov", ".mpg", ".mpeg", ".m4v")
+_VIDEO_SUFFIXES = (*_PUBLISHED_AS, *sorted(VIDEO_SUFFIXES.difference(_PUBLISHED_AS)))
 
 
 def read(root: Path) -> list[Row]:
@@ -44,7 +46,8 @@ def read(root: Path) -> list[Row]:
     """
     paths = list(files_below(root))
     videos = {path.name: path for path in paths if path.suffix.lower() in _VIDEO_SUFFIXES}
-    rows = [row for path in paths if path.suffix.lower() == ".eaf" for row in _sentences(path, videos)]
+    transcripts = (path for path in paths if path.suffix.lower() == ".eaf")
+    rows = [row for _, of_file in readable(transcripts, lambda path: _sentences(path, videos)) for row in of_file]
     if not rows:
         raise InputError(
             f"{root}: no ELAN file (.eaf) with a tier {_TRANSLATION!r} below; "
@@ -53,26 +56,14 @@ def read(root: Path) -> list[Row]:
     return rows
 
 
-class _NoDoctype(ElementTree.TreeBuilder):
-    """ELAN writes no DTD, and only a DTD can define entities: none is ever looked at."""
-
-    def doctype(self, name: str, pubid: str, system: str) -> None:
-        raise InputError("a document type definition, which ELAN files do not have")
-
-
 def _sentences(path: Path, videos: dict[str, Path]) -> list[Row]:
-    try:
-        document = ElementTree.parse(path, ElementTree.XMLParser(target=_NoDoctype())).getroot()
-    except (ElementTree.ParseError, InputError, LookupError, ValueError) as error:
-        raise InputError(f"{path}: not an ELAN file, or a damaged one ({error})") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    sentences = [s for s in _tier(path, document, _TRANSLATION) if s.text and s.start < s.end]
+    elan = read_elan(path)
+    sentences = [s for s in _tier(path, elan, _TRANSLATION) if s.text and s.start < s.end]
     if not sentences:
         return []
     stem = clip_id(path.stem, str(path))
-    signs = _tier(path, document, "LH-IDgloss" if stem.upper().endswith("_LH") else "RH-IDgloss")
-    video, origin = _media(path, document, videos)
+    signs = _tier(path, elan, "LH-IDgloss" if stem.upper().endswith("_LH") else "RH-IDgloss")
+    video, origin = _media(path, elan.document, videos)
     participant = re.match(r"[A-Z]{2}\d{2}", stem)
     signer = participant[0] if participant else stem
     rows = []
@@ -97,19 +88,14 @@ def _sentences(path: Path, videos: dict[str, Path]) -> list[Row]:
     return rows
 
 
-def _tier(path: Path, document: ElementTree.Element, name: str) -> list[Cue]:
-    """Return the time-aligned annotations of a tier, by time; none if there is no such tier."""
-    times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in document.iter("TIME_SLOT")}
+def _tier(path: Path, elan: Elan, name: str) -> list[Cue]:
+    """Return the annotations of a tier, by time; none if there is no such tier."""
     annotations = []
-    for tier in document.iter("TIER"):
-        for annotation in tier.iter("ALIGNABLE_ANNOTATION") if tier.get("TIER_ID") == name else ():
-            try:
-                start, end = (int(times[annotation.get(f"TIME_SLOT_REF{i}")] or "") / 1000 for i in (1, 2))
-            except (KeyError, ValueError):
-                raise InputError(
-                    f"{path}: tier {name!r}: annotation {annotation.get('ANNOTATION_ID')} has no times"
-                ) from None
-            annotations.append(Cue(start, end, " ".join((annotation.findtext("ANNOTATION_VALUE") or "").split())))
+    for annotation in elan.tiers.get(name, []):
+        if annotation.start is None or annotation.end is None:
+            raise InputError(f"{path}: tier {name!r}: annotation {annotation.id} has no times")
+        text = " ".join(annotation.value.split())
+        annotations.append(Cue(annotation.start / 1000, annotation.end / 1000, text))
     return sorted(annotations, key=lambda annotation: (annotation.start, annotation.end))
 
 

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.errors import InputError
+from signet_train.data.datasets.annotations import read_text
 
-_TIME = r"(?:([0-9]+):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})"
+CAPTION_SUFFIXES = {".srt", ".vtt"}
+
+_TIME = r"(?:([0-9]{1,6}):\s*)?([0-5]?[0-9]):\s*([0-5]?[0-9])(?:\s*[.,]\s*([0-9]{3}))?"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _WORD_TIME = re.compile(r"<(?:[0-9]+:)?[0-9]{2}:[0-9]{2}\.[0-9]{3}>")
-_TAG = re.compile(rf"</?[A-Za-z][^<>]*>|{_WORD_TIME.pattern}|{{\\[^{{}}]*}}")
+_TAG = re.compile(rf"</?[A-Za-z][^<>]*>|{_WORD_TIME.pattern}|{{\\[^{{}}]*}}|{{/?[A-Za-z](?::[^{{}}]*)?}}")
+_BLOCK = re.compile(r"(NOTE|STYLE|REGION)\b")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\ufeff]")  # zero-width space, direction marks, byte order mark
 
 
@@ -29,7 +33,9 @@ class Cue:
 
 
 def read_captions(path: Path) -> list[Cue]:
-    r"""Read the cues of a ``.vtt`` or ``.srt`` file, in UTF-8, by time.
+    r"""Return the cues of a ``.vtt`` or ``.srt`` file, in UTF-8 or marked UTF-16, by time.
+
+    The line between two cues may be blank rather than empty, or missing before a cue's number.
 
     Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\an8}``) are removed and
     entities (``&amp;``) resolved. Cues of the same times are one cue, as they are one picture on the screen. Cues
@@ -40,27 +46,40 @@ def read_captions(path: Path) -> list[Cue]:
         InputError: not readable, not UTF-8, not WebVTT, or the times of a cue are malformed (named by their line).
     """
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = read_text(path)
     except UnicodeDecodeError:
         raise InputError(f"{path}: captions must be UTF-8 text; convert the file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if path.suffix == ".vtt" and not content.startswith("WEBVTT"):
+    subrip = path.suffix.lower() != ".vtt"
+    if not subrip and not content.startswith("WEBVTT"):
         raise InputError(f"{path}: line 1: not WebVTT, which starts with WEBVTT")
     cues: list[tuple[float, float, list[str]]] = []
     inside = False
-    for number, line in enumerate(content.split("\n"), 1):
+    for number, line in enumerate(content.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
         if "-->" in line:
             times = _TIMES.fullmatch(line)
             if times is None:
                 raise InputError(f"{path}: line {number}: {line.strip()!r} is not a cue's start --> end")
+            if inside:
+                _drop_number(cues[-1][2], subrip)
             cues.append((_seconds(times.groups()[:4]), _seconds(times.groups()[4:]), []))
             inside = True
-        elif not line:
+        elif not line or (inside and _BLOCK.match(line) and cues[-1][2] and not cues[-1][2][-1].strip()):
             inside = False
         elif inside:  # and not a header, a note, a style, or a cue's number
             cues[-1][2].append(line)
-    return _plain(cues)
+    try:
+        return _plain(cues)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: line 1: a character reference in it is none ({error})") from None
+
+
+def _drop_number(lines: list[str], subrip: bool) -> None:
+    """Take from a cue what names the next one, where the line between them is not empty, or is not there at all."""
+    after_blank = len(lines) > 1 and not lines[-2].strip()
+    if lines and lines[-1].strip() and (after_blank or (subrip and lines[-1].strip().isdecimal())):
+        lines.pop()
 
 
 def _seconds(groups: tuple[str | None, ...]) -> float:

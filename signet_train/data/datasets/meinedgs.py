@@ -25,16 +25,15 @@ Two forms of sentences are read:
 
 from __future__ import annotations
 
-import unicodedata
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_table
+from signet_train.data.datasets.annotations import clip_id, find_file, read_json, read_table, readable
+from signet_train.data.datasets.elan import Annotation, read_elan
 from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
+from signet_train.data.tree import is_kept
 
 _FPS = 50
 _PROTOCOLS = ("mDGS", "meineDGS-Translation-Protocols/mDGS")
@@ -51,21 +50,23 @@ def read(root: Path) -> list[Row]:
     for protocols in _PROTOCOLS:
         if (root / protocols).is_dir():
             return [row for split in ("Train", "Dev", "Test") for row in _protocol(root, protocols, split)]
-    transcripts = sorted((root / "eaf" if (root / "eaf").is_dir() else root).glob("*.eaf"))
+    below = root / "eaf" if (root / "eaf").is_dir() else root
+    transcripts = sorted(path for path in below.glob("*.eaf") if is_kept(path.name))
     if not transcripts:
         raise InputError(
             f"{root}: no {_PROTOCOLS[0]} (translation protocols) and no eaf/*.eaf there;"
             " https://www.sign-lang.uni-hamburg.de/meinedgs/ publishes the latter"
         )
     splits = _published_splits(root / _SPLIT) if (root / _SPLIT).is_file() else None
-    rows: list[Row] = []
-    for path in transcripts:
-        if splits is None or path.stem in splits:
-            tiers, participants = _read_elan(path)
-            pair = " ".join(sorted(set(participants.values()))) or path.stem
-            split = hash_split(pair, percent=5) if splits is None else splits[path.stem]
-            rows += _sentences(root, path, split, tiers, participants)
-    return rows
+
+    def rows(path: Path) -> list[Row]:
+        elan = read_elan(path)
+        pair = " ".join(sorted(set(elan.participants.values()))) or path.stem
+        split = hash_split(pair, percent=5) if splits is None else splits[path.stem]
+        return list(_sentences(root, path, split, elan.tiers, elan.participants))
+
+    listed = (path for path in transcripts if splits is None or path.stem in splits)
+    return [row for _, of_file in readable(listed, rows) for row in of_file]
 
 
 def _protocol(root: Path, protocols: str, split: str) -> Iterator[Row]:
@@ -88,61 +89,23 @@ def _protocol(root: Path, protocols: str, split: str) -> Iterator[Row]:
         yield _row(root, split.lower(), name, transcript[:-1], line["camera"], start, end, text, gloss, None)
 
 
-class _Annotation(NamedTuple):
-    id: str
-    start: int  # milliseconds
-    end: int
-    value: str
-
-
 def _sentences(
-    root: Path, path: Path, split: str, tiers: dict[str, list[_Annotation]], participants: dict[str, str]
+    root: Path, path: Path, split: str, tiers: dict[str, list[Annotation]], participants: dict[str, str]
 ) -> Iterator[Row]:
     for camera in "AB":
         tier = f"Deutsche_Übersetzung_{camera}"
         hands = [a for hand in "rl" for a in tiers.get(f"Lexem_Gebärde_{hand}_{camera}", [])]
-        signs = sorted(hands, key=lambda a: a.start)
+        timed = [(a.start, a.end, a.value) for a in hands if a.start is not None and a.end is not None]
+        signs = sorted(timed, key=lambda sign: sign[0])
         for sentence in tiers.get(tier, []):
+            if sentence.start is None or sentence.end is None:
+                raise InputError(f"{path}: not an ELAN file, or a damaged one (annotation {sentence.id} has no times)")
             if not sentence.value:
                 continue
-            gloss = " ".join(a.value for a in signs if a.start >= sentence.start and a.end <= sentence.end)
+            gloss = " ".join(value for a, b, value in signs if a >= sentence.start and b <= sentence.end)
             name = clip_id(f"{path.stem}_{sentence.id}", f"{path}: {tier}")
             start, end = sentence.start / 1000, sentence.end / 1000
             yield _row(root, split, name, path.stem, camera, start, end, sentence.value, gloss, participants.get(tier))
-
-
-class _Builder(ElementTree.TreeBuilder):
-    """ELAN files declare no document type; one could only define entities, to expand or to fetch."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it declares a document type")
-
-
-def _read_elan(path: Path) -> tuple[dict[str, list[_Annotation]], dict[str, str]]:
-    """Read time-aligned annotations by tier, and the participant of each tier that names one."""
-    tiers: dict[str, list[_Annotation]] = {}
-    participants: dict[str, str] = {}
-    try:
-        document = ElementTree.fromstring(path.read_bytes(), ElementTree.XMLParser(target=_Builder()))
-        times = {slot.attrib["TIME_SLOT_ID"]: slot.get("TIME_VALUE") for slot in document.iter("TIME_SLOT")}
-        for tier in document.iter("TIER"):
-            name = unicodedata.normalize("NFC", tier.attrib["TIER_ID"])
-            tiers[name] = [
-                _Annotation(
-                    a.attrib["ANNOTATION_ID"],
-                    int(times[a.attrib["TIME_SLOT_REF1"]] or ""),
-                    int(times[a.attrib["TIME_SLOT_REF2"]] or ""),
-                    (a.findtext("ANNOTATION_VALUE") or "").strip(),
-                )
-                for a in tier.iter("ALIGNABLE_ANNOTATION")
-            ]
-            if tier.get("PARTICIPANT"):
-                participants[name] = tier.attrib["PARTICIPANT"]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not an ELAN file, or a damaged one ({error})") from error
-    return tiers, participants
 
 
 def _published_splits(path: Path) -> dict[str, str]:

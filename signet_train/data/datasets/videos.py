@@ -1,6 +1,7 @@
 """One's own recordings: a folder of videos, each with its sentence, in one of two layouts.
 
-With a table, ``metadata.csv``, as Hugging Face Datasets' video folders have it (UTF-8, commas, ``"`` quotes)::
+With a table, ``metadata.csv``, as Hugging Face Datasets' video folders have it (UTF-8, commas, ``"`` quotes; with
+semicolons or tabs, as spreadsheets save it, it is understood, too)::
 
     metadata.csv
     clips/0001.mp4
@@ -17,24 +18,25 @@ Without the table, a text file beside each video says what is signed in it, all 
     train/0001.txt
     dev/…
 
-Where the table names no split, the first directory does if it is called train, dev (val, valid, validation) or test;
+Where the table names no split, the first directory does if it is called train, dev (val, valid, validation) or test,
+in any case of letters;
 else a tenth of the recordings each is dev and test, by a hash of the signer where that is known, or else of the file's
 name. The id is, where it is not given, the file's name with its directories (``train-0001``), and times if it has any.
 """
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import unicodedata
+from pathlib import Path, PurePath, PurePosixPath
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, read_table
+from signet_train.data.datasets.annotations import clip_id, read_table, read_text
 from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
-from signet_train.data.tree import files_below
+from signet_train.data.tree import VIDEO_SUFFIXES, files_below, find_below
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
-
-_SPLITS = {"train": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev", "test": "test"}
+_SPLITS = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev"}
+_SPLITS |= {"test": "test", "testing": "test"}
 
 
 def read(root: Path, language: str | None = None, sign_language: str | None = None) -> list[Row]:
@@ -66,9 +68,9 @@ def read(root: Path, language: str | None = None, sign_language: str | None = No
 
 
 def _sentence(video: Path) -> str:
-    path = video.with_suffix(".txt")
+    path = find_below(video.parent, PurePath(video.with_suffix(".txt").name))
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; it should say what is signed in {video.name}") from None
     except UnicodeDecodeError:
@@ -93,7 +95,8 @@ def _row(root: Path, where: str, line: dict[str, str]) -> Row:
     if start is not None and end is not None and start >= end:
         raise InputError(f"{where}: ends at {end} s, before it starts")
     times = [f"{1000 * time:.0f}" for time in (start, end) if time is not None]
-    clip = clip_id(line.get("id", "").strip() or "-".join([*name.with_suffix("").parts, *times]), where)
+    named = unicodedata.normalize("NFC", "-".join([*name.with_suffix("").parts, *times]))
+    clip = clip_id(line.get("id", "").strip() or named, where)
     signer = line.get("signer", "").strip() or None
     return Row(
         id=clip,
@@ -102,7 +105,7 @@ def _row(root: Path, where: str, line: dict[str, str]) -> Row:
         text=text,
         language=line["language"].strip(),
         sign_language=line["sign_language"].strip(),
-        video=str(root / name),
+        video=str(find_below(root, name)),
         start=start,
         end=end,
         signer=signer,
@@ -114,7 +117,7 @@ def _seconds(value: str | None, where: str) -> float | None:
     if not value or not value.strip():
         return None
     try:
-        seconds = float(value)
+        seconds = float(value.replace(",", "."))  # spreadsheets write numbers as their country does
     except ValueError:
         raise InputError(f"{where}: {value!r} is not seconds") from None
     if not 0 <= seconds < float("inf"):
@@ -124,6 +127,6 @@ def _seconds(value: str | None, where: str) -> float | None:
 
 def _split(given: str, name: PurePosixPath, signer: str | None, where: str) -> str:
     if given:
-        return _SPLITS.get(given, given)
+        return _SPLITS.get(given.lower(), given)
     directory = name.parts[0] if len(name.parts) > 1 else ""
-    return _SPLITS.get(directory) or hash_split(signer or name.as_posix(), percent=10)
+    return _SPLITS.get(directory.lower()) or hash_split(signer or name.as_posix(), percent=10)

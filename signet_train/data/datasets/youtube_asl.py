@@ -26,7 +26,7 @@ from pathlib import Path
 import langcodes
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import find_file
+from signet_train.data.datasets.annotations import find_file, readable
 from signet_train.data.datasets.captions import read_captions
 from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
@@ -105,12 +105,12 @@ def caption_rows(root: Path, listed: Mapping[str, str], written: Mapping[str, Se
             "`yt-dlp --write-subs -o '%(id)s.%(ext)s'` downloads them with the videos"
         )
     rows = []
-    for name, sign_language in listed.items():
-        chosen = _own_track(tracks.get(name, {}), sign_language, written)
-        if chosen is None:
-            continue
-        language, path = chosen
-        for cue in read_captions(path):
+    own = {name: _own_track(tracks.get(name, {}), sign_language, written) for name, sign_language in listed.items()}
+    chosen = {path: (name, language) for name, track in own.items() if track for language, path in [track]}
+    for path, cues in readable(chosen, read_captions):
+        name, language = chosen[path]
+        sign_language = listed[name]
+        for cue in cues:
             if not _SECONDS[0] <= cue.end - cue.start <= _SECONDS[1] or len(cue.text) > _MAX_CHARACTERS:
                 continue
             if not re.search(r"\w", _SOUND.sub("", cue.text)):

@@ -124,3 +124,51 @@ def test_errors(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
         rewrite(root, content)
         with pytest.raises(InputError, match=rf"BF02M25WDC\.eaf: {message}"):
             read(root)
+
+
+def test_open_time_slots_share_what_is_between_the_others(root: Path) -> None:
+    rewrite(
+        root,
+        eaf({"Free Translation": [(1000, 2000, "One"), (2000, 3000, "Two"), (3000, 4000, "Three")]})
+        .replace(' TIME_VALUE="2000"', "")
+        .replace(' TIME_VALUE="3000"', "")
+        .replace('TIME_SLOT_REF1="ts3"', 'TIME_SLOT_REF1="ts2"')
+        .replace('TIME_SLOT_REF1="ts5"', 'TIME_SLOT_REF1="ts4"'),
+    )
+    assert [(row.text, row.start, row.end) for row in read(root)] == [
+        ("One", 2.5, 3.5),
+        ("Two", 3.5, 4.5),
+        ("Three", 4.5, 5.5),
+    ]
+
+
+def test_annotations_that_belong_to_others_have_their_times(root: Path) -> None:
+    def belonging(identifier: str, to: str, value: str) -> str:
+        return (
+            f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{identifier}" ANNOTATION_REF="{to}">'
+            f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+        )
+
+    tier = '<TIER TIER_ID="Free Translation" PARENT_REF="x">'
+    tier += (
+        belonging("r1", "a2", "Whole") + belonging("r2", "a4", "First") + belonging("r3", "a4", "Second") + "</TIER>"
+    )
+    content = eaf({"x": [(1000, 2000, "a"), (3000, 5000, "b")]})
+    rewrite(root, content.replace("</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>"))
+    assert [(row.text, row.start, row.end) for row in read(root)] == [
+        ("Whole", 2.5, 3.5),
+        ("First", 4.5, 5.5),
+        ("Second", 5.5, 6.5),
+    ]
+    rewrite(
+        root, content.replace("</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>").replace('REF="a4"', 'REF="no"')
+    )
+    with pytest.raises(InputError, match="annotation no is not there"):
+        read(root)
+
+
+def test_one_damaged_file_and_the_macs_own_stop_nobody(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "broken.eaf").write_text("<ANNOTATION_DOCUMENT>")
+    (root / "._BF02M25WDC.eaf").write_bytes(b"\0\5\x16\7")
+    assert len(read(root)) == 2
+    assert "left out: " in caplog.text and "broken.eaf" in caplog.text and "._" not in caplog.text

@@ -130,3 +130,33 @@ def test_errors_name_file_and_line(tmp_path: Path) -> None:
         read_captions(write(tmp_path / "c.srt", "Grüße", "latin-1"))
     with pytest.raises(InputError, match=r"d\.srt: cannot be read"):
         read_captions(tmp_path / "d.srt")
+
+
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+@pytest.mark.parametrize("between", ["\n", " \n", "\t\n", "\r\n", " \n \n"])
+def test_cues_are_apart_however_the_line_between_them_is_blank(tmp_path: Path, suffix: str, between: str) -> None:
+    times = ["00:00:01,000 --> 00:00:02,500", "00:00:03,000 --> 00:00:04,500", "00:00:04,000 --> 00:00:05,000"]
+    content = between.join(f"{n}\n{time}\nLine {n}.\n" for n, time in enumerate(times, 1))
+    path = write(tmp_path / f"a{suffix}", ("WEBVTT\n\n" if suffix == ".vtt" else "") + content)
+    assert [cue.text for cue in read_captions(path)] == ["Line 1.", "Line 2.", "Line 3."]  # the last two overlap
+
+
+def test_subrip_without_lines_between_its_cues(tmp_path: Path) -> None:
+    content = "1\n00:00:01,000 --> 00:00:02,000\nIn 1999\nand 2\n2\n00:00:03 --> 0:00:04\n42\n"
+    assert read_captions(write(tmp_path / "a.srt", content)) == [Cue(1, 2, "In 1999 and 2"), Cue(3, 4, "42")]
+
+
+def test_notes_styles_and_names_are_no_text(tmp_path: Path) -> None:
+    content = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nOne\n \nNOTE no\nthing\n\nintro\n00:03.000 --> 00:04.000\n{i}Two{/i}\n"
+    )
+    content += " \nlast\n00:05.000 --> 00:06.000\n<00:05.100><c>Three</c>\n"
+    assert [cue.text for cue in read_captions(write(tmp_path / "a.vtt", content))] == ["One", "Two", "Three"]
+
+
+def test_windows_utf_16_is_read_and_a_number_beyond_all_letters_is_refused(tmp_path: Path) -> None:
+    content = "1\r\n00:00:01,000 --> 00:00:02,000\r\nGrüße\r\n"
+    assert read_captions(write(tmp_path / "a.srt", content, "utf-16")) == [Cue(1, 2, "Grüße")]
+    path = write(tmp_path / "b.srt", f"00:00:01,000 --> 00:00:02,000\n&#{'9' * 5000};\n")
+    with pytest.raises(InputError, match=r"b\.srt: line 1"):
+        read_captions(path)

@@ -93,7 +93,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         (_HEADER + _OTHER.format(1).replace("Hi!", '"Hi!'), r"line \d: "),
         (_HEADER + _OTHER.format(1).replace("Hi!", '"Hi!\nYou."'), "line 3: a quoted field runs over several lines"),
         (_HEADER + _OTHER.format("1/2"), "line 2: .* cannot name a clip"),
-        (_HEADER.replace("\t", ","), "line 1: no column VIDEO_NAME"),
+        (_HEADER.replace("VIDEO_NAME", "NAME"), "line 1: no column VIDEO_NAME"),
     ],
 )
 def test_a_broken_csv_is_named_with_its_line(tmp_path: Path, content: str, message: str) -> None:

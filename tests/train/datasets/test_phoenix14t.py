@@ -99,7 +99,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name;orth;translation\n", r"line 1: no column name"),
+        ("name;orth;translation\n", r"line 1: no column speaker"),
         (_HEADER + "a|a/1/*.png|-1|-1|Signer01|GLOSS\n", r"line 2: 6 fields where the header has 7"),
         (_HEADER + "../a|a/1/*.png|-1|-1|Signer01|GLOSS|text\n", r"line 2: '\.\./a' cannot name"),
         ("", r"line 1: no column name"),

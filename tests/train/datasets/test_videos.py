@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -159,3 +160,44 @@ def test_errors(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\na.mp4,Hello, world\n")
     with pytest.raises(InputError, match=r"metadata\.csv: line 2: 3 fields where the header has 2"):
         read(tmp_path, "en", "ase")
+
+
+def test_what_a_mac_puts_beside_a_file_is_none(tmp_path: Path) -> None:
+    for name in ("a.mp4", "._a.mp4", "__MACOSX/a.mp4", ".Trashes/b.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "._a.txt").write_bytes(b"\0\5\x16\7")
+    assert [row.id for row in read(tmp_path, "en", "ase")] == ["a"]
+
+
+def test_letters_with_marks_are_found_however_they_are_composed(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Grüße") for form in ("NFC", "NFD"))
+    (tmp_path / f"{apart}.mp4").touch()
+    table(tmp_path, {"file_name": f"{composed}.mp4", "text": "x"})
+    (row,) = read(tmp_path, "de", "gsg")
+    assert (row.id, row.video) == (composed, str(tmp_path / f"{apart}.mp4"))
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / f"{composed}.txt").write_text("y")
+    (row,) = read(tmp_path, "de", "gsg")
+    assert (row.id, row.text) == (composed, "y")
+
+
+def test_splits_are_known_in_any_case_of_letters(tmp_path: Path) -> None:
+    table(tmp_path, *({"file_name": f"{s}.mp4", "text": "x", "split": s} for s in ("Train", "VAL", "Test", "Mine")))
+    assert [row.split for row in read(tmp_path, "en", "ase")] == ["train", "dev", "test", "Mine"]
+    table(tmp_path, {"file_name": "Dev/a.mp4", "text": "x"})
+    assert [row.split for row in read(tmp_path, "en", "ase")] == ["dev"]
+
+
+@pytest.mark.parametrize("suffix", ["mts", "wmv", "3gp", "gif", "mp4", "TS", "flv", "ogv", "m2ts", "mxf"])
+def test_every_recording_that_can_be_translated_is_a_row(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix}").touch()
+    (tmp_path / "a.txt").write_text("x")
+    assert [row.id for row in read(tmp_path, "en", "ase")] == ["a"]
+
+
+def test_a_table_from_a_spreadsheet_with_decimal_commas(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name;text;start\na.mp4;Hallo;1,5\n;;\n", encoding="utf-8-sig")
+    assert [(row.text, row.start) for row in read(tmp_path, "de", "gsg")] == [("Hallo", 1.5)]
