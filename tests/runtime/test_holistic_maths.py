@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from signet_runtime.pose.holistic.attention import around_level, moved, sampled
 from signet_runtime.pose.holistic.detection import Detections, anchors, decoded, merged, overlaps
 from signet_runtime.pose.holistic.landmarks import refined
 from signet_runtime.pose.holistic.rois import (
@@ -241,3 +242,53 @@ def test_the_heatmap_moves_points_to_the_centre_of_what_is_around_them():
             sum(w * r for (r, _), w in weight.items()) / total,
         )
         np.testing.assert_allclose(ours[index] * 16, expected, rtol=1e-6)
+
+
+def test_a_second_look_is_where_mediapipe_s_chain_of_matrices_has_it():
+    rng = np.random.default_rng(0)
+    for angle in (-2.5, -0.3, 0.0, 0.2, 1.8):
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        points = rng.normal(size=(20, 2)) * (5, 2) @ turn.T + (20, 30)
+        corners = np.array([[20.0, 30.0], np.array([20.0, 30.0]) + turn @ (3, 0)])
+        level = [
+            (math.cos(-angle) * x - math.sin(-angle) * y, math.sin(-angle) * x + math.cos(-angle) * y)
+            for x, y in points
+        ]
+        (left, top), (right, bottom) = (
+            tuple(extreme(axis) for axis in zip(*level, strict=True)) for extreme in (min, max)
+        )
+        middle = turn @ [(left + right) / 2, (top + bottom) / 2]
+        chain = np.eye(3)
+        for step in (
+            [[1, 0, middle[0]], [0, 1, middle[1]], [0, 0, 1]],
+            [[*turn[0], 0], [*turn[1], 0], [0, 0, 1]],
+            [[1.5 * (right - left) / 16, 0, 0], [0, 1.5 * (bottom - top) / 16, 0], [0, 0, 1]],
+            [[1, 0, -8], [0, 1, -8], [0, 0, 1]],
+        ):
+            chain = chain @ np.array(step)
+        np.testing.assert_allclose(around_level(points, corners, 16), chain[:2], atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [(2.0, 3.0), (-1.0, 0.0), (8.0, 9.0), (100.0, 0.0)])
+def test_features_are_sampled_between_the_middles_of_their_pixels_and_are_zero_beyond(shift):
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(12, 10, 3)).astype(np.float32)
+    place = np.array([[0.7, -0.2, shift[0]], [0.3, 0.9, shift[1]]])
+    ours = sampled(features, place, 6)
+    assert ours.dtype == np.float32
+    for row in range(6):
+        for column in range(6):
+            x, y = place @ [column + 0.5, row + 0.5, 1] - 0.5
+            expected = np.zeros(3)
+            if 0 <= x <= 9 and 0 <= y <= 11:
+                for i in range(12):
+                    for j in range(10):
+                        expected += features[i, j] * max(0, 1 - abs(x - j)) * max(0, 1 - abs(y - i))
+            np.testing.assert_allclose(ours[row, column], expected, atol=1e-5)
+
+
+def test_what_a_second_look_finds_goes_back_to_where_it_looked():
+    points = np.array([[1.0, 2.0], [-3.0, 0.5]])
+    place = np.array([[0.5, -0.2, 10], [0.1, 0.4, 20]])
+    for (x, y), found in zip(points, moved(points, place), strict=True):
+        assert found == pytest.approx((0.5 * x - 0.2 * y + 10, 0.1 * x + 0.4 * y + 20))

@@ -57,7 +57,7 @@ class _Scene(NamedTuple):
 
 
 class HolisticEstimator:
-    """The models of `mp.solutions.holistic` (video mode, model complexity 1, face mesh without attention).
+    """The models of `mp.solutions.holistic` (video mode, model complexity 1, face mesh with attention).
 
     Scores: a body joint's is BlazePose's visibility (low where a joint is hidden or beyond the frame's border);
     hands and face score 1 where they were found and 0 where not.

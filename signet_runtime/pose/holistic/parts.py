@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from signet_runtime.pose.holistic.attention import AttentionMesh
 from signet_runtime.pose.holistic.detection import Detections, anchors, decoded, merged
 from signet_runtime.pose.holistic.landmarks import points_in_crop, refined, sigmoid
 from signet_runtime.pose.holistic.model import Model
@@ -171,14 +172,14 @@ class HandPart:
 class FacePart:
     """The face: a face detector where the body has it, and from there or from the last frame the mesh.
 
-    As FaceLandmarksFromPoseCpu, without attention.
+    As FaceLandmarksFromPoseCpu, with attention.
     """
 
     _DRIFT = Drift(angle=math.radians(15), shift=0.1, scale=0.3, margin=-0.2)
 
     def __init__(self, models: Mapping[str, Path]) -> None:
         self._detect = Detector(models["face_detection_short_range"], (8, 16, 16, 16))
-        self._model = Model(models["face_landmark"], (0, 1))
+        self._mesh = AttentionMesh(models["face_landmark_with_attention"])
         self._last: np.ndarray | None = None
 
     def reset(self) -> None:
@@ -200,7 +201,7 @@ class FacePart:
             roi = old if still_there(last, old, roi, self._DRIFT) else roi
         if not roi.exists():
             return None
-        values, presence = self._model(picture, roi)
-        if sigmoid(presence.ravel()[0]) > _PRESENT:
-            self._last = roi.to_picture(points_in_crop(values, 468, self._model.side))
+        points, presence = self._mesh(picture, roi)
+        if presence > _PRESENT:
+            self._last = roi.to_picture(points)
         return self._last
