@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -88,7 +89,9 @@ def model_directory(models: Mapping[str, Path]) -> Path:
 
 
 def _cache() -> Path:
-    return user_cache() / _WHEEL.replace("==", "-")
+    # Named by what it holds: another version of this package may want other files.
+    contents = hashlib.sha256(json.dumps(FILES, sort_keys=True).encode()).hexdigest()
+    return user_cache() / f"{_WHEEL.replace('==', '-')}-{contents[:8]}"
 
 
 def _installed() -> Iterator[Path]:

@@ -79,7 +79,7 @@ def test_a_directory_that_is_named_is_used_and_nothing_else(tmp_path, monkeypatc
 def test_a_directory_that_is_named_and_wrong_is_an_error_even_where_others_have_them(
     tmp_path, monkeypatch, own_cache, files, message
 ):
-    put(own_cache / "signet" / "mediapipe-0.10.21")
+    put(models._cache())
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(put(tmp_path / "named", files)))
     with pytest.raises(EngineError, match=message) as raised:
         find_models(offline=True)
@@ -97,7 +97,7 @@ def test_an_installed_mediapipe_is_used_without_importing_it(tmp_path, monkeypat
 def test_offline_nothing_is_fetched_and_the_line_says_what_was_wrong_with_what_is_here(pip, own_cache, monkeypatch):
     with pytest.raises(EngineError, match="nothing is fetched while offline"):
         find_models(offline=True)
-    put(own_cache / "signet" / "mediapipe-0.10.21", {**NAMES, "b/two.tflite": b"another"})
+    put(models._cache(), {**NAMES, "b/two.tflite": b"another"})
     monkeypatch.setenv("SIGNET_OFFLINE", "1")
     with pytest.raises(EngineError, match=r"two\.tflite is not the one") as raised:
         find_models(offline=False)
@@ -111,11 +111,11 @@ def test_what_is_fetched_is_kept_and_not_fetched_again(pip, own_cache):
     command = pip.commands[0]
     assert command[:4] == [sys.executable, "-m", "pip", "download"] and command[-1] == "mediapipe==0.10.21"
     assert "--no-deps" in command and "--only-binary=:all:" in command
-    assert [path.name for path in (own_cache / "signet").iterdir()] == ["mediapipe-0.10.21"]  # no leftovers
+    assert [path.name for path in (own_cache / "signet").iterdir()] == [models._cache().name]  # no leftovers
 
 
 def test_a_cache_that_is_not_whole_is_replaced(pip, own_cache):
-    put(own_cache / "signet" / "mediapipe-0.10.21", {"a/one.tflite": b"half of th"})
+    put(models._cache(), {"a/one.tflite": b"half of th"})
     find_models(offline=False)
     assert contents() == WHOLE
 
@@ -175,11 +175,11 @@ def test_two_at_once_both_have_them(pip, own_cache, monkeypatch):
 
     def slowly(wheel: Path, target: Path) -> None:
         unpack(wheel, target)
-        put(own_cache / "signet" / "mediapipe-0.10.21")
+        put(models._cache())
 
     monkeypatch.setattr(models, "_unpack", slowly)
     assert {name: path.read_bytes() for name, path in find_models(offline=False).items()} == WHOLE
-    assert [path.name for path in (own_cache / "signet").iterdir()] == ["mediapipe-0.10.21"]
+    assert [path.name for path in (own_cache / "signet").iterdir()] == [models._cache().name]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")
