@@ -85,6 +85,7 @@ ESTIMATORS: dict[str, EstimatorRow] = {
     "rtmpose-lightweight": _RTMPOSE,
     "rtmpose-balanced": _RTMPOSE,
     "rtmpose-performance": _RTMPOSE,
+    "rtmpose-x": _RTMPOSE,
 }
 
 # What is taken where nothing is said, and in place of what this version does not know.

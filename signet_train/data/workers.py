@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection, get_context, resource_tracker
 from typing import Any, Generic, TypeVar
 
@@ -99,13 +100,10 @@ class _Worker(Generic[J]):
         self.job: J | None = None
         self.pipe, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=_serve, args=(theirs, make_work), daemon=True)
-        # A terminal sends Ctrl-C to all processes. This one answers it, so the others inherit it blocked.
-        resource_tracker.ensure_running()  # starting it, as `start` else would, unblocks the signal again
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self._process.start()
+            with _interrupts_blocked():
+                self._process.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
 
     def give(self, job: J) -> None:
@@ -125,12 +123,31 @@ class _Worker(Generic[J]):
         self.kill()
         if code is None:
             return "stopped answering"
-        if code == -signal.SIGKILL:
+        if sys.platform != "win32" and code == -signal.SIGKILL:
             return "was killed, as happens when memory runs out,"
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
 
 
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let a process that is started meanwhile inherit Ctrl-C blocked: a terminal sends it to all, and this one answers.
+
+    Windows has no such masks; there the process ignores it by itself, see `_serve`.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it, as `Process.start` else would, unblocks the signal again
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
 def _serve(pipe: connection.Connection, make_work: Callable[[], Callable[[Any], Any]]) -> None:
+    if sys.platform == "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output is for results, and libraries print
     reply: tuple[str, Any]
     try:

@@ -187,6 +187,7 @@ def test_what_stands_in_the_table_is_there() -> None:
         "rtmpose-lightweight",
         "rtmpose-balanced",
         "rtmpose-performance",
+        "rtmpose-x",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from rtmpose_models import (
     write_random_pose,
 )
 
+import signet_runtime.pose.rtmpose.weights as weight_files
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.estimators import load_estimator
 from signet_runtime.pose.rtmpose.estimator import RTMPoseEstimator
@@ -316,11 +318,57 @@ def test_a_downloaded_archive_in_the_cache_is_unpacked_without_the_network(tmp_p
     monkeypatch.delenv("SIGNET_RTMPOSE", raising=False)
     checkpoints = tmp_path / "rtmlib" / "hub" / "checkpoints"
     checkpoints.mkdir(parents=True)
+    monkeypatch.setattr(weight_files, "KNOWN", {})  # the archives hold models of our own
     for part, own in (("det", "detector.onnx"), ("pose", "pose.onnx")):
         with zipfile.ZipFile(checkpoints / Path(Wholebody.MODE["lightweight"][part]).name, "w") as archive:
             archive.write(weights / own, "some/where/end2end.onnx")
     estimator = RTMPoseEstimator("lightweight", offline=True)
     check(next(estimator.estimate([paint(SIZE, {"green": person(150, 50)})])), person(150, 50))
+
+
+def in_directory(directory, weights, mode):
+    """Our own models under the names of published ones."""
+    directory.mkdir()
+    for part, own in (("det", "detector.onnx"), ("pose", "pose.onnx")):
+        name = Path(weight_files.model_set(mode)[part]).stem + ".onnx"
+        (directory / name).write_bytes((weights / own).read_bytes())
+    return directory
+
+
+def test_a_published_name_with_other_content_is_refused(tmp_path, weights):
+    directory = in_directory(tmp_path / "there", weights, "lightweight")
+    with pytest.raises(EngineError, match=r"yolox_tiny.*\.onnx: not the published file.*SHA-256") as error:
+        RTMPoseEstimator("lightweight", offline=True, weights=directory)
+    assert "\n" not in str(error.value)
+
+
+def test_a_known_file_is_used_and_an_unknown_one_named(tmp_path, weights, monkeypatch, caplog):
+    directory = in_directory(tmp_path / "there", weights, "lightweight")
+    pose = next(directory.glob("rtmw*"))
+    monkeypatch.setattr(weight_files, "KNOWN", {pose.name: hashlib.sha256(pose.read_bytes()).hexdigest()})
+    RTMPoseEstimator("lightweight", offline=True, weights=directory)
+    (warning,) = caplog.messages
+    assert "yolox_tiny" in warning and "not known" in warning
+
+
+def test_the_x_size_model_comes_from_a_directory_or_a_url(tmp_path, weights, monkeypatch):
+    import rtmlib.tools.file as downloads
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("TORCH_HOME", "SIGNET_RTMPOSE", "SIGNET_OFFLINE", "SIGNET_RTMPOSE_X"):
+        monkeypatch.delenv(name, raising=False)
+    for directory in (weights, in_directory(tmp_path / "there", weights, "x")):
+        estimator = RTMPoseEstimator("x", offline=True, weights=directory)
+        assert estimator.name == "rtmpose-x"
+        check(next(estimator.estimate([paint(SIZE, {"green": person(150, 50)})])), person(150, 50))
+
+    asked = []
+    monkeypatch.setattr(downloads, "download_checkpoint", lambda url: asked.append(url) or weights / "pose.onnx")
+    with pytest.raises(EngineError, match=r"rtmlib has no weights for rtmpose-x.*rtmw-x_simcc.*SIGNET_RTMPOSE_X"):
+        weight_files.get_weights("x", offline=False)
+    monkeypatch.setenv("SIGNET_RTMPOSE_X", "https://example.org/mine.zip")
+    weight_files.get_weights("x", offline=False)
+    assert asked[-1] == "https://example.org/mine.zip"
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])

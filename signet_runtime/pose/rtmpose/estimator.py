@@ -15,7 +15,7 @@ import numpy as np
 
 from signet_runtime.errors import EngineError, first_line
 from signet_runtime.pose.rtmpose.detected_box import DetectedBox
-from signet_runtime.pose.rtmpose.weights import find_weights, get_weights, import_rtmlib
+from signet_runtime.pose.rtmpose.weights import find_weights, get_weights, import_rtmlib, model_set
 from signet_runtime.pose.signer import LookAhead, SignerTracker
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
@@ -43,7 +43,8 @@ class RTMPoseEstimator:
     are SimCC peaks, which overshoot 1 a little, clipped to [0, 1].
 
     Args:
-        mode: of rtmlib's model sets "lightweight", "balanced" or "performance", the x-size model that the paper used.
+        mode: of rtmlib's model sets "lightweight", "balanced" or "performance", which is RTMW-l distilled from x; or
+            "x", RTMW-x itself, see `signet_runtime.pose.rtmpose.weights.model_set`.
         offline: use only weights that are here; otherwise rtmlib may download what is missing.
         device: "cpu", "cuda" or "cuda:1".
         weights: directory of the weights, see `signet_runtime.pose.rtmpose.weights.find_weights`.
@@ -73,7 +74,7 @@ class RTMPoseEstimator:
         self.name = f"rtmpose-{mode}"
         self._detect_every = detect_every
         files = get_weights(mode, offline=offline, weights=weights)
-        sizes = rtmlib.Wholebody.MODE[mode]
+        sizes = model_set(mode)
         self._detector = _load_model(rtmlib.YOLOX, files["det"], sizes["det_input_size"], device)
         self._pose = _load_model(rtmlib.RTMPose, files["pose"], sizes["pose_input_size"], device)
         joints = [out.shape[1] for out in self._pose.session.get_outputs() if len(out.shape) == 3]
