@@ -1,9 +1,24 @@
-# All targets work in .venv/ and install what they need. PYTHON picks the interpreter: make demo PYTHON=python3.12
-PYTHON ?= python3.11
+# All targets work in .venv/ and install what they need. PYTHON picks the interpreter that makes it, the first of these that
+# is there if nothing is said: make demo PYTHON=python3.12
+PYTHON ?= $(shell for version in 3.11 3.12 3.13 3.14; do \
+	python$$version -c '' 2> /dev/null && echo python$$version && exit; done; echo python3.11)
 PIP = .venv/bin/python -m pip --disable-pip-version-check
+PACKAGES = signet_runtime signet_train export/signet_export
 FETCH_MODELS = .venv/bin/python -m signet_runtime.pose.models
 
-.PHONY: demo test test-runtime test-train test-export lint
+# An environment that another Python made would serve in place of the one that is asked for, and nobody would notice.
+ifneq ($(origin PYTHON),file)
+ifneq ($(wildcard .venv/bin/python),)
+OF_VERSION = -c 'import sys; print(*sys.version_info[:2], sep=".")'
+ASKED := $(shell $(PYTHON) $(OF_VERSION))
+MADE := $(shell .venv/bin/python $(OF_VERSION))
+ifneq ($(ASKED),$(MADE))
+$(error .venv has Python $(MADE), and $(PYTHON) is Python $(ASKED): remove .venv first, or leave PYTHON out)
+endif
+endif
+endif
+
+.PHONY: demo test test-runtime test-train test-export test-pythons lint
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
@@ -16,10 +31,16 @@ test: .venv/.installed-dev
 test-runtime test-train test-export: test-%: .venv/.installed-dev
 	.venv/bin/python -m pytest tests/$*
 
+# A smoke test in every Python that is there; see the file. That of .venv has PyTorch, so it exports too.
+test-pythons: .venv/.installed-dev
+	.venv/bin/python tests/pythons.py .venv/bin/python
+
 lint: .venv/.installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/mypy --platform win32 $(PACKAGES)
+	.venv/bin/mypy --platform darwin $(PACKAGES)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,41 @@
+"""`make` says it when `.venv` is another Python's than the one that was asked for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    if shutil.which("make") is None:
+        pytest.skip("there is no make here")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for interpreter, version in ((".venv/bin/python", "3.11"), ("same", "3.11"), ("other", "3.12")):
+        path = tmp_path / interpreter
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho {version}\n")
+        path.chmod(0o755)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", "-n", "demo", *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    return run
+
+
+def test_an_environment_of_another_python_is_not_used(make) -> None:
+    done = make("PYTHON=./other")
+    assert done.returncode == 2
+    assert ".venv has Python 3.11, and ./other is Python 3.12: remove .venv first" in done.stderr
+
+
+def test_one_of_the_same_python_is_and_so_is_any_where_none_is_asked_for(make) -> None:
+    for arguments in (["PYTHON=./same"], []):
+        done = make(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "signet-translate examples" in done.stdout
