@@ -3,7 +3,6 @@
 PYTHON ?= $(shell for version in 3.11 3.12 3.13 3.14; do \
 	python$$version -c '' 2> /dev/null && echo python$$version && exit; done; echo python3.11)
 PIP = .venv/bin/python -m pip --disable-pip-version-check
-PACKAGES = signet_runtime signet_train export/signet_export
 FETCH_MODELS = .venv/bin/python -m signet_runtime.pose.models
 
 # An environment that another Python made would serve in place of the one that is asked for, and nobody would notice.
@@ -39,8 +38,8 @@ lint: .venv/.installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy --platform win32 $(PACKAGES)
-	.venv/bin/mypy --platform darwin $(PACKAGES)
+	.venv/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 signet_runtime signet_train export/signet_export
+	.venv/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin signet_runtime signet_train export/signet_export
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

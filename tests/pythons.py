@@ -4,8 +4,9 @@
 
 Of each version one interpreter is taken: one that was named, else what is on the path or pyenv has. In a fresh
 environment it installs the wheel for edge use, translates the example videos, and keypoints of one of them. An
-interpreter that has PyTorch and pytest of its own also exports a tiny checkpoint; for the others these gigabytes are not
-installed. Where there is no interpreter, the install is resolved for its version, from wheels alone, and nothing runs.
+interpreter that has PyTorch and pytest of its own also exports a tiny checkpoint; for the others these gigabytes are
+not installed. Where there is no interpreter, the install is resolved for its version, from wheels alone, and nothing
+runs.
 """
 
 from __future__ import annotations

@@ -55,8 +55,7 @@ _LEFT_OUT = {
 }
 _LANGUAGE_MODEL = "mt5_model."
 
-# The published keypoints are an RTMPose's that sees 256x192 pixels; the public code runs rtmlib's lightweight set,
-# whose model does too.
+# What the public code runs. Which model made the published keypoints is not said; see docs/published.md.
 POSE_ESTIMATOR = "rtmpose-lightweight"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,15 +16,19 @@ ROOT = Path(__file__).resolve().parents[2]
 def make(tmp_path: Path):
     if shutil.which("make") is None:
         pytest.skip("there is no make here")
-    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
     for interpreter, version in ((".venv/bin/python", "3.11"), ("same", "3.11"), ("other", "3.12")):
         path = tmp_path / interpreter
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\necho {version}\n")
         path.chmod(0o755)
 
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
+
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["make", "-n", "demo", *arguments], cwd=tmp_path, capture_output=True, text=True)
+        command = ["make", "-n", "demo", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=clean)
 
     return run
 
