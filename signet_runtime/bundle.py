@@ -19,7 +19,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.files import whole_directory
-from signet_runtime.regions import NORMALISATIONS
+from signet_runtime.regions import LONG_CLIPS, NORMALISATIONS
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "signet.json"
@@ -166,6 +166,10 @@ class Manifest(_Part):
     pose_estimator: str  # that the model was trained on
     frame_rate: Annotated[float, Field(gt=0)] | None = None  # the model's clock; None takes the video's own
     max_frames: Annotated[int, Field(ge=1)] = 256
+    # Which frames of longer clips. The default is not written: packages from before there was a choice load it, too.
+    long_clips: Literal[LONG_CLIPS] = Field(  # type: ignore[valid-type]
+        default="sampled", exclude_if=lambda chosen: chosen == "sampled"
+    )
     generation: Generation = Generation()
     engines: Annotated[list[Engine], Field(min_length=1)]
     created_with: dict[str, str] = {}  # package -> version

@@ -16,6 +16,7 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
 NORMALISATIONS = ("unisign", "causal")
+LONG_CLIPS = ("sampled", "first")  # which frames of a clip that is too long: some all over it, or its beginning
 
 Regions = dict[str, np.ndarray]
 
@@ -28,6 +29,7 @@ class Reading(Protocol):
     Attributes:
         frame_rate: the model's clock, in frames a second; None takes every recording as it is.
         max_frames: most that it reads of a clip.
+        long_clips: which frames it reads of a clip that is longer, one of `LONG_CLIPS`.
         normalisation: one of `NORMALISATIONS`.
     """
 
@@ -36,6 +38,9 @@ class Reading(Protocol):
 
     @property
     def max_frames(self) -> int: ...
+
+    @property
+    def long_clips(self) -> str: ...
 
     @property
     def normalisation(self) -> str: ...
@@ -47,13 +52,14 @@ def prepare(clip: PoseSequence, reading: Reading, rng: np.random.Generator | Non
     Args:
         clip: at any frame rate; one that is on the model's clock stays as it is.
         reading: of the model.
-        rng: None thins evenly, as everywhere but in training, where the frames are drawn.
+        rng: None thins evenly, as everywhere but in training, where the frames are drawn; the first frames are the
+            first in training, too.
 
     Returns:
         The regions of `extract_regions`.
     """
     at_rate = on_clock(clip, reading.frame_rate)
-    frames = sample_frames(len(at_rate), reading.max_frames, rng)
+    frames = sample_frames(len(at_rate), reading.max_frames, rng, reading.long_clips)
     return extract_regions(at_rate.take(frames), reading.normalisation)
 
 
@@ -62,13 +68,18 @@ def on_clock(clip: PoseSequence, frame_rate: float | None) -> PoseSequence:
     return clip.resample(frame_rate) if frame_rate else clip
 
 
-def sample_frames(num_frames: int, max_frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
+def sample_frames(
+    num_frames: int, max_frames: int, rng: np.random.Generator | None = None, long_clips: str = "sampled"
+) -> np.ndarray:
     """Return the rising indices (int64) of at most ``max_frames`` frames: all, evenly spaced ones, or with ``rng`` any.
 
     Evenly spaced ones are always the same.
+
+    Args:
+        long_clips: of `LONG_CLIPS`; "first" takes the first of them, also with ``rng``, from which nothing is drawn.
     """
-    if num_frames <= max_frames:
-        return np.arange(num_frames)
+    if num_frames <= max_frames or long_clips == "first":
+        return np.arange(min(num_frames, max_frames))
     if rng is not None:
         return np.sort(rng.choice(num_frames, max_frames, replace=False))
     return np.round(np.linspace(0, num_frames - 1, max_frames)).astype(np.int64)

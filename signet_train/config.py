@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from signet_runtime.errors import ConfigError
-from signet_runtime.regions import NORMALISATIONS
+from signet_runtime.regions import LONG_CLIPS, NORMALISATIONS
+
+
+def _later(default: Any) -> Any:
+    """Return a setting that came later than others: checkpoints that have its default load in a package without it."""
+    return Field(default=default, exclude_if=lambda chosen: chosen == default)
 
 
 class _Strict(BaseModel):
@@ -35,13 +40,17 @@ class FusionConfig(_Strict):
 
     adapter_rank: int = 16  # 0: no adapters (Table 8)
     adapter_dropout: float = 0.1
+    # "identity" is the paper's start: A small, B = 0. "redrawn" is where the authors' code arrives: both matrices drawn
+    # again, like any linear layer there (docs/official.md).
+    adapter_start: Literal["identity", "redrawn"] = _later("identity")
     # What the paper compares its router with: all experts in equal parts, or side by side (Tables 8 and 10). A model
     # without a router is for comparison, and is not exported.
     gating: Literal["router", "average", "concatenate"] = "router"
     # What the router knows of a clip: the hands, as the paper has it, or more of the body too (Table 7).
     router_reads: Literal["hands", "hands+body", "hands+body+face"] = "hands"
     query_hidden: int = 512
-    # The paper does not state the width; 1728 brings the trainable part to its 1.5M (Table 5).
+    attention_dropout: float = _later(0.0)  # of the weights of Algorithm 1, in training; 0.1 in the authors' code
+    # The paper does not state the width; 1728 brings the trainable part to its 1.5M (Table 5). The authors' is 128.
     router_hidden: int = 1728
     gumbel_temperature: float = 1.0
     top_k: int = 2
@@ -88,7 +97,10 @@ class DataConfig(_Strict):
         validation_alias=AliasChoices("normalisation", "profile"),
         serialization_alias="profile",
     )
-    max_frames: int = 256  # of a longer clip: a random sorted subset in training, an even one otherwise
+    # Of a longer clip: by "sampled" a random sorted subset in training and an even one otherwise, by "first" its
+    # beginning, as the authors' readers of How2Sign and MeineDGS have it.
+    max_frames: int = 256
+    long_clips: Literal[LONG_CLIPS] = _later("sampled")  # type: ignore[valid-type]
     max_target_tokens: int = 50
     noise: float = 0.01  # sigma on x and y of confident joints, in normalised units (Appendix B)
     frame_drop: float = 0.15  # of the frames, at random (Appendix B)
@@ -113,6 +125,7 @@ class OptimisationConfig(_Strict):
     clip_norm: float = 1.0
     precision: Literal["no", "bf16"] = "no"
     temperature: float = 0.07  # Stage II: where Eq. 9's learned temperature starts
+    learn_temperature: bool = _later(True)  # False: it stays there, as in the authors' code
     save_every: int = 1000  # steps between two checkpoints, beside the one after every epoch
 
 

@@ -77,10 +77,8 @@ def export_bundle(
     """
     model, config = checkpoint.model.eval(), checkpoint.config
     fusion = model.config.fusion
-    if fusion is not None and (fusion.gating != "router" or fusion.router_reads != "hands" or not fusion.adapter_rank):
-        raise CheckpointError(
-            "model.fusion: an ablation, with other gating, router_reads or no adapters, is not exported"
-        )
+    if fusion is not None and (fusion.gating != "router" or fusion.router_reads != "hands"):
+        raise CheckpointError("model.fusion: an ablation, with other gating or router_reads, is not exported")
     k = top_k or (model.routed.router.top_k if model.routed is not None else 1)
     if not 1 <= k <= len(checkpoint.experts):
         raise CheckpointError(f"top-k {k}: this checkpoint has {len(checkpoint.experts)} experts")
@@ -109,6 +107,7 @@ def export_bundle(
         pose_estimator=card.pose_estimator,
         frame_rate=config.data.frame_rate,
         max_frames=config.data.max_frames,
+        long_clips=config.data.long_clips,
         generation=Generation(num_beams=card.num_beams, max_new_tokens=card.max_new_tokens),
         engines=[
             Engine(

@@ -257,7 +257,7 @@ class FusedEncoder(nn.Module):
         super().__init__()
         experts: list[Backbone] = list(model.experts)  # type: ignore[arg-type]
         fusion = model.routed
-        adapters: list[Adapter] = list(fusion.adapters) if fusion is not None else []  # type: ignore[arg-type]
+        adapters = [a for a in fusion.adapters if isinstance(a, Adapter)] if fusion is not None else []
         self.skips = routing == "topk" and fusion is not None and fusion.router.top_k < len(experts)
         size = len(experts) if stacked and not self.skips else 1
         groups = [slice(i, i + size) for i in range(0, len(experts), size)]

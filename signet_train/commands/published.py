@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from signet_train.data.datasets import DATASETS
-from signet_train.interop.origins import ORIGINS, Origin
+from signet_train.interop.origins import EXPERT_DIRECTORIES, ORIGINS, SIGN_LANGUAGES, Origin
 
 if TYPE_CHECKING:
     from signet_train.interop.unisign import Published
@@ -67,9 +67,30 @@ def import_expert(
 
 
 @click.command("import-model")
-@_format
+@click.argument("format_", metavar="FORMAT", type=click.Choice(["unisign", "signet"]))
 @_checkpoint
 @_out
+@click.option(
+    "--expert",
+    "experts",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="signet: an expert's checkpoint; once for each, in the order of --expert_model_paths in the gate's training.",
+)
+@click.option(
+    "--expert-corpus",
+    "expert_corpora",
+    metavar="NAME",
+    multiple=True,
+    help="signet: what an expert was pretrained on; once for each --expert, in their order. [default: by the names of "
+    "their directories: CSL_News, YT_ASL, BOBSL]",
+)
+@click.option(
+    "--adapters/--no-adapters",
+    default=True,
+    help="signet: leave the adapters out, as Stage III of the authors' first commit does. [default: used]",
+)
 @click.option(
     "--mt5",
     default="google/mt5-base",
@@ -94,11 +115,15 @@ def import_model(
     corpora: tuple[str, ...],
     task: str | None,
     name: str | None,
+    experts: tuple[Path, ...],
+    expert_corpora: tuple[str, ...],
+    adapters: bool,
 ) -> None:
-    """Make a complete one-expert SIGNET of a published CHECKPOINT: backbone, prompt, tokenizer and language model.
+    """Make a complete SIGNET of a published CHECKPOINT: backbone, prompt, tokenizer and language model.
 
-    It evaluates, exports and translates at once; it is also an expert whose language model Stages II and III can start
-    from. FORMAT is unisign, as in import-expert.
+    It evaluates, exports and translates at once. FORMAT is unisign, as in import-expert: the model has one expert, and
+    is itself an expert whose language model Stages II and III can start from. Or it is signet: CHECKPOINT is a gate of
+    the code that the paper's authors published, and each --expert a file of its pre_training.py.
 
     \b
     Examples:
@@ -106,14 +131,22 @@ def import_model(
       signet-train evaluate models/openasl --manifest data/openasl.parquet
       signet-export models/openasl --out bundles/openasl
       signet-translate --bundle bundles/openasl video.mp4
+      signet-train import-model signet signet/best_checkpoint.pth --expert CSL_News/best_checkpoint.pth \\
+          --expert YT_ASL/best_checkpoint.pth --expert BOBSL/best_checkpoint.pth --out models/signet \\
+          --sign-language gsg --language de --corpus phoenix14t --mt5 mt5-base
     """  # noqa: D301
     from signet_train.checkpoint import save_checkpoint
     from signet_train.interop import unisign
 
+    if format_ == "unisign" and (experts or expert_corpora or not adapters):
+        raise click.UsageError("--expert, --expert-corpus and --no-adapters are for the format signet")
     origin = _origin(checkpoint, sign_language, language, corpora)
     if task is not None:
         origin = replace(origin, task="recognise" if task == "recognise" else "translate")
     _refuse_taken(out)
+    if format_ == "signet":
+        _import_signet(checkpoint, _with_origins(experts, expert_corpora), origin, out, name or out.name, mt5, adapters)
+        return
     model, published = unisign.import_model(checkpoint, origin, name or out.name, mt5)
     save_checkpoint(out, model)
     _tell(checkpoint, out, origin, published, f"evaluate {out} --manifest …, or signet-export {out} --out BUNDLE")
@@ -156,3 +189,38 @@ def _tell(checkpoint: Path, out: Path, origin: Origin, published: Published, nex
     seen = ", ".join(origin.seen)
     click.echo(f"{out}: reads {origin.sign_language}; was trained on {seen}", err=True)
     click.echo(f"Next: signet-train {next_step}", err=True)
+
+
+def _with_origins(experts: tuple[Path, ...], corpora: tuple[str, ...]) -> list[tuple[Path, Origin]]:
+    """Experts of the authors' code with what they were pretrained on, which is what was said or their directories."""
+    if corpora and len(corpora) != len(experts):
+        raise click.UsageError(
+            f"--expert-corpus: {len(corpora)} for {len(experts)} experts; give one for each, or none"
+        )
+    found = []
+    for file, corpus in zip(experts, corpora or (None,) * len(experts), strict=True):
+        corpus = corpus or EXPERT_DIRECTORIES.get(file.absolute().parent.name)
+        if corpus not in SIGN_LANGUAGES:
+            what = f"--expert-corpus {corpus} is not known" if corpus else f"{file}: say what it was pretrained on by "
+            what += "" if corpus else "--expert-corpus, once for each expert"
+            raise click.UsageError(f"{what}; there are {', '.join(SIGN_LANGUAGES)}")
+        found.append((file, Origin(SIGN_LANGUAGES[corpus], "und", (corpus,))))
+    return found
+
+
+def _import_signet(
+    gate: Path, experts: list[tuple[Path, Origin]], origin: Origin, out: Path, name: str, mt5: str, adapters: bool
+) -> None:
+    from signet_train.checkpoint import save_checkpoint
+    from signet_train.interop.signet import import_signet
+
+    model, left_out = import_signet(gate, experts, origin, name, mt5, adapters)
+    save_checkpoint(out, model)
+    for part in left_out:
+        click.echo(f"signet-train: {part} was left out", err=True)
+    order = ", ".join(f"{i} {card.name}" for i, card in enumerate(model.experts))
+    click.echo(f"{out}: its experts are {order}; the gate's file does not say which it was trained with", err=True)
+    if model.config.stage == "align":
+        click.echo(f"Next: it is of Stage II: signet-train finetune CONFIG, with start_from = {str(out)!r}", err=True)
+    else:
+        click.echo(f"Next: signet-train evaluate {out} --manifest …, or signet-export {out} --out BUNDLE", err=True)

@@ -40,3 +40,19 @@ ORIGINS: dict[str, Origin] = {
     "wlasl_pose_only_islr.pth": _ISOLATED,
     "wlasl_rgb_pose_islr.pth": _ISOLATED,
 }
+
+# Corpora of one sign language, which experts are pretrained on: which language that is.
+SIGN_LANGUAGES = {
+    "csl-news": "csl",
+    "csl-daily": "csl",
+    "youtube-asl": "ase",
+    "how2sign": "ase",
+    "openasl": "ase",
+    "bobsl": "bfi",
+    "bsl-corpus": "bfi",
+    "meinedgs": "gsg",
+    "phoenix14t": "gsg",
+}
+
+# What the authors' scripts call the directories of their experts (out/experts/CSL_News/best_checkpoint.pth).
+EXPERT_DIRECTORIES = {"CSL_News": "csl-news", "YT_ASL": "youtube-asl", "BOBSL": "bobsl"}

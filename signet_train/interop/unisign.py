@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import MT5ForConditionalGeneration, PreTrainedTokenizerBase
 
 from signet_runtime.errors import CheckpointError, one_line
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_tokenizer
@@ -84,7 +85,7 @@ def read_unisign(path: Path) -> Published:
         CheckpointError: not a file, damaged, or more than weights in it; a key that is missing, unknown, or of another
             shape than the published encoder's (named).
     """
-    tensors = _load(path)
+    tensors = load_tensors(path)
     _refuse_foreign(path, tensors)
     if "pose_proj.weight" not in tensors:
         raise CheckpointError(
@@ -98,8 +99,8 @@ def read_unisign(path: Path) -> Published:
     taken |= {k for k in tensors if k.startswith(_LANGUAGE_MODEL)}
     language_model_config = LanguageModelConfig()
     if language_model:
-        language_model_config = _language_model_config(path, language_model)
-        _check_language_model(path, language_model, language_model_config)
+        language_model_config = language_model_size(path, language_model)
+        check_language_model(path, language_model, language_model_config)
         if language_model_config.d_model != config.embedding:
             raise CheckpointError(
                 f"{path}: pose_proj.weight makes embeddings of {config.embedding}, and its language model reads "
@@ -126,17 +127,21 @@ def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, di
         CheckpointError: as `read_unisign`.
     """
     published = read_unisign(path)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     card = ExpertCard(
         name=name,
         sign_languages=(origin.sign_language,),
         corpus=" + ".join(origin.seen),
         seen=origin.seen,
-        source=f"unisign {path.name} sha256:{sha256}",
+        source=f"unisign {fingerprint(path)}",
         backbone=published.backbone_config,
     )
     return card, published.backbone, published
+
+
+def fingerprint(path: Path) -> str:
+    """Return a file's name and what is in it: ``NAME sha256:…``."""
+    with path.open("rb") as file:
+        return f"{path.name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tuple[Checkpoint, Published]:
@@ -151,12 +156,7 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
     card, weights, published = import_expert(path, origin, name)
     if not published.language_model:
         raise CheckpointError(f"{path}: has no language model (no key mt5_model.…); it can be an expert: import-expert")
-    tokenizer = load_tokenizer(mt5)
-    if len(tokenizer) > published.language_model_config.vocab_size:
-        raise CheckpointError(
-            f"{mt5}: its tokenizer has {len(tokenizer)} pieces, and the language model of {path} knows "
-            f"{published.language_model_config.vocab_size}"
-        )
+    tokenizer = tokenizer_of(mt5, path, published.language_model_config)
     language_model_config = published.language_model_config.model_copy(update={"prompt": prompt(origin.language)})
     config = TrainConfig(
         stage="pretrain",
@@ -165,13 +165,32 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
         data=DataConfig(manifests=(), max_frames=origin.max_frames),
         card=ModelCard(name=name, language=origin.language, pose_estimator=POSE_ESTIMATOR),
     )
-    with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
-        language_model = build_language_model(language_model_config)
-    fp32 = {name: tensor.float() for name, tensor in published.language_model.items()}
-    language_model.load_state_dict(fp32, assign=True)
-    model = Signet(config.model, 1, language_model)
+    model = Signet(config.model, 1, fill_language_model(language_model_config, published.language_model))
     model.experts[0].load_state_dict(weights)
     return Checkpoint(model.eval(), [card], tokenizer, config), published
+
+
+def tokenizer_of(mt5: str | Path, path: Path, config: LanguageModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of ``mt5`` for the language model that was read from ``path``.
+
+    Raises:
+        CheckpointError: there is none, or it has more pieces than the language model knows.
+    """
+    tokenizer = load_tokenizer(mt5)
+    if len(tokenizer) > config.vocab_size:
+        raise CheckpointError(
+            f"{mt5}: its tokenizer has {len(tokenizer)} pieces, and the language model of {path} knows "
+            f"{config.vocab_size}"
+        )
+    return tokenizer
+
+
+def fill_language_model(config: LanguageModelConfig, tensors: dict[str, Tensor]) -> MT5ForConditionalGeneration:
+    """Build an mT5 of these weights, in fp32."""
+    with torch.device("meta"):  # nothing is drawn for weights that are about to be replaced
+        language_model = build_language_model(config)
+    language_model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, assign=True)
+    return language_model
 
 
 def prompt(language: str) -> str:
@@ -179,7 +198,12 @@ def prompt(language: str) -> str:
     return f"Translate sign language video to {'Chinese' if language.split('-')[0] == 'zh' else 'English'}: "
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file's state dict, mapped into memory, without executing anything in it.
+
+    Raises:
+        CheckpointError: not a file, damaged, more than weights in it, or weights that are not finite.
+    """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -207,13 +231,22 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_foreign(path: Path, tensors: dict[str, Tensor]) -> None:
-    lora = next((name for name in tensors if "lora_" in name or ".base_layer." in name), None)
-    if lora is not None:
-        raise CheckpointError(f"{path}: {lora} is a LoRA weight; merge the adapters into their model, and import that")
+    refuse_lora(path, tensors)
     if not any(name.startswith("gcn_modules.") for name in tensors):
         rgb = any(name.startswith(_LEFT_OUT["the RGB branch"]) for name in tensors)
         what = "it has an RGB branch alone" if rgb else f"its first key is {next(iter(tensors))}"
         raise CheckpointError(f"{path}: no pose encoder in it (no key gcn_modules.…; {what})")
+
+
+def refuse_lora(path: Path, tensors: dict[str, Tensor]) -> None:
+    """See that no weight is a low-rank update, or waits for one.
+
+    Raises:
+        CheckpointError: one is or does; it is named.
+    """
+    lora = next((name for name in tensors if "lora_" in name or ".base_layer." in name), None)
+    if lora is not None:
+        raise CheckpointError(f"{path}: {lora} is a LoRA weight; merge the adapters into their model, and import that")
 
 
 def _meta_backbone(config: BackboneConfig) -> dict[str, Tensor]:
@@ -266,8 +299,12 @@ def _published_shape(ours: str, like: Tensor) -> torch.Size:
     return like.shape
 
 
-def _language_model_config(path: Path, tensors: dict[str, Tensor]) -> LanguageModelConfig:
-    """Return an mT5's size, which its tensors tell."""
+def language_model_size(path: Path, tensors: dict[str, Tensor]) -> LanguageModelConfig:
+    """Return an mT5's size, which its tensors tell.
+
+    Raises:
+        CheckpointError: they are not an mT5's.
+    """
     block = "encoder.block.0.layer."
     attention, feed_forward = block + "0.SelfAttention.", block + "1.DenseReluDense."
     if feed_forward + "wi.weight" in tensors:
@@ -290,7 +327,12 @@ def _language_model_config(path: Path, tensors: dict[str, Tensor]) -> LanguageMo
     )
 
 
-def _check_language_model(path: Path, tensors: dict[str, Tensor], config: LanguageModelConfig) -> None:
+def check_language_model(path: Path, tensors: dict[str, Tensor], config: LanguageModelConfig) -> None:
+    """See that these are all of an mT5's tensors, and no others.
+
+    Raises:
+        CheckpointError: a key that is missing, unknown or of another shape, or embeddings that are not shared.
+    """
     with torch.device("meta"):
         expected = build_language_model(config).state_dict()
     for name in sorted(expected.keys() ^ tensors.keys()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from signet_train.model.pooling import masked_mean
 
@@ -14,10 +15,16 @@ def hand_prior(left_hand: Tensor, right_hand: Tensor, mask: Tensor) -> Tensor:
 
 
 class Aggregation(nn.Module):
-    """Algorithm 1: one descriptor of the input from N experts' views of the hands."""
+    """Algorithm 1: one descriptor of the input from N experts' views of the hands.
 
-    def __init__(self, width: int, hidden: int) -> None:
+
+    Args:
+        dropout: of the attention's weights in training, which the paper does not mention and the authors' code has.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.query = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))  # Eq. 14
         self.norm = nn.LayerNorm(width)
 
@@ -25,5 +32,5 @@ class Aggregation(nn.Module):
         """Aggregate H (B, N, D) -> H_global (B, D)."""
         query = self.query(priors.mean(dim=1))
         logits = torch.einsum("bd,bnd->bn", query, priors) / priors.shape[-1] ** 0.5
-        attention = logits.softmax(dim=-1)
+        attention = F.dropout(logits.softmax(dim=-1), self.dropout, self.training)
         return self.norm(torch.einsum("bn,bnd->bd", attention, priors))

@@ -43,7 +43,7 @@ class Fusion(nn.Module):
         fusion = config.fusion or FusionConfig()
         prior = (2 + len(_BESIDE_HANDS[fusion.router_reads])) * config.backbone.temporal_channels[-1]  # D = C_rh + C_lh
         self.adapters = _adapters(config.backbone.embedding, fusion, num_experts)
-        self.aggregation = Aggregation(prior, fusion.query_hidden)
+        self.aggregation = Aggregation(prior, fusion.query_hidden, fusion.attention_dropout)
         self.router = Router(prior, fusion.router_hidden, num_experts, fusion.gumbel_temperature, fusion.top_k)
 
     def forward(self, features: Features) -> tuple[Tensor, Tensor]:
@@ -82,4 +82,7 @@ class Unrouted(nn.Module):
 def _adapters(embedding: int, fusion: FusionConfig, num_experts: int) -> nn.ModuleList:
     if not fusion.adapter_rank:
         return nn.ModuleList(nn.Identity() for _ in range(num_experts))
-    return nn.ModuleList(Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout) for _ in range(num_experts))
+    return nn.ModuleList(
+        Adapter(embedding, fusion.adapter_rank, fusion.adapter_dropout, fusion.adapter_start)
+        for _ in range(num_experts)
+    )

@@ -96,9 +96,14 @@ def put_fusion(model: Signet, source: Path) -> None:
             f"{source}: its fusion was trained on other experts than these, or on another order of them"
         )
     assert other.fusion is not None and model.fusion is not None
-    if other.config.fusion != model.config.fusion:
+    theirs, stated, weights = other.config.fusion, model.config.fusion, other.fusion.state_dict()
+    assert theirs is not None and stated is not None
+    if not stated.adapter_rank:  # Stage III without the adapters that Stage II had
+        theirs = theirs.model_copy(update={"adapter_rank": 0})
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("adapters.")}
+    if theirs != stated:
         raise CheckpointError(f"{source}: another fusion than model.fusion states: {other.config.fusion}")
-    model.fusion.load_state_dict(other.fusion.state_dict())
+    model.fusion.load_state_dict(weights)
 
 
 def put_language_model(model: Signet, language_model: MT5ForConditionalGeneration, source: str) -> None:

@@ -43,10 +43,10 @@ class Alignment(nn.Module):
     Negatives are the forward pass's, gathered across processes; gradient accumulation adds none.
     """
 
-    def __init__(self, model: Signet, text_encoder: MT5Stack, temperature: float) -> None:
+    def __init__(self, model: Signet, text_encoder: MT5Stack, temperature: float, learned: bool = True) -> None:
         super().__init__()
         self.model, self.text_encoder = model, text_encoder.requires_grad_(False)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)), requires_grad=learned)
 
     def train(self, mode: bool = True) -> Alignment:
         super().train(mode)

@@ -47,7 +47,10 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
     if config.stage == "align":
         # The text encoder is what the stage started from, also when the stage is resumed.
         start = fused_experts(plan) if resume and config.mt5 is None else checkpoint
-        objective = Alignment(checkpoint.model, text_encoder(config, start), config.optimisation.temperature)
+        optimisation = config.optimisation
+        objective = Alignment(
+            checkpoint.model, text_encoder(config, start), optimisation.temperature, optimisation.learn_temperature
+        )
         run = alignment_run(checkpoint, objective, training, validation, accelerator)
     else:
         run = translation_run(checkpoint, training, validation, plan.validation[0].row.language, accelerator)

@@ -103,3 +103,19 @@ def test_a_card_without_the_field_is_of_the_first_normalisation() -> None:
     card = json.loads((demo_checkpoint_path() / "experts" / "0" / "config.json").read_text())
     del card["profile"]
     assert ExpertCard.model_validate(card).normalisation == "unisign"
+
+
+def test_settings_that_came_later_are_written_where_they_are_chosen_alone() -> None:
+    later = {
+        "model": {"fusion": {"adapter_start": "redrawn", "attention_dropout": 0.1}},
+        "data": {"manifests": ["m.jsonl"], "long_clips": "first"},
+        "optimisation": {"learn_temperature": False},
+    }
+    plain = TrainConfig.model_validate({"stage": "align", "model": {"fusion": {}}, "data": {"manifests": ["m.jsonl"]}})
+    chosen = TrainConfig.model_validate({"stage": "align", **later})
+    for table, keys in later.items():
+        settings = keys.get("fusion", keys)
+        for key in settings.keys() - {"manifests"}:
+            assert f'"{key}"' not in plain.model_dump_json() and f'"{key}"' in chosen.model_dump_json(), (table, key)
+    for config in (plain, chosen):
+        assert TrainConfig.model_validate_json(config.model_dump_json(by_alias=True)) == config

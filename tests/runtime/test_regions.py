@@ -87,6 +87,7 @@ class Model(NamedTuple):
     frame_rate: float | None
     max_frames: int
     normalisation: str
+    long_clips: str = "sampled"
 
 
 def clip_at(fps: float, frames: int) -> PoseSequence:
@@ -120,3 +121,12 @@ def test_frames_are_drawn_in_order_and_never_twice_where_there_are_more() -> Non
     rng = np.random.default_rng(0)
     assert list(sample_frames(30, 30, rng)) == list(range(30))
     assert rng.integers(1000) == np.random.default_rng(0).integers(1000)  # for so few nothing is drawn
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_of_a_long_clip_a_model_may_read_the_beginning_in_training_too(seed: int | None) -> None:
+    clip = clip_at(25.0, 200)
+    rng = None if seed is None else np.random.default_rng(seed)
+    found = prepare(clip, Model(25.0, 64, "unisign", "first"), rng)
+    for name, region in extract_regions(clip.take(np.arange(64)), "unisign").items():
+        np.testing.assert_array_equal(found[name], region)

@@ -64,6 +64,8 @@ def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequ
         "frame_rate": data.frame_rate,
         "profile": data.normalisation,  # as caches that are there call it
         "max_frames": data.max_frames,
+        # Absent where it is the default, so that caches from before there was a choice stay valid.
+        **({"long_clips": data.long_clips} if data.long_clips != "sampled" else {}),
         "noise": data.noise,
         "frame_drop": data.frame_drop,
         "vary_signer": data.vary_signer,
