@@ -334,10 +334,10 @@ class Translator:
             at_rate = on_clock(clip, manifest.frame_rate)
             if len(at_rate) > manifest.max_frames:
                 logger.warning(
-                    "%s: %d frames %s the %d the model reads; cut the clip into sentences for a better text",
+                    "%s: %d frames %s %d the model reads; cut the clip into sentences for a better text",
                     name,
                     len(at_rate),
-                    "thinned to" if manifest.long_clips == "sampled" else "cut to the first",
+                    "thinned to the" if manifest.long_clips == "sampled" else "cut to the first",
                     manifest.max_frames,
                 )
             clip_regions = self._prepare(at_rate)

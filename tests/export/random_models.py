@@ -24,7 +24,9 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def random_signet(experts: int, k: int, *, injection: bool = True, fused: bool = True, seed: int = 0) -> Signet:
+def random_signet(
+    experts: int, k: int, *, injection: bool = True, fused: bool = True, adapter_rank: int = 2, seed: int = 0
+) -> Signet:
     """All that starts trivial (statistics, adjacency, adapters, offsets) is random."""
     torch.manual_seed(seed)
     backbone = {
@@ -34,7 +36,8 @@ def random_signet(experts: int, k: int, *, injection: bool = True, fused: bool =
         "embedding": 32,
         "body_injection": injection,
     }
-    fusion = {"adapter_rank": 2, "query_hidden": 8, "router_hidden": 8, "top_k": k} if fused else None
+    settings = {"adapter_rank": adapter_rank, "query_hidden": 8, "router_hidden": 8, "top_k": k}
+    fusion = settings if fused else None
     model = Signet(ModelConfig.model_validate({**_SIZES, "backbone": backbone, "fusion": fusion}), experts).eval()
     with torch.no_grad():
         for module in model.modules():

@@ -115,6 +115,14 @@ def test_a_single_expert_exports_too(checkpoint: Checkpoint, tmp_path: Path) -> 
     assert Bundle.load(tmp_path / "bundle").manifest.routing.k == 1
 
 
+def test_which_frames_of_long_clips_are_read_is_in_the_manifest(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    data = {**_CONFIG["data"], "long_clips": "first"}
+    config = TrainConfig.model_validate({**_CONFIG, "data": data})
+    made = Checkpoint(checkpoint.model, checkpoint.experts, checkpoint.tokenizer, config)
+    export_bundle(made, tmp_path / "bundle")
+    assert Bundle.load(tmp_path / "bundle").manifest.long_clips == "first"
+
+
 def test_a_prompt_becomes_constants_of_the_graph(checkpoint: Checkpoint, tmp_path: Path) -> None:
     language_model = {**_CONFIG["model"]["language_model"], "prompt": "read this"}
     config = TrainConfig.model_validate({**_CONFIG, "model": {**_CONFIG["model"], "language_model": language_model}})

@@ -62,6 +62,17 @@ def test_a_single_expert_needs_no_router() -> None:
     assert weights.tolist() == [[1], [1]]
 
 
+@pytest.mark.parametrize("routing", ["topk", "dense"])
+def test_without_adapters_the_experts_embeddings_are_fused_as_they_are(routing: Any) -> None:
+    model = random_signet(3, 2, adapter_rank=0)
+    regions, mask = random_batch([5, 8], 2)
+    with torch.no_grad():
+        expected = model(regions, mask)
+        states, _, weights = FusedEncoder(model, routing)(*regions.values(), mask.long())
+    torch.testing.assert_close(states[mask], expected.hidden_states[mask], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights, expected.routing_weights, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("injection", [True, False])
 def test_topk_does_not_compute_what_the_router_does_not_need(injection: bool) -> None:
     model = random_signet(3, 1, injection=injection, seed=3)

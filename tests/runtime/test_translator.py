@@ -66,6 +66,19 @@ def test_a_long_clip_is_thinned_and_it_is_said(translator: Translator, caplog: p
     assert not caplog.records
 
 
+def test_a_bundle_may_read_the_beginning_of_long_clips(tiny: TinyBundle, caplog: pytest.LogCaptureFixture) -> None:
+    translator = Translator.from_bundle(tiny.path)
+    translator.bundle = replace(
+        translator.bundle, manifest=translator.bundle.manifest.model_copy(update={"long_clips": "first"})
+    )
+    caplog.clear()
+    long = random_poses(0, frames=200)
+    translation = translator.translate(long)
+    assert translation.frames == 64
+    assert translation.text == translator.translate(long.take(np.arange(64))).text
+    assert "200 frames cut to the first 64 the model reads" in caplog.records[0].getMessage()
+
+
 @pytest.mark.parametrize("size", [0, 3])
 def test_without_a_signer_there_is_no_text(translator: Translator, size: int) -> None:
     empty = nobody()

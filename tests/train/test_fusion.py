@@ -78,7 +78,7 @@ def test_an_ablation_is_not_exported(experts: list, tmp_path) -> None:
 
     cards = [load_checkpoint(path).experts[0] for path in experts]
     made = load_checkpoint(experts[0])
-    for changes in ({"gating": "average"}, {"router_reads": "hands+body"}, {"adapter_rank": 0}):
+    for changes in ({"gating": "average"}, {"router_reads": "hands+body"}):
         checkpoint = Checkpoint(model(2, **changes), cards, made.tokenizer, made.config)
         with pytest.raises(CheckpointError, match="ablation"):
             export_bundle(checkpoint, tmp_path / "bundle")
