@@ -228,8 +228,8 @@ def main(
 ) -> None:
     """Translate sign-language videos to text, or live what a camera sees.
 
-    INPUT is a video, or keypoints in place of one: a file (.npz, .pose, .pkl, .npy, .parquet, .json), or a folder of
-    OpenPose's JSON files or MediaPipe's arrays.
+    INPUT is a video, or keypoints in place of one: a file (.npz, .pose, .pkl, .h5, .npy, .parquet, .json), or a folder
+    of OpenPose's JSON files or MediaPipe's arrays.
     """
     if (camera is None) == (not inputs):
         raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")

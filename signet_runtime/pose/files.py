@@ -13,11 +13,12 @@ import numpy as np
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import whole_file
 from signet_runtime.pose import holistic_files, mmpose, openpose
+from signet_runtime.pose.hdf5 import read_hdf5
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.unisign import read_unisign
 
-KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl"}
+KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl", ".h5"}
 
 # Of other programs: what has these suffixes among a corpus' files need not be keypoints.
 _OTHERS_SUFFIXES = {".npy", ".parquet", ".json"}
@@ -37,6 +38,7 @@ def read_keypoints(path: str | Path, asked: Asked | None = None) -> PoseSequence
     - ``.pose``: MediaPipe Holistic landmarks in pose-format's layout, perhaps reduced.
     - ``.pkl``: Uni-Sign's layout, see `read_unisign`. Nothing in a pickle is ever executed: only numbers, strings,
       arrays and containers are admitted.
+    - ``.h5``: as the paper's authors lay them out, see `read_hdf5`; needs h5py.
     - ``.npy``, ``.parquet``: MediaPipe Holistic landmarks, see `signet_runtime.pose.holistic_files`.
     - ``.json``: OpenPose's or MMPose's; and folders of OpenPose's JSON files or MediaPipe's arrays, a frame each.
 
@@ -85,6 +87,8 @@ def parse_keypoints(file: BinaryIO, suffix: str, name: str, asked: Asked | None 
             return _with_somebody(_read_npz(file, asked))
         if suffix.lower() == ".pose":
             return _with_somebody(holistic_files.read_pose(file, asked))
+        if suffix.lower() == ".h5":
+            return _with_somebody(read_hdf5(file, asked))
         return _with_somebody(read_unisign(file, asked))
 
 

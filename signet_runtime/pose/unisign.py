@@ -46,6 +46,15 @@ def read_unisign(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
     content = load_pickle(data)
     if not isinstance(content, dict):
         raise InputError(f"not a keypoint pickle (it holds a {type(content).__name__}, not a dict)")
+    return from_content(content, asked)
+
+
+def from_content(content: dict[str, Any], asked: Asked | None = None) -> PoseSequence:
+    """Return the signer's keypoints from a dict as `read_unisign` describes it.
+
+    Raises:
+        InputError: not that; the message names the key and the frame.
+    """
     for key in ("keypoints", "scores"):
         if key not in content:
             raise InputError(f"not a keypoint pickle: it has no {key!r}")
@@ -54,7 +63,8 @@ def read_unisign(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
             raise InputError(f"not a keypoint pickle: {key!r} is not a list over frames")
     points, confidence = _stack_people(content["keypoints"], content["scores"], *_frames_in_use(content))
     stated = None if content.get("fps") is None else float(_positive(content["fps"], "fps", 1)[0])
-    fps = frame_rate(stated, asked := asked or Asked())
+    asked = asked or Asked()
+    fps = frame_rate(stated, asked)
     w_h = None if content.get("w_h") is None else _positive(content["w_h"], "w_h", 2)
     sure = points[confidence > CONFIDENCE]
     if len(sure) and np.abs(sure).max() > _PIXELS:

@@ -23,9 +23,10 @@ from signet_runtime.errors import ExitCode
 def convert_poses(sources: tuple[Path, ...], out: Path, workers: int | None) -> None:
     """Put the keypoint files in all SOURCEs into one pose store, several times smaller and faster to load.
 
-    A SOURCE is a directory, a keypoint file (.pkl of a published archive, .npz, .pose), a .zip, or the first part of a
-    zip that was cut into parts (.zip.00, .zip.001, .zip.aa): they are read in place, nothing is unpacked or joined.
-    Nothing in a pickle is executed. A clip is called as its file: manifests find abc.pkl as poses/how2sign.arrow#abc.
+    A SOURCE is a directory, a keypoint file (.pkl or .h5 of a published archive, .npz, .pose), a .zip, or the first
+    part of a zip that was cut into parts (.zip.00, .zip.001, .zip.aa): they are read in place, nothing is unpacked or
+    joined. Nothing in a pickle is executed. A clip is called as its file: manifests find abc.pkl as
+    poses/how2sign.arrow#abc.
 
     The store is there whole or not at all. A clip that cannot be read does not stop the others: it is in
     OUT.failures.jsonl beside the store, and the exit code is 3.

@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 @click.option(
     "--tokenize", type=click.Choice(TOKENIZERS), help="sacrebleu's tokenizer. [default: by the language of the text]"
 )
+@click.option(
+    "--scoring",
+    type=click.Choice(["literature", "authors"]),
+    default="literature",
+    show_default=True,
+    help="authors: as the code of the paper's authors does, which changes texts before (see docs/official.md).",
+)
+@click.option(
+    "--corpus", help="With --scoring authors: what --predictions are of (phoenix14t, csl-daily). [default: none]"
+)
 @click.option("--language", help="Of the text in --predictions (BCP 47), which decides how it is tokenised.")
 @click.option("--task", type=click.Choice(["translate", "recognise"]), help="[default: the checkpoint's, or translate]")
 @click.option("--beams", type=click.IntRange(1), help="[default: the checkpoint's, 4 in the paper]")
@@ -54,6 +64,8 @@ def evaluate(
     predictions: Path | None,
     references: Path | None,
     tokenize: str | None,
+    scoring: str,
+    corpus: str | None,
     language: str | None,
     task: str | None,
     beams: int | None,
@@ -76,16 +88,28 @@ def evaluate(
 
     if (checkpoint is None) == (predictions is None):
         raise click.UsageError("give a CHECKPOINT, or a file by --predictions")
+    by_authors = scoring == "authors"
+    if by_authors and tokenize is not None:
+        raise click.UsageError("--scoring authors tokenises by 13a; leave --tokenize out")
+    if corpus is not None and not (by_authors and predictions is not None):
+        raise click.UsageError("--corpus is for --predictions with --scoring authors")
     if checkpoint is not None:
-        found, language, task = _translate(checkpoint, manifests, split, beams, batch_size, device, task, tokenize)
+        found, language, corpus, task = _translate(
+            checkpoint, manifests, split, beams, batch_size, device, task, "13a" if by_authors else tokenize
+        )
         if out is not None:
             write_predictions(out, found)
     else:
         assert predictions is not None
-        if language is None and tokenize is None and task != "recognise":
+        if language is None and tokenize is None and task != "recognise" and not by_authors:
             raise click.UsageError("--predictions needs --language (of the text), or --tokenize")
         found = read_predictions(predictions, references)
     pairs = [p.reference for p in found], [p.hypothesis for p in found]
+    if by_authors and task != "recognise":
+        from signet_train.evaluation.authors import authors_scores
+
+        click.echo(authors_scores(*pairs, corpus).table())
+        return
     _print_scores(*pairs, task or "translate", language, tokenize, bleurt, device)
 
 
@@ -98,7 +122,7 @@ def _translate(
     device: str | None,
     task: str | None,
     tokenize: str | None,
-) -> tuple[list[Prediction], str, str]:
+) -> tuple[list[Prediction], str, str | None, str]:
     from signet_train.checkpoint import load_checkpoint
     from signet_train.data.batches.dataset import PoseDataset, load_rows
     from signet_train.evaluation.metrics import tokenizer_for
@@ -122,8 +146,8 @@ def _translate(
     )
     if not accelerator.is_main_process:
         raise SystemExit(ExitCode.DONE)  # one of several processes tells the scores
-    language = rows[0].row.language
-    return comparable(found, tokenize or tokenizer_for(language)), language, config.task
+    language, corpus = rows[0].row.language, rows[0].row.corpus
+    return comparable(found, tokenize or tokenizer_for(language)), language, corpus, config.task
 
 
 def _print_scores(

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern: str | None) -> str | None:
     if pattern is None:
         return None
-    unknown = set(re.findall(r"\{\w*\}", pattern)) - {"{id}", "{split}"}
+    unknown = set(re.findall(r"\{\w*\}", pattern)) - {"{id}", "{split}", "{clip}"}
     if unknown:
-        raise click.BadParameter(f"{min(unknown)} is not known; there are {{id}} and {{split}}")
+        raise click.BadParameter(f"{min(unknown)} is not known; there are {{id}}, {{split}} and {{clip}}")
+    if "{clip}" in pattern and "{split}" in pattern:
+        return pattern
     if pattern.endswith(".arrow"):
         raise click.BadParameter(f"which clip of it? {pattern}#{{id}} is the one named as the row")
     if "{id}" not in pattern:
@@ -47,12 +49,23 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
          signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
          signet-train manifest videos clips --out data/mine.parquet \\
              --sign-language gsg --language de
+         signet-train manifest meinedgs --split-file train.csv --split-file dev.csv \\
+             --poses 'pose_format/{{split}}/{{clip}}.h5' --out data/meinedgs.parquet
 """
 
 
 @click.command(help=_HELP)
 @click.argument("dataset", type=click.Choice(list(DATASETS)), metavar="DATASET")
-@click.argument("root", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("root", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--split-file",
+    "split_files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="how2sign, meinedgs: a split as the paper's authors published it (train.csv, …_val.csv); may be repeated. "
+    "ROOT is then where videos are. [default: the file's directory]",
+)
 @click.option(
     "--out",
     required=True,
@@ -65,7 +78,8 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
     metavar="PATTERN",
     callback=_check_pattern,
     help="Where keypoints are, or will be: a file with {id} and, if you like, {split} (dev rows' may also be called "
-    "val there); or, after a '#', a clip of a store that signet-train convert-poses makes: poses/all.arrow#{id}. "
+    "val there); or, after a '#', a clip of a store that signet-train convert-poses makes: poses/all.arrow#{id}. With "
+    "{split}, {clip} is the id without the split, which those of MeineDGS' split files begin with. "
     "[default: poses/{id}.npz beside the manifest]",
 )
 @click.option(
@@ -81,7 +95,13 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
     "taken to be in it.",
 )
 def manifest(
-    dataset: str, root: Path, out: Path, pattern: str | None, sign_language: str | None, language: str | None
+    dataset: str,
+    root: Path | None,
+    split_files: tuple[Path, ...],
+    out: Path,
+    pattern: str | None,
+    sign_language: str | None,
+    language: str | None,
 ) -> None:
     """Make a manifest, as `_HELP` says."""
     from dataclasses import replace
@@ -89,7 +109,14 @@ def manifest(
     from signet_train.data.manifest import write_manifest
     from signet_train.data.poses import split_location
 
-    rows = _keep(_read(dataset, root.absolute(), sign_language, language), sign_language, language)
+    if split_files:
+        root = root or split_files[0].absolute().parent
+        read = _read_split_files(dataset, split_files, root.absolute())
+    elif root is None:
+        raise click.UsageError("Missing argument 'ROOT'.")
+    else:
+        read = _read(dataset, root.absolute(), sign_language, language)
+    rows = _keep(read, sign_language, language)
     if not rows:
         raise InputError(f"{root}: nothing to put into a manifest was found there")
     twice = next((clip for clip, count in Counter(row.id for row in rows).items() if count > 1), None)
@@ -111,6 +138,14 @@ def _read(dataset: str, root: Path, sign_language: str | None, language: str | N
     return reader(dataset)(root)
 
 
+def _read_split_files(dataset: str, files: tuple[Path, ...], root: Path) -> list[Row]:
+    from signet_train.data.datasets import split_files
+
+    if dataset not in split_files.READERS:
+        raise click.UsageError(f"--split-file: there are split files of {' and '.join(split_files.READERS)}")
+    return split_files.read(dataset, files, root)
+
+
 def _keep(rows: list[Row], sign_language: str | None, language: str | None) -> list[Row]:
     for field, wanted in (("sign_language", sign_language), ("language", language)):
         there = sorted({getattr(row, field) for row in rows})
@@ -127,7 +162,9 @@ def _locate(row: Row, pattern: str) -> Row:
     from signet_train.data.poses import poses_exist
 
     names = ("dev", "val") if row.split == "dev" else (row.split,)
-    places = [str(Path(pattern.replace("{split}", name).replace("{id}", row.id)).absolute()) for name in names]
+    clip = row.id.removeprefix(f"{row.split}-")
+    named = pattern.replace("{id}", row.id).replace("{clip}", clip)
+    places = [str(Path(named.replace("{split}", name)).absolute()) for name in names]
     return replace(row, poses=next((place for place in places if poses_exist(place, Path())), places[0]))
 
 

@@ -24,6 +24,7 @@ _TOKENIZER_OF_SCRIPT = {"Hans": "zh", "Hant": "zh", "Hani": "zh"} | dict.fromkey
     ("Jpan", "Kore", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"), "char"
 )
 _BETA = 1.2
+_PYPI = "rouge.rouge-l.f|version:"
 
 
 def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -64,6 +65,7 @@ class Scores:
         rouge_l_beta: LCS F-score with beta 1.2, the mean over sentences.
         rouge_l_pypi: F of the package `rouge`, the mean over sentences.
         bleu_signature, chrf_signature: sacrebleu's signatures.
+        rouge_signature: what is to be said of both kinds of ROUGE-L beside how they count.
     """
 
     sentences: int
@@ -77,6 +79,7 @@ class Scores:
     rouge_l_pypi: float
     bleu_signature: str
     chrf_signature: str
+    rouge_signature: str = ""  # what is added to those of ROUGE-L
 
     def table(self) -> str:
         """Write a line a figure, with the tokens and signature that it was computed with."""
@@ -84,8 +87,12 @@ class Scores:
         rows = [(f"BLEU-{n}", getattr(self, f"bleu_{n}"), self.bleu_signature) for n in range(1, 5)]
         rows += [
             ("chrF", self.chrf, self.chrf_signature),
-            ("ROUGE-L beta", self.rouge_l_beta, f"tokens:{tokens}|lcs|beta:{_BETA}|mean of sentences"),
-            ("ROUGE-L PyPI", self.rouge_l_pypi, f"tokens:{tokens}|rouge.rouge-l.f|version:{version('rouge')}"),
+            (
+                "ROUGE-L beta",
+                self.rouge_l_beta,
+                f"tokens:{tokens}|lcs|beta:{_BETA}|mean of sentences{self.rouge_signature}",
+            ),
+            ("ROUGE-L PyPI", self.rouge_l_pypi, f"tokens:{tokens}|{_PYPI}{version('rouge')}{self.rouge_signature}"),
         ]
         lines = [f"{name:<12}  {score:6.2f}  {how}" for name, score, how in rows]
         return "\n".join([f"{'sentences':<12}  {self.sentences:6d}", *lines])

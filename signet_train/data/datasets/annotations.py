@@ -70,7 +70,7 @@ def read_text(path: Path) -> str:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False
+    path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False, strict: bool = True
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the lines of a delimited text file with a header, in UTF-8 with or without BOM, or in marked UTF-16.
 
@@ -80,6 +80,7 @@ def read_table(
     Args:
         columns: those that must be there; others may be.
         quoted: whether ``"`` quotes fields, doubled inside of them, or is a character like any other.
+        strict: whether text after a closing quote is an error, or belongs to the field.
 
     Yields:
         Where the line is (``file: line 7``), and its fields by column.
@@ -101,7 +102,7 @@ def read_table(
         begin = lines.tell()
         delimiter, quoted, header = _header(path, lines, columns, delimiter, quoted)
         lines.seek(begin)
-        reader = csv.reader(lines, delimiter=delimiter, quoting=_quoting(quoted), strict=True)
+        reader = csv.reader(lines, delimiter=delimiter, quoting=_quoting(quoted), strict=strict)
         next(reader, [])
         try:
             for fields in reader:

@@ -67,7 +67,9 @@ def _clips_of(source: Path, is_archive: bool) -> Iterator[ClipFile]:
     if source.is_dir():
         files = [path for path in files_below(source) if path.suffix.lower() in KEYPOINT_SUFFIXES]
         if not files:
-            raise InputError(f"{source}: no keypoint file (.pkl, .npz, .pose) below it; archives are named one by one")
+            raise InputError(
+                f"{source}: no keypoint file (.pkl, .h5, .npz, .pose) below it; archives are named one by one"
+            )
         yield from (ClipFile(path.stem, path, None, path.stat().st_size) for path in files)
     elif not source.exists():
         raise InputError(f"{source}: no such file or directory")
@@ -75,13 +77,13 @@ def _clips_of(source: Path, is_archive: bool) -> Iterator[ClipFile]:
         with open_archive(source) as archive:
             members = [info for info in archive.infolist() if _is_keypoints(info.filename)]
         if not members:
-            raise InputError(f"{source}: no keypoint file (.pkl, .npz, .pose) in it")
+            raise InputError(f"{source}: no keypoint file (.pkl, .h5, .npz, .pose) in it")
         for info in members:
             yield ClipFile(PurePosixPath(info.filename).stem, source, info.filename, info.file_size)
     elif source.suffix.lower() in KEYPOINT_SUFFIXES:
         yield ClipFile(source.stem, source, None, source.stat().st_size)
     else:
-        raise InputError(f"{source}: neither a directory, nor a keypoint file (.pkl, .npz, .pose), nor a .zip")
+        raise InputError(f"{source}: neither a directory, nor a keypoint file (.pkl, .h5, .npz, .pose), nor a .zip")
 
 
 def _is_keypoints(member: str) -> bool:
