@@ -13,6 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from benchmarks.ablations.claims import SAME, Claim, claims
+from benchmarks.ablations.official import official, official_claims
 from benchmarks.ablations.runs import Study
 from benchmarks.ablations.scores import Results
 from benchmarks.ablations.tables import pair_shares, tables
@@ -42,11 +43,13 @@ def write_report(study: Study) -> None:
     parts.append(_HOW)
     found = claims(world, results, one_signer_each(study.data.downstream))
     parts.append("\n".join(_verdict(claim) for claim in found))
+    parts.append("Of what the paper's authors do otherwise in their code:")
+    parts.append("\n".join(_verdict(claim) for claim in official_claims(world, results)))
     parts.append(
         "## Tables\n\nCharacters wrong in percent, mean and deviation over seeds; less is better. The paper's "
         "figures are BLEU-4; more is better."
     )
-    for table in tables(world, results):
+    for table in (*tables(world, results), official(world, results)):
         parts += [f"### {table.title}", table.ours]
         if table.paper:
             parts.append("The paper:\n\n" + _markdown(table.paper))

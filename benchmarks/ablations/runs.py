@@ -104,7 +104,7 @@ class Study:
         for name in {*variant.experts, variant.source}:
             if not (self._expert(name, variant.share, seed) / "finished").is_file():
                 self._pretrain(name, variant.share, seed)
-        more: dict[str, Any] = {"model": variant.model(self.world.model), "experts": experts}
+        more: dict[str, Any] = {"model": variant.model(self.world.model, "finetune"), "experts": experts}
         languages, manifests = self._languages(task), self.data.downstream
         if variant.trainable:
             more["train_experts"] = True
@@ -115,7 +115,11 @@ class Study:
                 cache_features(cached, self.world.views, half=False, device=self.device)
         start = self._expert(variant.source, variant.share, seed) / "best"
         if variant.aligned:
-            align = self._config("align", manifests, languages, seed, start_from=start, **more)
+            own = {
+                "model": variant.model(self.world.model, "align"),
+                "optimisation": variant.optimisation(self.world.optimisation.align),
+            }
+            align = self._config("align", manifests, languages, seed, start_from=start, **{**more, **own})
             _stage(align, file.parent / "align", self.device)
             start = file.parent / "align" / "best"
         config = self._config("finetune", manifests, languages, seed, start_from=start, **more)

@@ -55,7 +55,7 @@ def _grid(header: list[str], rows: list[list[str]]) -> str:
     return tabulate(rows, headers=header, tablefmt="github", disable_numparse=True)
 
 
-def _by_task(world: World, results: Results, rows: dict[str, dict[str, Variant | None]]) -> str:
+def by_task(world: World, results: Results, rows: dict[str, dict[str, Variant | None]]) -> str:
     """Lay out a row a name, a column a task."""
     cells = [
         [name, *(cell(results.get(task, own[task])) if own.get(task) else "" for task in world.tasks)]  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ CSL-News, trainable | 11.47 | 25.56 | 6.8
 YT-ASL, trainable | 12.04 | 13.8 | 14.4
 CSL-News, frozen | 23.30 | 24.65 | 10.3
 YT-ASL, frozen | 24.05 | 20.7 | 13.1"""
-    return Table("Table 6: a single backbone, frozen or trainable", paper, _by_task(world, results, rows))
+    return Table("Table 6: a single backbone, frozen or trainable", paper, by_task(world, results, rows))
 
 
 def router_inputs(world: World, results: Results) -> Table:
@@ -116,7 +116,7 @@ def router_inputs(world: World, results: Results) -> Table:
 Hands | 27.78 | 28.27
 Hands + Body | 26.23 | 26.78
 Hands + Body + Face | 25.12 | 24.94"""
-    return Table("Table 7: what the router reads", paper, _by_task(world, results, rows))
+    return Table("Table 7: what the router reads", paper, by_task(world, results, rows))
 
 
 def components(world: World, results: Results) -> Table:
@@ -181,7 +181,7 @@ def fusion(world: World, results: Results) -> Table:
 Average all experts | 24.12 | 25.08
 Concatenate experts | 24.30 | 25.75
 SIGNET (adaptive gating) | 27.78 | 28.27"""
-    return Table("Table 10: how experts are combined", paper, _by_task(world, results, rows))
+    return Table("Table 10: how experts are combined", paper, by_task(world, results, rows))
 
 
 def left_out(world: World, results: Results) -> Table:
@@ -264,7 +264,7 @@ def share(world: World, results: Results) -> Table:
         f"{s}%": {task: replace(full(world, task), share=s) for task in world.tasks} for s in sorted(world.shares)
     }
     paper = "A plot without figures: translation improves consistently with the share, without a plateau."
-    return Table("Figure 5: how much the experts were pretrained on", paper, _by_task(world, results, rows))
+    return Table("Figure 5: how much the experts were pretrained on", paper, by_task(world, results, rows))
 
 
 def source_model(world: World, results: Results) -> Table:

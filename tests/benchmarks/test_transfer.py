@@ -7,7 +7,9 @@ import gzip
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from click.testing import CliRunner
 
 from benchmarks.ablations.claims import greater, same, weakest
 from benchmarks.ablations.scores import Difference, Results, Trial, difference
-from benchmarks.ablations.variants import full, single, variants
+from benchmarks.ablations.variants import DIFFERENCES, AuthorsWay, full, single, variants
 from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
 from signet_runtime.errors import ConfigError
@@ -134,6 +136,29 @@ def test_every_figure_comes_from_a_run_whose_configuration_seed_and_log_are_kept
                     and ((weights > 0).sum(1) == 1).all()
                 )
     assert {run for run in runs if "/experts-100/" in run} == {"seed-1/experts-100/a", "seed-1/experts-100/b"}
+
+
+def test_what_the_authors_do_otherwise_is_trained_so(study: Path) -> None:
+    with gzip.open(study / "runs" / "runs.jsonl.gz", "rt") as file:
+        runs = {record["run"]: record for record in map(json.loads, file)}
+    whole = full(load_world(study / "tiny.toml"), "gsg")
+
+    def settings(what: AuthorsWay | None, stage: str) -> dict[str, Any]:
+        return runs[f"seed-1/gsg/{replace(whole, as_authors=what).name}"][stage]["config"]
+
+    for what in (*DIFFERENCES, None):
+        align, finetune = settings(what, "align"), settings(what, "finetune")
+        for stage in (align, finetune):
+            fusion = stage["model"]["fusion"]
+            assert fusion["router_hidden"] == (4 if what in ("router", "all") else 8)
+            assert fusion.get("adapter_start") == ("redrawn" if what in ("adapters", "all") else None)
+            assert fusion.get("attention_dropout") == (0.1 if what in ("dropout", "all") else None)
+        assert align["optimisation"].get("learn_temperature") == (False if what in ("temperature", "all") else None)
+        assert "prompt" not in align["model"]["language_model"]
+        assert ("prompt" in finetune["model"]["language_model"]) is (what in ("prompt", "all"))
+    report = (study / "runs" / "report.md").read_text()
+    assert report.count("As in the authors' code, ") == len(DIFFERENCES)
+    assert "which differences matter" in report
 
 
 def test_the_scores_are_those_of_what_was_written(study: Path) -> None:
