@@ -87,7 +87,8 @@ class Plan:
     metavar="NAME=PATH",
     multiple=True,
     help="Measure a peer from a checkout of its public code: unisign (github.com/ZechengLi19/Uni-Sign; its RGB branch "
-    "needs einops) or geosign (github.com/ed-fish/Geo-Sign; needs geoopt). Repeat for both.",
+    "needs einops), geosign (github.com/ed-fish/Geo-Sign; needs geoopt), or signet, the authors' own code "
+    "(github.com/elsobhano/SIGNET; needs unisign, too), which adds whole training steps. Repeat for several.",
 )
 @click.option(
     "--video",

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.latency_sections.steps import Step, step_table, training_steps
 from benchmarks.measuring.report import Ratio, Report, Table, Timing, instructions
 from benchmarks.measuring.timing import Way, in_turns
 from benchmarks.peers.models import WIDTH, Peer, build_peers
+from benchmarks.peers.signet import NAME, AuthorsPeer
 from benchmarks.training import TOKENS, random_batch
 from signet_export.fuse import FusedEncoder
 from signet_runtime.skeleton import REGIONS
@@ -113,6 +115,10 @@ def parameters(report: Report, checkouts: dict[str, Path]) -> None:
                     add(peer.name, "counted in its public code", encoder, encoder)
     add_published("SIGNET")
     add("SIGNET", "counted here", experts + fusion, fusion)
+    for peer in peers:
+        if isinstance(peer, AuthorsPeer):
+            trained = sum(p.numel() for n, p in peer.model.gate.named_parameters() if not n.startswith("mt5_model."))
+            add(peer.name, "counted in its public code", peer.encoder_parameters(), trained)
     table.notes += [
         f"One backbone has {count(model.experts[0]):,} parameters, which the paper rounds to 5.3M before it adds "
         "three; the router's hidden width (1728) is fitted to the table's 1.5M, the paper does not state it.",
@@ -165,7 +171,7 @@ class Row:
         return sum(weights.values())
 
 
-def rows(model: Signet, peers: Sequence[Peer], fused: Sequence[FusedTranslation]) -> list[Row]:
+def rows(model: Signet, peers: Sequence[Peer | AuthorsPeer], fused: Sequence[FusedTranslation]) -> list[Row]:
     """SIGNET's and the peers', all around one language model."""
     objective = Translation(model, LABEL_SMOOTHING)
     language_model, fusion = model.language_model, model.fusion
@@ -176,7 +182,7 @@ def rows(model: Signet, peers: Sequence[Peer], fused: Sequence[FusedTranslation]
             given = batch._replace(features=model.features(batch.regions, batch.mask))
         return lambda: objective(given)
 
-    def of_peer(peer: Peer) -> Callable[[Batch], Callable[[], Tensor]]:
+    def of_peer(peer: Peer | AuthorsPeer) -> Callable[[Batch], Callable[[], Tensor]]:
         def prepare(batch: Batch) -> Callable[[], Tensor]:
             inputs = peer.inputs(batch, TOKENS, batch.regions["body"].dtype)
             return lambda: peer.run(inputs)
@@ -249,7 +255,8 @@ def latency(
         f"median of {rounds} rounds in turns ({backward_rounds} with backward), least and most in brackets.",
         COMPARABLE,
     ]
-    with build_peers(checkouts, model.language_model, table.notes) as peers:
+    steps = step_table(report) if "signet" in checkouts else None
+    with build_peers(checkouts, model.language_model, table.notes, EXPERTS) as peers:
         for peer in peers:
             peer.model.to(device).train()
         for precision, dtype in _precisions(device, table.notes).items():
@@ -262,6 +269,11 @@ def latency(
             in_turns([m.forward for m in measured], rounds, device, _said(tell, precision, frames, "forward"))
             both = [m.both for m in measured if m.both is not None]
             in_turns(both, backward_rounds, device, _said(tell, precision, frames, "forward and backward"))
+            if steps is not None:
+                said = _said(tell, precision, frames, "training step")
+                own = [row for row in found if row.trains and row.name.startswith("SIGNET")]
+                made = [Step(row.name, row.loss(batch), row.modules) for row in own]
+                training_steps(steps, made, model.language_model, precision, backward_rounds, device, said)
             _sweep(swept, found, sweep, config, device, dtype, precision, backward_rounds, tell)
         table.notes.append(_apart(model, fused[0], config, device))
     if not sweep:
@@ -382,7 +394,7 @@ def _apart(model: Signet, fused: FusedTranslation, config: ModelConfig, device: 
     )
 
 
-def _notes(table: Table, device: torch.device, peers: Sequence[Peer]) -> None:
+def _notes(table: Table, device: torch.device, peers: Sequence[Peer | AuthorsPeer]) -> None:
     table.notes.append(
         "Cached: the three experts' features were computed before, as signet-train cache does. Stage III cannot tell."
     )
@@ -395,6 +407,11 @@ def _notes(table: Table, device: torch.device, peers: Sequence[Peer]) -> None:
         table.notes.append(
             "The peers read a prompt of 7 tokens before the frames and tokenise the targets in their forward pass; "
             "SIGNET, as in the paper, reads no prompt."
+        )
+    if any(peer.name == NAME for peer in peers):
+        table.notes.append(
+            "The authors' code in bf16: all of it, as the other rows; as published, experts compute in fp32, from "
+            "keypoints that were rounded to bf16."
         )
     if any(peer.rgb for peer in peers):
         table.notes.append("RGB + pose: of a tenth of the frames both hands, 112 x 112 pixels, as its loader samples.")

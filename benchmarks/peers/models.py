@@ -2,6 +2,7 @@
 
     git clone https://github.com/ZechengLi19/Uni-Sign      its RGB branch needs einops
     git clone https://github.com/ed-fish/Geo-Sign          needs geoopt
+    git clone https://github.com/elsobhano/SIGNET          needs Uni-Sign's checkout, too (see `peers.signet`)
 
 Weights are random, and the language model is the one that SIGNET's rows use: a peer's constructor would read mT5 from
 a directory. All else is the checkout's, its tokenizing in every forward pass included.
@@ -27,11 +28,12 @@ from transformers import MT5ForConditionalGeneration, T5Tokenizer
 
 from benchmarks.peers.checkouts import load_modules
 from benchmarks.peers.efficientnet import efficientnet_b0_features
+from benchmarks.peers.signet import AuthorsPeer, build_authors
 from signet_runtime.errors import InputError
 from signet_runtime.skeleton import REGIONS
 from signet_train.data.batches.collate import Batch
 
-NAMES = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
+NAMES = {"unisign": "Uni-Sign", "geosign": "Geo-Sign", "signet": "the authors' SIGNET"}
 
 WIDTH = 768  # of the language model, hard-wired in both
 
@@ -79,8 +81,8 @@ class Peer:
         """All but the language model's."""
         return sum(p.numel() for n, p in self.model.named_parameters() if not n.startswith("mt5_model."))
 
-    def run(self, inputs: tuple[dict[str, Any], dict[str, Any]]) -> Tensor:
-        """Its forward pass: the loss."""
+    def run(self, inputs: Any) -> Tensor:
+        """Its forward pass on what `inputs` gives: the loss."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an autocast that is deprecated, and off
             return self.model(*inputs)["loss"]
@@ -136,28 +138,33 @@ def read_checkouts(given: Sequence[str]) -> dict[str, Path]:
         name, _, path = value.partition("=")
         if name not in NAMES or not path:
             raise ValueError(f"{value}: give NAME=PATH with a name of {', '.join(NAMES)}")
-        if not Path(path, "models.py").is_file():
-            raise InputError(f"{path}: no models.py there; give the root of a checkout of {NAMES[name]}")
+        entry = "source/models/signet.py" if name == "signet" else "models.py"
+        if not Path(path, entry).is_file():
+            raise InputError(f"{path}: no {entry} there; give the root of a checkout of {NAMES[name]}")
         found[name] = Path(path)
     return found
 
 
 @contextmanager
 def build_peers(
-    checkouts: dict[str, Path], language_model: MT5ForConditionalGeneration, left_out: list[str]
-) -> Iterator[list[Peer]]:
+    checkouts: dict[str, Path], language_model: MT5ForConditionalGeneration, left_out: list[str], experts: int = 3
+) -> Iterator[list[Peer | AuthorsPeer]]:
     """Build the peers of some checkouts around one language model, `WIDTH` wide.
 
     Args:
         left_out: takes a sentence for every variant that cannot be built here.
+        experts: of the authors' SIGNET.
 
     Raises:
         InputError: a checkout's code cannot be imported.
     """
     with tempfile.TemporaryDirectory() as directory:
         _tokenizer().save_pretrained(directory)
-        peers = []
+        peers: list[Peer | AuthorsPeer] = []
         for name, checkout in checkouts.items():
+            if name == "signet":
+                peers.append(build_authors(checkout, checkouts.get("unisign"), directory, language_model, experts))
+                continue
             try:
                 models, datasets = load_modules(checkout)
             except ImportError as error:

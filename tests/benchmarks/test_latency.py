@@ -94,6 +94,25 @@ def test_memory_is_what_a_run_adds_and_what_it_owns() -> None:
     assert 120 * 2**20 < size.bytes < 180 * 2**20
 
 
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ((), "no source/models/signet.py there; give the root of a checkout of the authors' SIGNET"),
+        (
+            ("source/models/signet.py",),
+            "no source/models/stgcn.py there, which was not published; give a checkout of Uni-",
+        ),
+    ],
+)
+def test_the_authors_code_needs_what_it_lacks(tmp_path: Path, made: tuple[str, ...], message: str) -> None:
+    for name in made:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    result = run(*SMALL, "--peer", f"signet={tmp_path}")
+    assert result.exit_code == 3
+    assert message in result.stderr
+
+
 # --- Cells -------------------------------------------------------------------------------------------------
 
 

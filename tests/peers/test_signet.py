@@ -31,7 +31,7 @@ from peer import PARTS, SENTENCES, Clip, random_clip, randomise, save_language_m
 from torch import Tensor
 from transformers import MT5Config
 
-from benchmarks.signet_code import load_models
+from benchmarks.peers.signet_checkout import load_models
 from signet_runtime.regions import extract_regions
 from signet_train.checkpoint import Checkpoint
 from signet_train.data.batches.collate import Batch, Collate
@@ -276,6 +276,23 @@ def test_padding_changes_the_authors_result_and_not_ours(authors: Authors) -> No
         mask = torch.arange(33)[None] < 20
         ours = authors.ours.model.features(regions, mask).priors[:, 0]
     torch.testing.assert_close(left_first(ours), alone, rtol=0, atol=1e-5)
+
+
+def test_the_benchmark_times_whole_steps_of_both() -> None:
+    from click.testing import CliRunner
+
+    from benchmarks.latency import main
+
+    peers = [f"signet={os.environ['SIGNET_OFFICIAL']}"]
+    if os.environ.get("SIGNET_UNISIGN"):
+        peers.append(f"unisign={os.environ['SIGNET_UNISIGN']}")
+    given = [part for peer in peers for part in ("--peer", peer)]
+    small = ["--small", "--quick", "--only", "training", "--frames", "8", "--rounds", "1"]
+    result = CliRunner().invoke(main, [*small, *given], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    table = result.stdout.partition("## A training step of Stage III")[2]
+    for row in ("SIGNET, eager", "SIGNET, cached features", "SIGNET, the authors' code"):
+        assert f"| {row} " in table
 
 
 @pytest.mark.slow
