@@ -244,6 +244,21 @@ def test_training_draws_the_same_noise(authors: Authors, agree: Agree, stage: st
         gate.eval()
 
 
+def test_nothing_but_encoder_and_fusion_learns_in_their_stage_2(authors: Authors) -> None:
+    """Their code freezes nothing of mT5 there, but its decoder and token embeddings have no part in the loss.
+
+    The temperature gets a gradient, and is in no optimiser: it is made in the first forward pass.
+    """
+    seen, target, mask = authors.theirs([random_clip(seed, 12) for seed in range(3)])
+    authors.gate(seen, target, mask, "contrastive_loss")["loss"].backward()
+    reached = {name for name, p in authors.gate.named_parameters() if p.grad is not None and p.grad.any()}
+    authors.gate.zero_grad(set_to_none=True)
+    fusion = {"router", "query_mlp", "gate_norm", "adapters"}
+    assert {name.split(".")[0] for name in reached} == fusion | {"mt5_model", "logit_scale"}
+    of_mt5 = {name for name in reached if name.startswith("mt5_model.")}
+    assert of_mt5 and all(name.startswith(("mt5_model.encoder.block", "mt5_model.encoder.final")) for name in of_mt5)
+
+
 def test_the_counted_parameters_are_the_authors(authors: Authors) -> None:
     """0.67M of three experts' fusion are trained, where the paper counts 1.5M."""
     theirs = sum(
