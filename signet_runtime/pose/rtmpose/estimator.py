@@ -49,7 +49,7 @@ class RTMPoseEstimator:
         device: "cpu", "cuda" or "cuda:1".
         weights: directory of the weights, see `signet_runtime.pose.rtmpose.weights.find_weights`.
         detect_every: look for people in every so many frames, and pose the signer in the same box until then (see
-            `DetectedBox`). 1, every frame, is what the published archives were made with.
+            `DetectedBox`). 1, every frame, is what rtmlib does.
         signer: whom to follow, see `SignerTracker`.
 
     Raises:

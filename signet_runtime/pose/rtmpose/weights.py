@@ -18,7 +18,7 @@ logger = logging.getLogger("signet_runtime")
 
 X_VARIABLE = "SIGNET_RTMPOSE_X"
 
-# The published RTMW-x, which the paper's keypoints are said to come from. rtmlib has no mode for it.
+# The published RTMW-x; the paper says that its keypoints are of the x-size model. rtmlib has no mode for it.
 _X_NAME = "rtmw-x_simcc-cocktail13_pt-ucoco_270e-384x288-0949e3a9_20230925.onnx"
 
 # SHA-256 of published files, by the names that rtmlib gives them. rtmlib itself checks nothing that it downloads.
