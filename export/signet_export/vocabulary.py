@@ -327,7 +327,11 @@ def _tokenizer_of(
     del proto.pieces[:]
     proto.pieces.extend(pieces)
     proto.trainer_spec.vocab_size = len(pieces)
-    proto.ClearField("self_test_data")  # what the full model makes of some texts; another model refuses to load with it
+    # What the full model makes of some texts (self_test_data): another model refuses to load with it. Newer releases of
+    # sentencepiece do not know the field, and keep it unread.
+    if "self_test_data" in proto.DESCRIPTOR.fields_by_name:
+        proto.ClearField("self_test_data")
+    proto.DiscardUnknownFields()
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "spiece.model")
         path.write_bytes(proto.SerializeToString())

@@ -265,13 +265,23 @@ def test_a_vocabulary_of_characters_can_be_trimmed(checkpoint: Checkpoint) -> No
     checkpoint.model.read_prompt(checkpoint.tokenizer)
 
 
+def _tests_itself(tokenizer: T5Tokenizer) -> bool:
+    """Whether the model has `self_test_data`, which newer releases of sentencepiece read as an unknown field."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.sp_model.serialized_model_proto())
+    whole = proto.ByteSize()
+    if "self_test_data" in proto.DESCRIPTOR.fields_by_name:
+        proto.ClearField("self_test_data")
+    proto.DiscardUnknownFields()
+    return proto.ByteSize() < whole
+
+
 def test_a_model_that_tests_itself_can_be_trimmed(checkpoint: Checkpoint, tmp_path: Path) -> None:
     tokenizer = _unigram(tmp_path, legacy=True, self_test_sample_size=5)
-    proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.sp_model.serialized_model_proto())
-    assert len(proto.self_test_data.samples) > 0
+    assert _tests_itself(tokenizer)
     tested = Checkpoint(checkpoint.model, checkpoint.experts, tokenizer, checkpoint.config)
     text = "Das ist ein Haus"
     small = trim(tested, set(tokenizer(text).input_ids))
+    assert not _tests_itself(small.checkpoint.tokenizer)
     assert [small.ids[i] for i in small.checkpoint.tokenizer(text).input_ids] == tokenizer(text).input_ids
     checkpoint.model.read_prompt(checkpoint.tokenizer)
 
