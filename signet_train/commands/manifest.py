@@ -143,7 +143,7 @@ def _read_split_files(dataset: str, files: tuple[Path, ...], root: Path) -> list
 
     if dataset not in split_files.READERS:
         raise click.UsageError(f"--split-file: there are split files of {' and '.join(split_files.READERS)}")
-    return split_files.read(dataset, files, root)
+    return split_files.read_split_files(dataset, files, root)
 
 
 def _keep(rows: list[Row], sign_language: str | None, language: str | None) -> list[Row]:

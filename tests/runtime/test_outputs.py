@@ -124,6 +124,7 @@ def test_json_has_every_field_in_one_readable_line() -> None:
         "frames": 30,
         "timings": {"encoder": 0.1},
         "complete": True,
+        "notes": [],
     }
     assert json.loads(error_to_json("a.mp4", "no")) == {"input": "a.mp4", "error": "no"}
 

@@ -114,7 +114,7 @@ def _make_language_model(directory: Path) -> None:
         minloglevel=2,
     )
     tokenizer = T5Tokenizer(str(directory / "spiece.model"), extra_ids=0, legacy=True)
-    torch.manual_seed(5)
+    torch.manual_seed(2)
     config = MT5Config(
         vocab_size=len(tokenizer),
         d_model=D_MODEL,

@@ -24,7 +24,7 @@ from signet_train.data.manifest import Row
 _SPLITS = {"train": "train", "val": "dev", "dev": "dev", "test": "test"}  # by the ends of files' names
 
 
-def read(dataset: str, files: Sequence[Path], root: Path) -> list[Row]:
+def read_split_files(dataset: str, files: Sequence[Path], root: Path) -> list[Row]:
     """Read the rows of split files, each of which is a split by its name.
 
     Args:

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from signet_train.cli import main
-from signet_train.data.datasets.split_files import read
+from signet_train.data.datasets.split_files import read_split_files
 from signet_train.data.manifest import read_manifest
 
 HOW2SIGN = "VIDEO_ID\tVIDEO_NAME\tSENTENCE_ID\tSENTENCE_NAME\tSTART_REALIGNED\tEND_REALIGNED\tSENTENCE\n"
@@ -38,7 +38,7 @@ def test_how2sign_keeps_sentences_as_they_are(tmp_path: Path) -> None:
         how2sign(7, 'It\'s 1 1/2 turns, said "so" in passing.'),
         how2sign(8, "Times that are none.", "4.0\t3.0"),
     )
-    rows = read("how2sign", [file], tmp_path)
+    rows = read_split_files("how2sign", [file], tmp_path)
     assert [row.text for row in rows] == [
         "Hi!",
         "You can't stop in the middle and say, \"You know what?",
@@ -60,7 +60,7 @@ def test_meinedgs_keeps_sentences_as_they_are_and_names_of_two_splits_apart(tmp_
         "1290705-16340909-16360503_1b1|58|3965|4046|79.3|80.92|… ungefähr 40 Länder. Das war’s/\n",
         "1290705-16340909-16360503_1b1|59|0|152|0.0|3.04|Der Bruder ist #193X geboren, sagt #Name1.\n",
     )
-    rows = read("meinedgs", [train, dev], tmp_path)
+    rows = read_split_files("meinedgs", [train, dev], tmp_path)
     assert [row.id for row in rows] == [
         "train-1583882_1a1_1",
         "dev-1583882_1a1_1",
