@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread, current_thread
 from typing import Any, TypeVar
 
@@ -12,6 +12,8 @@ T = TypeVar("T")
 # How long closing waits for the source to finish the item it is at (s). A source that is stuck, as one that reads
 # from a camera that has stalled, is left to its thread, which does not keep the process alive.
 _PATIENCE = 1.0
+
+_WATCH = 0.2  # seconds
 
 
 def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
@@ -31,7 +33,7 @@ def prefetch(items: Iterable[T], depth: int) -> Generator[T]:
     worker.thread.start()
     try:
         while True:
-            last, item = worker.made.get()
+            last, item = worker.wait()
             if last:
                 break
             worker.room.put(None)
@@ -56,6 +58,14 @@ class _Worker:
         for _ in range(depth - 1):
             self.room.put(None)
         self.thread = Thread(target=self._run, name="prefetch", daemon=True)
+
+    def wait(self) -> tuple[bool, Any]:
+        # In short waits: a signal that another thread takes is answered by the main one, which it does not wake.
+        while True:
+            try:
+                return self.made.get(timeout=_WATCH)
+            except Empty:
+                continue
 
     def stop(self) -> None:
         self._stopped = True
