@@ -17,7 +17,8 @@ class TranslatorOptions(TypedDict, total=False):
             model was trained on.
         pose_weights: directory of the pose estimator's weight files.
         offline: never download weights.
-        detect_every: RTMPose looks for people in every so many frames.
+        detect_every: RTMPose looks for people in every so many frames; None is every frame on a GPU, and on a CPU as
+            often as it is cheap there.
         engine: "onnx", or "trt" for a bundle's TensorRT engines; no other is taken in its place.
         generation: what searches for the text: "fast", or "optimum", the reference, which needs signet-slt[optimum] and
             alone drives TensorRT engines; None is "fast" on a CPU, "optimum" on a GPU.
@@ -32,7 +33,7 @@ class TranslatorOptions(TypedDict, total=False):
     pose: str
     pose_weights: str | Path | None
     offline: bool
-    detect_every: int
+    detect_every: int | None
     engine: str
     generation: DecoderBackend | None
     num_beams: int | None
@@ -47,7 +48,7 @@ DEFAULTS: TranslatorOptions = {
     "pose": "auto",
     "pose_weights": None,
     "offline": False,
-    "detect_every": 1,
+    "detect_every": None,
     "engine": "onnx",
     "generation": None,
     "num_beams": None,

@@ -96,7 +96,7 @@ With several inputs the others are still done, and the code is that of the first
     metavar="N",
     type=click.IntRange(min=1),
     default=DEFAULTS["detect_every"],
-    show_default=True,
+    show_default="1 on a GPU, on a CPU by what it costs there",
     help="RTMPose looks for people in every N-th frame and holds the signer's box between; sooner where it is lost.",
 )
 @click.option(
@@ -240,7 +240,7 @@ def main(
             raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
         if keypoints_out.suffix != ".npz":
             raise click.UsageError("--keypoints-out must end in .npz.")
-    if options["detect_every"] > 1 and not takes_option(options["pose"], "detect_every"):
+    if (options["detect_every"] or 1) > 1 and not takes_option(options["pose"], "detect_every"):
         raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
     for written in filter(None, (output, keypoints_out)):
         if written.resolve() in [path.resolve() for path in inputs]:

@@ -132,7 +132,7 @@ def load_estimator(
     offline: bool,
     device: str = "cpu",
     weights: Path | None = None,
-    detect_every: int = 1,
+    detect_every: int | None = 1,
     signer: str = "active",
 ) -> PoseEstimator:
     """Load the estimator that was asked for.
@@ -145,7 +145,7 @@ def load_estimator(
         offline: never touch the network (``SIGNET_OFFLINE=1`` does the same).
         device: where it runs, if its row takes a device.
         weights: directory of its weights, if its row takes one, instead of its environment variable and cache.
-        detect_every: look for people in every so many frames, if its row takes that.
+        detect_every: look for people in every so many frames, if its row takes that; None leaves it to the estimator.
         signer: whom to follow among several people, see `SignerTracker`, if its row takes that.
 
     Raises:

@@ -19,6 +19,7 @@ from signet_runtime.pose.holistic.model import Model, Network
 from signet_runtime.pose.holistic.parts import LEFT_HAND, RIGHT_HAND, BodyPart, FacePart, HandPart, person_detector
 from signet_runtime.pose.holistic.pruning import piece
 from signet_runtime.pose.holistic.rois import Roi
+from signet_runtime.pose.holistic.warp import crop
 from signet_runtime.pose.mediapipe_landmarks import FACE_LANDMARKS
 from signet_runtime.pose.models import find_models
 from signet_runtime.skeleton import REGIONS
@@ -295,9 +296,11 @@ def test_a_model_without_the_outputs_nobody_reads_gives_the_same_of_the_others(m
     whole = litert.Interpreter(model_path=str(path), num_threads=1)
     whole.allocate_tensors()
     roi = Roi(360, 500, 900, 0.1)
-    pruned = Model(path, (0, 3))
-    ours = pruned(recording[0], roi)
-    whole.set_tensor(whole.get_input_details()[0]["index"], pruned._pixels)
+    ours = Model(path, (0, 3))(recording[0], roi)
+    (details,) = whole.get_input_details()
+    pixels = np.empty(details["shape"], np.float32)
+    crop(recording[0], roi, pixels)
+    whole.set_tensor(details["index"], pixels)
     whole.invoke()
     details = whole.get_output_details()
     for found, index in zip(ours, (0, 3), strict=True):

@@ -164,6 +164,24 @@ class Seen:
         assert len(self.found) == len(frames)
 
 
+@pytest.mark.parametrize(
+    ("detection", "posing", "found_in"),
+    [(0.010, 0.1, 1), (0.025, 0.1, 1), (0.026, 0.1, 2), (0.1, 0.1, 4), (3.0, 0.1, 8)],
+)
+def test_on_a_cpu_detection_left_to_the_estimator_costs_a_quarter_of_posing_and_is_said(
+    weights, monkeypatch, detection, posing, found_in
+):
+    costs = iter([detection, posing])
+    monkeypatch.setattr("signet_runtime.pose.rtmpose.estimator._seconds", lambda work: (work(), next(costs))[1])
+    estimator = RTMPoseEstimator("lightweight", offline=True, weights=weights, detect_every=None)
+    looked, detect = [], estimator._detector
+    estimator._detector = lambda image: looked.append(1) or detect(image)
+    people = [person(150 + t % 7, 50, t // 3) for t in range(16)]
+    assert len(list(estimator.estimate(paint(SIZE, {"green": p}) for p in people))) == 16
+    assert len(looked) == 16 // found_in
+    assert [f"one frame of {found_in}" in note for note in estimator.notes] == [True] * (found_in > 1)
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_a_box_serves_for_several_frames_while_the_signer_stays(weights, live):
     people = [person(150 + t % 7, 50, t // 3) for t in range(30)]

@@ -215,7 +215,7 @@ def test_options_reach_the_translator(
     assert translate(video).exit_code == 0
     assert [names for names, _ in asked] == [("rtmpose", "mediapipe"), ("auto", "mediapipe"), ("auto", "mediapipe")]
     chosen = {"offline": True, "device": "cpu", "weights": Path("there"), "detect_every": 4, "signer": "active"}
-    default = {"offline": False, "device": "cpu", "weights": None, "detect_every": 1, "signer": "active"}
+    default = {"offline": False, "device": "cpu", "weights": None, "detect_every": None, "signer": "active"}
     assert [options for _, options in asked] == [chosen, default, {**default, "offline": True}]
 
 

@@ -140,7 +140,7 @@ def test_a_video(
             video, keypoints_out=tmp_path / "v.npz", progress=lambda done, total: seen.append((done, total))
         )
         again = translator.translate(video)
-    options = {"offline": True, "device": "cpu", "weights": Path("weights"), "detect_every": 1, "signer": "active"}
+    options = {"offline": True, "device": "cpu", "weights": Path("weights"), "detect_every": None, "signer": "active"}
     assert asked == [("auto", "mediapipe", options)]
     assert estimator.closed
     assert translation.frames == 20  # sampled at the bundle's 25 frames a second

@@ -22,48 +22,49 @@ def crop(picture: np.ndarray, roi: Roi, out: np.ndarray, low: float = 0.0, *, ze
     side, picture = out.shape[1], np.ascontiguousarray(picture)
     to_picture = roi.matrix(side)
     pixels = imgproc.warp_affine(picture, _inverse(to_picture), (side, side), "bilinear")
-    np.multiply(pixels, np.float32((1 - low) / 255), out=out[0])
     if not _holds(picture, to_picture, side):
-        outside, samples = _beyond_the_border(picture, to_picture, side, zero_border=zero_border)
-        out[0][outside] = samples * np.float32((1 - low) / 255)
+        outside, levels = _beyond_the_border(picture, to_picture, side, zero_border=zero_border)
+        pixels.reshape(-1, 3)[outside] = levels
+    np.multiply(pixels, np.float32((1 - low) / 255), out=out[0])
     if low:
         out += np.float32(low)
 
 
 def _inverse(matrix: np.ndarray) -> tuple[float, ...]:
-    linear = np.linalg.inv(matrix[:, :2])
-    return tuple(np.column_stack([linear, -linear @ matrix[:, 2]]).ravel().tolist())
+    (a, b, x), (c, d, y) = matrix.tolist()
+    area = a * d - b * c
+    return d / area, -b / area, (b * y - d * x) / area, -c / area, a / area, (c * x - a * y) / area
 
 
 def _holds(picture: np.ndarray, to_picture: np.ndarray, side: int) -> bool:
     """Whether all samples lie between pixels of the picture, as those of a parallelogram do if its corners' do."""
-    corners = to_picture @ np.array([[0, side - 1, 0, side - 1], [0, 0, side - 1, side - 1], [1, 1, 1, 1]])
-    height, width = picture.shape[:2]
-    return bool((corners >= 0).all() and (corners[0] <= width - 1).all() and (corners[1] <= height - 1).all())
+    end, (height, width) = side - 1, picture.shape[:2]
+    (a, b, x), (c, d, y) = to_picture.tolist()
+    return all(
+        0 <= x + a * column + b * row <= width - 1 and 0 <= y + c * column + d * row <= height - 1
+        for column in (0, end)
+        for row in (0, end)
+    )
 
 
 def _beyond_the_border(
     picture: np.ndarray, to_picture: np.ndarray, side: int, *, zero_border: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample where a crop leaves the picture: which pixels (S, S) these are, and their grey levels (N, 3)."""
+    """Sample where a crop leaves the picture: which of its S * S pixels these are, and their grey levels (N, 3)."""
     height, width = picture.shape[:2]
-    along = np.arange(side)
-    x, y = (row[0] * along + row[1] * along[:, None] + row[2] for row in to_picture)
-    outside = (x < 0) | (y < 0) | (x > width - 1) | (y > height - 1)
-    x, y = x[outside], y[outside]
-    if zero_border:  # further out than a pixel nothing of the picture is left
-        x, y = x.clip(-1, width), y.clip(-1, height)
-    else:
-        x, y = x.clip(0, width - 1), y.clip(0, height - 1)
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    across, down = (x - left)[:, None], (y - top)[:, None]
-
-    def pixels(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        found = picture[rows.clip(0, height - 1), columns.clip(0, width - 1)]
-        if zero_border:
-            found[(rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)] = 0
-        return found
-
-    above = (1 - across) * pixels(top, left) + across * pixels(top, left + 1)
-    below = (1 - across) * pixels(top + 1, left) + across * pixels(top + 1, left + 1)
-    return outside, np.rint((1 - down) * above + down * below).astype(np.float32)
+    along = np.arange(side, dtype=np.float32)
+    x, y = (row[0] * along + (row[1] * along + row[2])[:, None] for row in to_picture.astype(np.float32))
+    on_x, on_y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    outside = np.flatnonzero((x != on_x) | (y != on_y))
+    x, y, on_x, on_y = (values.ravel().take(outside) for values in (x, y, on_x, on_y))
+    # The nearest point of the border lies between two of its pixels, beside or above one another.
+    left, top = np.floor(on_x), np.floor(on_y)
+    across, down = on_x - left, on_y - top
+    first = top.astype(np.int64) * width + left.astype(np.int64)
+    second = first + np.where(across > 0, 1, np.where(down > 0, width, 0))
+    border = picture.reshape(-1, 3)
+    levels = border.take(first, axis=0).astype(np.float32)
+    levels += (across + down)[:, None] * (border.take(second, axis=0) - levels)
+    if zero_border:
+        levels *= ((1 - np.abs(x - on_x)).clip(0) * (1 - np.abs(y - on_y)).clip(0))[:, None]
+    return outside, np.rint(levels).astype(np.uint8)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +25,11 @@ from signet_runtime.sources.prefetch import prefetch
 
 # Frames whose crops go through the pose model together, where the model takes batches.
 _BATCH = 8
+
+# How much of posing's time detection may take where that is left to the estimator, and for how many frames a box is
+# held at most: a third of a second, in which a signer leaves what the pose model sees of it hardly ever.
+_DETECTION_SHARE = 0.25
+_HELD_AT_MOST = 8
 
 
 def load(name: str, **options: Any) -> RTMPoseEstimator:
@@ -49,7 +56,8 @@ class RTMPoseEstimator:
         device: "cpu", "cuda" or "cuda:1".
         weights: directory of the weights, see `signet_runtime.pose.rtmpose.weights.find_weights`.
         detect_every: look for people in every so many frames, and pose the signer in the same box until then (see
-            `DetectedBox`). 1, every frame, is what rtmlib does.
+            `DetectedBox`). 1, every frame, is what rtmlib does. None is that too, but on a CPU takes as many as it
+            needs there for detection to cost a quarter of posing at most, and says so.
         signer: whom to follow, see `SignerTracker`.
 
     Raises:
@@ -64,7 +72,7 @@ class RTMPoseEstimator:
         offline: bool,
         device: str = "cpu",
         weights: Path | None = None,
-        detect_every: int = 1,
+        detect_every: int | None = 1,
         signer: str = "active",
     ) -> None:
         self.notes: list[str] = []
@@ -72,7 +80,6 @@ class RTMPoseEstimator:
         rtmlib = import_rtmlib()
         _check_device(device)
         self.name = f"rtmpose-{mode}"
-        self._detect_every = detect_every
         files = get_weights(mode, offline=offline, weights=weights)
         sizes = model_set(mode)
         self._detector = _load_model(rtmlib.YOLOX, files["det"], sizes["det_input_size"], device)
@@ -87,10 +94,14 @@ class RTMPoseEstimator:
         if isinstance(height, int) and isinstance(width, int):
             self._detector.model_input_size = (height, width)  # rtmlib's order differs between the two
         self._batch = 1 if isinstance(batch, int) else _BATCH
+        self._choices: list[str] = []
+        if detect_every is None:
+            detect_every = self._affordable() if device == "cpu" else 1
+        self._detect_every = detect_every
 
     def estimate(self, frames: Iterable[np.ndarray], *, live: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield keypoints and scores frame by frame; see `PoseEstimator.estimate`."""
-        self.notes = []
+        self.notes = list(self._choices)
         with deferred_errors(frames) as readable:
             ahead = LookAhead(readable)
             tracker = SignerTracker(self._signer, self.notes)
@@ -108,6 +119,21 @@ class RTMPoseEstimator:
     def close(self) -> None:
         """Drop the sessions."""
         del self._detector, self._pose
+
+    def _affordable(self) -> int:
+        """Return in how many frames people are looked for once, by what that and posing cost here; and say so."""
+        height, width = self._detector.model_input_size
+        empty = np.zeros((height, width, 3), np.uint8)
+        crop = _Crop(np.array([width, height]), *self._preprocess(empty, np.array([0, 0, width, height])))
+        detection = _seconds(lambda: self._detector(empty))
+        posing = _seconds(lambda: list(self._pose_crops([crop])))
+        frames = min(math.ceil(detection / (_DETECTION_SHARE * posing)), _HELD_AT_MOST)
+        if frames > 1:
+            self._choices.append(
+                f"people are looked for in one frame of {frames}, as that takes {detection / posing:.1f} times as long "
+                "as posing one on this processor (--detect-every 1 looks in every frame)"
+            )
+        return frames
 
     def _pose_in_held_box(
         self, images: Iterator[np.ndarray], box: DetectedBox, batch: int
@@ -139,8 +165,11 @@ class RTMPoseEstimator:
         size = np.array([image.shape[1], image.shape[0]], np.float64)
         if corners is None:
             return _Crop(size)
+        return _Crop(size, *self._preprocess(image, corners))
+
+    def _preprocess(self, image: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pixels, centre, scale = self._pose.preprocess(image, corners)
-        return _Crop(size, pixels.transpose(2, 0, 1).astype(np.float32), centre, scale)
+        return pixels.transpose(2, 0, 1).astype(np.float32), centre, scale
 
     def _pose_crops(self, crops: list[_Crop]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every crop's keypoints (133, 2) in fractions of the frame and scores (133,); zeros for an empty one."""
@@ -174,6 +203,14 @@ class _Crop:
         if self.centre is None or self.scale is None:
             return None
         return np.concatenate([self.centre - self.scale / 2, self.centre + self.scale / 2])
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Return what one call takes; the first, which prepares memory, does not count."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _provider(device: str) -> str:
