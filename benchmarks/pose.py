@@ -23,8 +23,8 @@ from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.sentences.keypoints import extract_poses
 from signet_runtime.skeleton import CONFIDENCE, REGIONS
 
-LIMITS = {"body": 0.05, "left_hand": 0.05, "right_hand": 0.05, "face": 0.03}  # median distance
-MIN_FOUND = 0.9
+LIMITS = {"body": 0.035, "left_hand": 0.034, "right_hand": 0.039, "face": 0.012}  # median distance
+MIN_FOUND = 0.95
 LEFT_SHOULDER, RIGHT_SHOULDER = 5, 6
 
 
@@ -61,7 +61,7 @@ def main(video: Path, keypoints: Path) -> None:
     print(f"{'part':<12}{'joints':>8}{'found':>9}{'median':>9}{'limit':>8}{'90%':>8}")
     met = True
     for name, (joints, share, median, high) in agreement(found, reference).items():
-        print(f"{name:<12}{joints:>8}{share:>9.1%}{median:>9.4f}{LIMITS[name]:>8.2f}{high:>8.3f}")
+        print(f"{name:<12}{joints:>8}{share:>9.1%}{median:>9.4f}{LIMITS[name]:>8.3f}{high:>8.3f}")
         met = met and median <= LIMITS[name] and share >= MIN_FOUND
     sys.exit(ExitCode.DONE if met else ExitCode.FAILED)
 

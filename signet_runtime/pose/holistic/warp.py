@@ -21,7 +21,7 @@ def crop(picture: np.ndarray, roi: Roi, out: np.ndarray, low: float = 0.0, *, ze
 
     side, picture = out.shape[1], np.ascontiguousarray(picture)
     to_picture = roi.matrix(side)
-    pixels = imgproc.warp_affine(picture, _inverse(to_picture), (side, side), "bilinear")
+    pixels = np.asarray(imgproc.warp_affine(picture, _inverse(to_picture), (side, side), "bilinear"))
     if not _holds(picture, to_picture, side):
         outside, levels = _beyond_the_border(picture, to_picture, side, zero_border=zero_border)
         pixels.reshape(-1, 3)[outside] = levels
