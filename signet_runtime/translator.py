@@ -42,7 +42,7 @@ class Translation:
 
     Attributes:
         text: in ``language``.
-        start, end: seconds in the clip.
+        start, end: seconds on the clip's own clock.
         language: BCP 47 of the text, "mul" where the bundle writes several.
         routing: weight of every expert by its name; 0 for those not chosen.
         pose_source: who found the keypoints.
@@ -203,7 +203,7 @@ class Translator:
     def _read_keypoints(self, path: str | Path, notes: list[str]) -> PoseSequence:
         options = self._options
         poses = read_keypoints(path, Asked(options["fps"], options["signer"], notes))
-        return poses if options["speed"] == 1 else replace(poses, fps=poses.fps / options["speed"])
+        return _as_signed(poses, options["speed"])
 
     def _follow(
         self,
@@ -252,8 +252,8 @@ class Translator:
             signed = signed or sentence.complete
             yield replace(
                 translation,
-                start=sentence.start / speed,
-                end=(sentence.start + translation.end) / speed,
+                start=translation.start / speed,
+                end=translation.end / speed,
                 timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
                 complete=sentence.complete,
                 notes=say(),
@@ -302,7 +302,7 @@ class Translator:
         speed, clock = self._options["speed"], self.bundle.manifest.frame_rate
         track, frame_rate = self._options["track"], clock and clock * speed
         poses = extract_poses(path, self.estimator, frame_rate=frame_rate, track=track, progress=progress)
-        return poses if speed == 1 else replace(poses, fps=poses.fps / speed)
+        return _as_signed(poses, speed)
 
     def translate_poses(self, clips: Sequence[PoseSequence], *, names: Sequence[str] = ()) -> list[Translation]:
         """Translate clips together in one padded batch; each comes out as it would alone.
@@ -360,8 +360,8 @@ class Translator:
         return [
             Translation(
                 text=text,
-                start=0.0,
-                end=clip.duration,
+                start=clip.start,
+                end=clip.start + clip.duration,
                 language=manifest.language,
                 routing=dict(zip(experts, weights, strict=True)),
                 pose_source=clip.source,
@@ -383,6 +383,11 @@ class Translator:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _as_signed(poses: PoseSequence, speed: float) -> PoseSequence:
+    """Return the keypoints of a recording that plays at ``speed``, on the clock of what was signed."""
+    return poses if speed == 1 else replace(poses, fps=poses.fps / speed, start=poses.start * speed)
 
 
 class _StageClock:

@@ -157,6 +157,7 @@ def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
             fps=np.float64(sequence.fps),
             size=np.array(sequence.size, np.int64),
             source=np.array(sequence.source),
+            start=np.float64(sequence.start),
         )
 
 
@@ -166,9 +167,9 @@ def _read_npz(file: BinaryIO, asked: Asked) -> PoseSequence:
             if "source" not in arrays and ("keypoints" in arrays or "bodies" in arrays):
                 return mmpose.read_npz(dict(arrays), asked)
             width, height = (int(n) for n in arrays["size"])
-            return PoseSequence(
-                arrays["keypoints"], arrays["scores"], float(arrays["fps"]), (width, height), str(arrays["source"])
-            )
+            fps, source = float(arrays["fps"]), str(arrays["source"])
+            start = float(arrays["start"]) if "start" in arrays else 0.0  # files of before do not say it
+            return PoseSequence(arrays["keypoints"], arrays["scores"], fps, (width, height), source, start)
     except (InputError, OSError):
         raise
     except Exception as error:  # a forged or cut-off archive can fail in any way: zip, zlib, numpy's header, …

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ class PoseSequence:
         fps: frames a second, > 0.
         size: width and height of the frames in pixels.
         source: who found the keypoints, e.g. ``"mediapipe"`` or ``"rtmpose-balanced"``.
+        start: when the first frame is shown, in seconds on the recording's own clock.
 
     Raises:
         InputError: no frames, or arrays that do not fit this description.
@@ -31,6 +33,7 @@ class PoseSequence:
     fps: float
     size: tuple[int, int]
     source: str
+    start: float = 0.0
 
     def __post_init__(self) -> None:
         keypoints = np.asarray(self.keypoints, dtype=np.float32)
@@ -45,6 +48,8 @@ class PoseSequence:
             raise InputError("keypoints and scores must be finite numbers")
         if not self.fps > 0 or min(self.size) <= 0:
             raise InputError(f"frame rate and size must be positive, got {self.fps} and {self.size}")
+        if not 0 <= self.start < math.inf:
+            raise InputError(f"a recording starts at 0 s or later, got {self.start}")
         object.__setattr__(self, "keypoints", keypoints)
         # Estimators overshoot slightly (SimCC peaks reach 1.1); the contract is [0, 1].
         object.__setattr__(self, "scores", np.clip(scores, 0.0, 1.0))
@@ -68,7 +73,9 @@ class PoseSequence:
 
     def take(self, frames: np.ndarray, fps: float | None = None) -> PoseSequence:
         """Return the given frames, in the given order; ``fps`` when they change it."""
-        return replace(self, keypoints=self.keypoints[frames], scores=self.scores[frames], fps=fps or self.fps)
+        start = self.start + (float(frames[0]) / self.fps if len(frames) else 0.0)
+        keypoints, scores = self.keypoints[frames], self.scores[frames]
+        return replace(self, keypoints=keypoints, scores=scores, fps=fps or self.fps, start=start)
 
     def resample(self, fps: float) -> PoseSequence:
         """Return the nearest existing frame to every tick of a clock at ``fps``; never interpolates.

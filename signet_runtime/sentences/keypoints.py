@@ -122,7 +122,7 @@ def stream_sequence(sequence: PoseSequence, notes: Sequence[str] = ()) -> PoseSt
     """Return the frames of a sequence, about which there are notes."""
     now = time.perf_counter()
     frames = (
-        PosedFrame(i / sequence.fps, keypoints, scores, 1, now)
+        PosedFrame(sequence.start + i / sequence.fps, keypoints, scores, 1, now)
         for i, (keypoints, scores) in enumerate(zip(sequence.keypoints, sequence.scores, strict=True))
     )
     return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence), lambda: list(notes))

@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,3 +246,20 @@ def test_the_real_pickle_is_read_in_its_videos_frame(shared_data):
     assert len(sequence) == 126 and sequence.scores.max() <= 1
     assert sequence.size == (720, 850)  # it stores height before width
     assert 0.3 < sequence.keypoints[:, 0].mean() < 0.7
+
+
+def test_a_npz_keeps_when_the_recording_starts(tmp_path, sequence):
+    late = replace(sequence, start=4.04)
+    write_keypoints(tmp_path / "a.npz", late)
+    assert read_keypoints(tmp_path / "a.npz").start == 4.04
+    assert late.take(np.arange(2, len(late))).start == pytest.approx(4.04 + 2 / late.fps)
+    assert late.resample(late.fps / 2).start == 4.04
+    with np.load(tmp_path / "a.npz") as arrays:
+        parts = dict(arrays)
+    del parts["start"]  # as files of before
+    np.savez(tmp_path / "b.npz", **parts)
+    assert read_keypoints(tmp_path / "b.npz").start == 0
+    for wrong in (-1.0, np.inf, np.nan):
+        np.savez(tmp_path / "c.npz", **parts, start=wrong)
+        with pytest.raises(InputError, match=r"c\.npz: .*a recording starts at 0 s or later"):
+            read_keypoints(tmp_path / "c.npz")

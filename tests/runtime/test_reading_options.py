@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_recordings import SLOW_THEN_FAST
+from test_recordings import SLOW_THEN_FAST, with_sound
 from test_video import number_of
 from test_video import write_video as numbered_video
 from tiny_bundle import FakeEstimator, TinyBundle, random_poses
@@ -20,7 +20,7 @@ from signet_runtime.commands.translate import main
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.signer import LookAhead, SignerTracker, follow_signer
-from signet_runtime.sentences.keypoints import stream_video
+from signet_runtime.sentences.keypoints import extract_poses, stream_video
 from signet_runtime.sources.video import Video
 from signet_runtime.translator import Translator
 
@@ -206,3 +206,24 @@ def test_recordings_after_public_reports(name: str, frames: int, first: float, e
     with Video(CASES / name) as video:
         times = [seconds for _, seconds in video.timed()]
     assert (len(times), times[0], video.end) == (frames, pytest.approx(first), pytest.approx(end, abs=0.05))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("speed", [1.0, 0.5])
+def test_keypoints_are_translated_with_the_times_of_their_recording(
+    tiny: TinyBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, speed: float
+) -> None:
+    monkeypatch.setattr(translator_module, "load_estimator", lambda *_, **__: FakeEstimator())
+    path = with_sound(tmp_path / f"a.{suffix}", 0.0, 4.0, "mpeg4")
+    translator = Translator.from_bundle(tiny.path, speed=speed)
+    (video,) = translator.sentences(path, whole=None, keypoints_out=tmp_path / "streamed.npz")
+    write_keypoints(tmp_path / "whole.npz", translator.read_poses(path))
+    write_keypoints(tmp_path / "extracted.npz", extract_poses(path, FakeEstimator()))
+    signed = Translator.from_bundle(tiny.path)
+    for name, reader, stretch in (("streamed", signed, speed), ("whole", signed, speed), ("extracted", translator, 1)):
+        (again,) = reader.sentences(tmp_path / f"{name}.npz", whole=None)
+        times = np.array([again.start, again.end]) / stretch
+        assert times == pytest.approx([video.start, video.end], abs=0.05), name
+    assert video.start == pytest.approx(4.0, abs=0.07)
+    (given,) = signed.translate_poses([read_keypoints(tmp_path / "whole.npz")])
+    assert given.start == pytest.approx(speed * video.start, abs=0.01)
