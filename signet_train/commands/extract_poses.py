@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from signet_runtime.errors import ExitCode
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
+
+if TYPE_CHECKING:
+    from signet_train.data.extraction import Failure, Noted
 
 
 class _Shard(click.ParamType):
@@ -67,7 +72,7 @@ class _Shard(click.ParamType):
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The failures, a JSON object a line. [default: beside the manifest, NAME.failures[.K-of-N].jsonl]",
+    help="Failures and notes, a JSON object a line. [default: beside the manifest, NAME.failures[.K-of-N].jsonl]",
 )
 def extract_poses(
     manifest: Path,
@@ -113,6 +118,7 @@ def extract_poses(
     to_do = plan(read_manifest(manifest), split=split, shard=shard, force=force)
     check_writable(report)
     load = partial(load_estimator, pose, pose, offline=offline, device=device, weights=pose_weights)
+    noted: list[Noted] = []
     try:
         with tqdm(total=len(to_do.jobs), unit="clip", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
             failures = extract(
@@ -120,6 +126,7 @@ def extract_poses(
                 load,
                 workers=workers or ESTIMATORS[pose].default_workers(available_cpus(), device),
                 frame_rate=frame_rate,
+                noted=noted,
                 progress=bar.update,
             )
     except KeyboardInterrupt:
@@ -127,20 +134,26 @@ def extract_poses(
         sys.exit(ExitCode.INTERRUPTED)
     done = len(to_do.jobs) - len(failures)
     failures = sorted([*to_do.failures, *failures], key=lambda failure: failure.row)
-    _write_report(report, failures)
+    _write_report(report, [*failures, *noted])
     click.echo(f"{done} extracted, {to_do.present} there already, {len(failures)} failed", err=True)
+    if noted:
+        click.echo(f"{report} has notes on {len(noted)} of the extracted; the first is {_note(noted[0])}", err=True)
     if failures:
         first = failures[0]
         click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
         sys.exit(ExitCode.UNUSABLE)
 
 
-def _write_report(path: Path, failures: list) -> None:
+def _note(noted: Noted) -> str:
+    return f"row {noted.row}, {noted.id}: {noted.notes[0]}"
+
+
+def _write_report(path: Path, entries: Sequence[Failure | Noted]) -> None:
     import dataclasses
     import json
 
     from signet_runtime.files import whole_file
 
     with whole_file(path) as temporary:
-        lines = [json.dumps(dataclasses.asdict(failure), ensure_ascii=False) for failure in failures]
+        lines = [json.dumps(dataclasses.asdict(entry), ensure_ascii=False) for entry in entries]
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -52,6 +52,15 @@ class Failure:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A row (from 1, with its id) whose keypoints were made, and what was assumed, chosen or left out for them."""
+
+    row: int
+    id: str
+    notes: list[str]
+
+
 @dataclass(slots=True)
 class Plan:
     """What is to be done; how many rows have their keypoints; and the rows that never can."""
@@ -125,6 +134,7 @@ def extract(
     *,
     workers: int,
     frame_rate: float | None = None,
+    noted: list[Noted] | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Failure]:
     """Write the keypoint files of jobs, each whole or not at all; a job that fails does not stop the others.
@@ -134,6 +144,7 @@ def extract(
         load: makes a process's own estimator; picklable.
         workers: how many processes.
         frame_rate: see `signet_runtime.sources.video.Video`.
+        noted: the rows about which there are notes are appended to it, in their order.
         progress: called after every job.
 
     Returns:
@@ -144,10 +155,13 @@ def extract(
         OutputError: the disk is full, or read-only.
     """
     failures: list[Failure] = []
+    remarks: list[Noted] = []
 
-    def finished(job: Job, message: str | None) -> None:
-        if message is not None:
-            failures.append(Failure(job.row, job.id, message))
+    def finished(job: Job, result: str | list[str]) -> None:
+        if isinstance(result, str):
+            failures.append(Failure(job.row, job.id, result))
+        elif result:
+            remarks.append(Noted(job.row, job.id, result))
         progress()
 
     def died(job: Job, how: str) -> None:
@@ -155,6 +169,8 @@ def extract(
 
     _sweep(jobs)
     run_jobs(partial(_Extractor, load, frame_rate), jobs, workers, finished=finished, died=died)
+    if noted is not None:
+        noted += sorted(remarks, key=lambda remark: remark.row)
     return sorted(failures, key=lambda failure: failure.row)
 
 
@@ -171,7 +187,7 @@ def _sweep(jobs: Sequence[Job]) -> None:
 
 
 class _Extractor:
-    """One process's estimator; called with a job, it says what went wrong, None if nothing did."""
+    """One process's estimator; called with a job, it says in a line what went wrong, or gives the notes."""
 
     def __init__(self, load: Callable[[], PoseEstimator], frame_rate: float | None) -> None:
         if not sys.warnoptions:
@@ -179,12 +195,19 @@ class _Extractor:
         self._load, self._frame_rate = load, frame_rate
         self._estimator = load()
 
-    def __call__(self, job: Job) -> str | None:
+    def __call__(self, job: Job) -> str | list[str]:
+        notes: list[str] = []
         try:
             job.poses.parent.mkdir(parents=True, exist_ok=True)
             check_writable(job.poses)
             sequence = extract_poses(
-                job.video, self._estimator, frame_rate=self._frame_rate, start=job.start, end=job.end, fps=job.fps
+                job.video,
+                self._estimator,
+                frame_rate=self._frame_rate,
+                start=job.start,
+                end=job.end,
+                fps=job.fps,
+                notes=notes,
             )
             write_keypoints(job.poses, sequence)
         except (InputError, OutputError, OSError) as error:
@@ -200,4 +223,4 @@ class _Extractor:
                 self._estimator.close()
             self._estimator = self._load()
             return f"{job.video}: {type(error).__name__}: {(str(error) or 'no reason given').splitlines()[0]}"
-        return None
+        return notes

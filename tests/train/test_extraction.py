@@ -274,6 +274,31 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(extract_poses, [str(argument) for argument in arguments])
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_what_was_assumed_or_chosen_is_in_the_report(tmp_path: Path, weights: Path, suffix: str) -> None:
+    rows = [row("a"), row("b", video=f"b.{suffix}"), row("c", video="c.gone")]
+    write_video(tmp_path / "a.mp4", [PERSON] * 4)
+    with av.open(str(tmp_path / f"b.{suffix}"), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 240, 180, "yuv420p"
+        for stream in streams:
+            for _ in range(4):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(PERSON)))
+            container.mux(stream.encode())
+    manifest = tmp_path / "m.jsonl"
+    write_manifest(manifest, rows)
+    options = (manifest, "--pose", "rtmpose-lightweight", "--pose-weights", weights, "--workers", 1)
+    result = invoke(*options)
+    assert result.exit_code == 3 and "2 extracted, 0 there already, 1 failed" in result.stderr
+    report = tmp_path / "m.failures.jsonl"
+    failure, note = [json.loads(line) for line in report.read_text().splitlines()]
+    assert (failure["row"], failure["id"]) == (3, "c") and "no such file" in failure["message"]
+    said = "track 1 of 2 video tracks is read; --track N reads another"
+    assert note == {"row": 2, "id": "b", "notes": [said]}
+    assert f"{report} has notes on 1 of the extracted; the first is row 2, b: {said}" in result.stderr
+
+
 def test_two_shards_a_report_each_and_the_same_again(tmp_path: Path, weights: Path) -> None:
     rows = [row(name) for name in "abcd"]
     shards = {r.id: 1 if in_shard(r.poses, 1, 2) else 2 for r in rows}
