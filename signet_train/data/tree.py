@@ -38,13 +38,17 @@ def files_below(root: Path) -> Iterator[Path]:
 
 
 def find_below(root: Path, name: PurePath) -> Path:
-    """Return the file of that name below ``root``, also where letters with marks are composed another way.
+    """Return the file of that name below ``root``, also where it is written in another way there.
 
-    A Mac may write "é" in two characters where a table has one, and the other way round. A file that is not there is
-    where it was looked for.
+    A Mac may write "é" in two characters where a table has one, and the other way round; cameras write suffixes in
+    capitals. A file that is not there is where it was looked for.
     """
+    if (root / name).exists():
+        return root / name
+    suffix = name.suffix
     for form in ("NFC", "NFD"):
-        candidate = root / unicodedata.normalize(form, str(name))
-        if not (root / name).exists() and candidate.exists():
-            return candidate
+        for spelled in (suffix, suffix.lower(), suffix.upper()):
+            candidate = root / unicodedata.normalize(form, str(name.with_suffix(spelled)))
+            if candidate.exists():
+                return candidate
     return root / name

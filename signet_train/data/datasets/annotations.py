@@ -17,6 +17,12 @@ from signet_runtime.errors import InputError
 from signet_runtime.pose.pickles import load_pickle
 
 _GZIP = b"\x1f\x8b"
+_MARKS = {  # UTF-32's little-endian one begins with UTF-16's
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _MOST_BYTES = 1 << 30  # of a pickle, unpacked: a gzipped one of a megabyte can claim a thousand
 
 logger = logging.getLogger("signet_runtime")
@@ -58,21 +64,31 @@ def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Return a text file in UTF-8, or in UTF-16 as Windows marks it.
+    """Return a text file in UTF-8, or in UTF-16 or UTF-32, which Windows' programs mark, or tell by their zeros.
 
     Raises:
-        UnicodeDecodeError: in neither.
+        UnicodeDecodeError: in none of them.
         OSError: not readable.
     """
     content = path.read_bytes()
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if marked else "utf-8-sig")
+    return content.decode(_encoding(content[:1024]))
+
+
+def _encoding(begin: bytes) -> str:
+    for mark, name in _MARKS.items():
+        if begin.startswith(mark):
+            return name
+    # Most letters of a table or of captions, its header or the times, are ASCII: half of UTF-16 is zeros.
+    even, odd = begin[::2].count(0), begin[1::2].count(0)
+    if max(even, odd) > len(begin) / 5:
+        return "utf-16-be" if even > odd else "utf-16-le"
+    return "utf-8-sig"
 
 
 def read_table(
     path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False, strict: bool = True
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the lines of a delimited text file with a header, in UTF-8 with or without BOM, or in marked UTF-16.
+    """Yield the lines of a delimited text file with a header, in UTF-8 with or without BOM, or in UTF-16.
 
     A table as a spreadsheet saves it is understood: with commas, semicolons or tabs for ``delimiter`` where the header
     has the columns only so; with column names in other cases; with rows and last columns that are empty.

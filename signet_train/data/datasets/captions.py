@@ -19,6 +19,7 @@ _TIME = r"(?:([0-9]{1,6}):\s*)?([0-5]?[0-9]):\s*([0-5]?[0-9])(?:\s*[.,]\s*([0-9]
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
 _WORD_TIME = re.compile(r"<(?:[0-9]+:)?[0-9]{2}:[0-9]{2}\.[0-9]{3}>")
 _TAG = re.compile(rf"</?[A-Za-z][^<>]*>|{_WORD_TIME.pattern}|{{\\[^{{}}]*}}|{{/?[A-Za-z](?::[^{{}}]*)?}}")
+_BREAK = re.compile(r"\\[Nh]")  # of SubStation Alpha, which SubRip is made of
 _BLOCK = re.compile(r"(NOTE|STYLE|REGION)\b")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\ufeff]")  # zero-width space, direction marks, byte order mark
 
@@ -33,17 +34,18 @@ class Cue:
 
 
 def read_captions(path: Path) -> list[Cue]:
-    r"""Return the cues of a ``.vtt`` or ``.srt`` file, in UTF-8 or marked UTF-16, by time.
+    r"""Return the cues of a ``.vtt`` or ``.srt`` file, in UTF-8 or UTF-16, by time.
 
     The line between two cues may be blank rather than empty, or missing before a cue's number.
 
-    Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\an8}``) are removed and
-    entities (``&amp;``) resolved. Cues of the same times are one cue, as they are one picture on the screen. Cues
-    without text, or that last no time, are left out. Where words are timed within cues (YouTube's rolling captions)
+    Lines of a cue are joined by a space; tags (``<i>``, ``<c.yellow>``, ``<v Name>``, ``{\an8}``) are removed, entities
+    (``&amp;``) and breaks (``\N``) resolved. Cues of the same times are one cue, as they are one picture on the screen.
+    Cues without text, or that last no time, are left out. Where words are timed within cues (YouTube rolls captions so)
     each cue also repeats lines of the one before it: the repetition is left out.
 
     Raises:
-        InputError: not readable, not UTF-8, not WebVTT, or the times of a cue are malformed (named by their line).
+        InputError: not readable, in another encoding, not WebVTT, without any cue where there is text, or
+            the times of a cue are malformed (named by their line).
     """
     try:
         content = read_text(path)
@@ -69,6 +71,8 @@ def read_captions(path: Path) -> list[Cue]:
             inside = False
         elif inside:  # and not a header, a note, a style, or a cue's number
             cues[-1][2].append(line)
+    if subrip and not cues and content.strip():
+        raise InputError(f"{path}: no cue in it, a line with start --> end and its text")
     try:
         return _plain(cues)
     except (ValueError, OverflowError) as error:
@@ -102,4 +106,4 @@ def _plain(cues: list[tuple[float, float, list[str]]]) -> list[Cue]:
 
 
 def _clean(line: str) -> str:
-    return " ".join(_INVISIBLE.sub("", html.unescape(_TAG.sub("", line))).split())
+    return " ".join(_INVISIBLE.sub("", html.unescape(_BREAK.sub(" ", _TAG.sub("", line)))).split())

@@ -92,7 +92,8 @@ _Times = tuple[float | None, float | None]
 def _times(entries: dict[str, list[ElementTree.Element]], slots: dict[str, float | None]) -> dict[str, _Times]:
     """Return the start and end of every annotation by its id."""
     times: dict[str, _Times] = {}
-    children: dict[tuple[str, str], list[str]] = defaultdict(list)  # by tier and parent, in their order
+    children: dict[tuple[str, str], list[str]] = defaultdict(list)  # by tier and parent, in the file's order
+    after: dict[str, str | None] = {}  # what a part of a subdivided annotation follows
     for name, of_tier in entries.items():
         open_slots = _share(of_tier, slots)
         for entry in of_tier:
@@ -103,13 +104,14 @@ def _times(entries: dict[str, list[ElementTree.Element]], slots: dict[str, float
                 times[identifier] = start, end
             else:
                 children[name, entry.attrib["ANNOTATION_REF"]].append(identifier)
+                after[identifier] = entry.get("PREVIOUS_ANNOTATION")
     waiting = dict(children)
     while waiting:  # from the outermost tiers inwards
         ready = [key for key in waiting if key[1] in times]
         if not ready:
             raise LookupError(f"annotation {next(iter(waiting))[1]} is not there")
         for key in ready:
-            parts = waiting.pop(key)
+            parts = _in_order(waiting.pop(key), after)
             start, end = times[key[1]]
             for i, identifier in enumerate(parts):
                 if start is None or end is None:
@@ -118,6 +120,16 @@ def _times(entries: dict[str, list[ElementTree.Element]], slots: dict[str, float
                     length = (end - start) / len(parts)
                     times[identifier] = start + i * length, start + (i + 1) * length
     return times
+
+
+def _in_order(parts: list[str], after: dict[str, str | None]) -> list[str]:
+    """Return the parts of an annotation in the order in which each names the one before it, else in the file's."""
+    following = {after[part]: part for part in parts if after[part] is not None}
+    ordered = [part for part in parts if after[part] not in parts]
+    for part in ordered:  # which grows
+        if (later := following.get(part)) is not None and later not in ordered:
+            ordered.insert(ordered.index(part) + 1, later)
+    return ordered if len(ordered) == len(parts) else parts
 
 
 def _share(of_tier: list[ElementTree.Element], slots: dict[str, float | None]) -> dict[str, float | None]:

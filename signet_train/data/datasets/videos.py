@@ -80,7 +80,7 @@ def _sentence(video: Path) -> str:
 
 
 def _row(root: Path, where: str, line: dict[str, str]) -> Row:
-    name = PurePosixPath(line.get("file_name", "").strip())
+    name = PurePosixPath(line.get("file_name", "").strip().replace("\\", "/"))  # as Windows writes them
     if not name.name or name.is_absolute() or ".." in name.parts:
         raise InputError(f"{where}: file_name {str(name)!r} is not a file in the folder")
     text = " ".join(line.get("text", "").split())

@@ -135,7 +135,7 @@ def test_the_first_file_that_is_there_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_table_is_read_as_a_spreadsheet_saves_it(tmp_path: Path, delimiter: str, encoding: str) -> None:
     lines = [["Name ", "text", "", ""], ["a", "Grüße, du", "", ""], ["", "", "", ""], [" ", "", "", ""], ["b", "c"]]
     with (tmp_path / "t.csv").open("w", encoding=encoding, newline="") as file:

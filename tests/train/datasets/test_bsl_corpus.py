@@ -172,3 +172,22 @@ def test_one_damaged_file_and_the_macs_own_stop_nobody(root: Path, caplog: pytes
     (root / "._BF02M25WDC.eaf").write_bytes(b"\0\5\x16\7")
     assert len(read(root)) == 2
     assert "left out: " in caplog.text and "broken.eaf" in caplog.text and "._" not in caplog.text
+
+
+def test_parts_of_an_annotation_are_in_the_order_in_which_they_follow_each_other(root: Path) -> None:
+    def part(identifier: str, after: str | None, value: str) -> str:
+        previous = f' PREVIOUS_ANNOTATION="{after}"' if after else ""
+        return (
+            f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{identifier}" ANNOTATION_REF="a2"{previous}>'
+            f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+        )
+
+    tier = '<TIER TIER_ID="Free Translation" PARENT_REF="x">'
+    tier += (
+        part("r2", "r1", "Second") + part("r4", "r3", "Fourth") + part("r3", "r2", "Third") + part("r1", None, "First")
+    )
+    content = eaf({"x": [(1000, 5000, "a")]})
+    rewrite(root, content.replace("</ANNOTATION_DOCUMENT>", f"{tier}</TIER></ANNOTATION_DOCUMENT>"))
+    found = sorted((row.start, row.text) for row in read(root))
+    assert [text for _, text in found] == ["First", "Second", "Third", "Fourth"]
+    assert [found[n + 1][0] - found[n][0] for n in range(3)] == pytest.approx([1, 1, 1])

@@ -156,7 +156,20 @@ def test_notes_styles_and_names_are_no_text(tmp_path: Path) -> None:
 
 def test_windows_utf_16_is_read_and_a_number_beyond_all_letters_is_refused(tmp_path: Path) -> None:
     content = "1\r\n00:00:01,000 --> 00:00:02,000\r\nGrüße\r\n"
-    assert read_captions(write(tmp_path / "a.srt", content, "utf-16")) == [Cue(1, 2, "Grüße")]
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32"):  # with a mark, and without one
+        assert read_captions(write(tmp_path / "a.srt", content, encoding)) == [Cue(1, 2, "Grüße")]
     path = write(tmp_path / "b.srt", f"00:00:01,000 --> 00:00:02,000\n&#{'9' * 5000};\n")
     with pytest.raises(InputError, match=r"b\.srt: line 1"):
         read_captions(path)
+
+
+def test_text_without_any_cue_is_no_subrip(tmp_path: Path) -> None:
+    for content in ("1\n00:00:01,000 -> 00:00:02,000\nHello\n", "<html>Too many requests</html>"):
+        with pytest.raises(InputError, match=r"a\.srt: no cue in it"):
+            read_captions(write(tmp_path / "a.srt", content))
+    assert read_captions(write(tmp_path / "b.srt", "\n \n")) == []
+
+
+def test_breaks_of_substation_alpha_are_spaces(tmp_path: Path) -> None:
+    content = "1\n00:00:01,000 --> 00:00:02,000\n{\\an8}One\\Ntwo\\hthree\n"
+    assert read_captions(write(tmp_path / "a.srt", content)) == [Cue(1, 2, "One two three")]

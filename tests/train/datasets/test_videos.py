@@ -201,3 +201,17 @@ def test_every_recording_that_can_be_translated_is_a_row(tmp_path: Path, suffix:
 def test_a_table_from_a_spreadsheet_with_decimal_commas(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name;text;start\na.mp4;Hallo;1,5\n;;\n", encoding="utf-8-sig")
     assert [(row.text, row.start) for row in read(tmp_path, "de", "gsg")] == [("Hallo", 1.5)]
+
+
+def test_folders_and_suffixes_as_windows_and_cameras_write_them(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for name in ("clips/a.MP4", "clips/b.mts"):
+        (tmp_path / name).touch()
+        (tmp_path / name).with_suffix(".TXT").write_text("Hello")
+    assert [(row.id, row.text) for row in read(tmp_path, "en", "ase")] == [("clips-a", "Hello"), ("clips-b", "Hello")]
+    (tmp_path / "metadata.csv").write_text("file_name,text\nclips\\a.mp4,Hi\nclips\\..\\b.mts,Ho\n")
+    with pytest.raises(InputError, match=r"line 3: file_name .* is not a file in the folder"):
+        read(tmp_path, "en", "ase")
+    (tmp_path / "metadata.csv").write_text("file_name,text\nclips\\a.mp4,Hi\n")
+    (row,) = read(tmp_path, "en", "ase")
+    assert (row.id, Path(row.video or "").resolve()) == ("clips-a", (tmp_path / "clips" / "a.MP4").resolve())
