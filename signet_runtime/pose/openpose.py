@@ -7,6 +7,7 @@ is x, y and a confidence, in pixels or fractions.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,28 @@ _MOST_FRAMES = 250_000
 
 
 def read_folder(path: Path, asked: Asked) -> PoseSequence:
-    """Return the signer's keypoints from a folder of ``…_keypoints.json``, a frame each, in the order of their names.
+    """Return the signer's keypoints from a folder of ``…_keypoints.json``, a frame each, in the order of their numbers.
 
     Raises:
-        InputError: a file that is not OpenPose's, which is named.
+        InputError: a file that is not OpenPose's, which is named, or frames of several recordings.
     """
     frames = []
-    for name in sorted(p for p in path.glob(f"*{SUFFIX}") if not p.name.startswith(".")):
+    names = sorted((p for p in path.glob(f"*{SUFFIX}") if not p.name.startswith(".")), key=_place)
+    recordings = sorted({_place(name)[0] for name in names})
+    if len(recordings) > 1:
+        raise InputError(f"frames of several recordings ({recordings[0]}, {recordings[1]} …); give each a folder")
+    for name in names:
         try:
             frames.append(json.loads(name.read_text(encoding="utf-8-sig")))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name.name}: not JSON, or damaged") from error
     return read_frames(frames, asked)
+
+
+def _place(path: Path) -> tuple[str, int]:
+    """Return which recording a file is a frame of, and its number, which need not be padded with zeros."""
+    recording, number = re.fullmatch(r"(.*?)_?([0-9]*)", path.name.removesuffix(SUFFIX)).groups()  # type: ignore[union-attr]
+    return recording, int(number or 0)
 
 
 def is_openpose(content: Any) -> bool:

@@ -261,3 +261,16 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"{name}: .*{message}") as error:
             read_keypoints(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_frames_of_openpose_are_in_the_order_of_their_numbers_and_of_one_recording(tmp_path: Path) -> None:
+    points, scores = whole_body()
+    order = [8, 9, 10, 11, 99, 100]
+    for number, t in zip(order, range(FRAMES), strict=True):
+        person = openpose_person(points[t], scores[t], BODY_25, 70)
+        (tmp_path / f"clip_2_{number}_keypoints.json").write_text(json.dumps({"people": [person]}))
+    sequence = read_keypoints(tmp_path)
+    np.testing.assert_allclose(sequence.keypoints * sequence.size, points, atol=1e-2)
+    (tmp_path / "clip_3_0_keypoints.json").write_text(json.dumps({"people": []}))
+    with pytest.raises(InputError, match=r"frames of several recordings \(clip_2, clip_3"):
+        read_keypoints(tmp_path)
