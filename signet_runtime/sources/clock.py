@@ -37,13 +37,14 @@ class FileClock:
         origin: that beginning, in the frames' own times (s); None takes the first frame's.
         spliced: whether the format's clock may be set at any time (MPEG transport and program streams).
         period: seconds from a frame to the next one, as far as is known.
+        stretch: by how much the frames' own times are too short.
 
     Attributes:
         was_set: how often that happened.
     """
 
-    def __init__(self, origin: float | None, spliced: bool, period: float) -> None:
-        self._origin, self._period = origin, period
+    def __init__(self, origin: float | None, spliced: bool, period: float, stretch: float = 1.0) -> None:
+        self._origin, self._period, self._stretch = origin, period, stretch
         self._leap = _LEAP_IN_STREAM if spliced else _LEAP
         self._last: float | None = None
         self.was_set = 0
@@ -52,11 +53,11 @@ class FileClock:
         """Return when the next frame is shown, whose own time is ``time``."""
         if self._origin is None:
             self._origin = time
-        seconds = time - self._origin
+        seconds = (time - self._origin) * self._stretch
         if self._last is not None:
             step = seconds - self._last
             if step < -INSTANT or step > self._leap:
-                self._origin += step - self._period
+                self._origin += (step - self._period) / self._stretch
                 self.was_set += 1
                 seconds = self._last + self._period
             elif step > INSTANT:

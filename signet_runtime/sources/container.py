@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from signet_runtime.errors import InputError
-from signet_runtime.sources.clock import INSTANT, MOST_STATED
+from signet_runtime.sources.clock import INSTANT, MOST_STATED, UNKNOWN_FRAME_RATE, FileClock
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -69,7 +72,9 @@ def reason(error: Exception) -> str:
 def stated_rate(stream: VideoStream) -> float | None:
     """Return the frames a second that the container states, or the stream; None where no camera has that many."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= MOST_STATED:
+        if rate and rate > MOST_STATED:
+            return None  # the tick of its clock
+        if rate and rate > 0:
             return float(rate)
     return None
 
@@ -78,6 +83,20 @@ def is_constant(stream: VideoStream, stated: float) -> bool:
     """Whether the average is also the rate that FFmpeg sees in the first frames."""
     guessed = stream.guessed_rate
     return guessed is not None and abs(float(guessed) / stated - 1) < 0.01
+
+
+def packet_times(path: Path, index: int) -> np.ndarray:
+    """Return when a stream's frames are shown, by a look at all packets without decoding any (s, ascending)."""
+    import av
+
+    times: list[float] = []
+    clock = FileClock(0.0, False, 1 / UNKNOWN_FRAME_RATE)
+    # What cannot be read is found where it is read in earnest.
+    with open_container(path) as container, contextlib.suppress(av.FFmpegError, OSError):
+        for packet in container.demux(container.streams[index]):
+            if packet.size and packet.pts is not None and not packet.is_discard:
+                times.append(float(packet.pts * (packet.time_base or 0)))
+    return np.array([clock.seconds(time) for time in sorted(times)])
 
 
 def own_time(container: InputContainer, frame: VideoFrame) -> float | None:
@@ -105,6 +124,11 @@ def file_origin(container: InputContainer, stream: VideoStream, first: VideoFram
     if start is None or abs(start - own) < INSTANT:
         return own  # exactly
     return 0.0 if start < 0 <= own else start
+
+
+def states_duration(container: InputContainer) -> bool:
+    """Whether the format has a place for a length; of MPEG streams, which have none, FFmpeg makes one up."""
+    return "mpeg" not in container.format.name
 
 
 def stated_duration(container: InputContainer, stream: VideoStream) -> float | None:

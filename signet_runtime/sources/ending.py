@@ -2,7 +2,8 @@
 
 A recording that only ends differently, still, trimmed by an edit list or without the duration that its header
 promises, is whole. What counts is the unit that the bytes break off in: a box of an MP4, an element of a Matroska
-file, a chunk of an AVI, an object of a WMV.
+file, a chunk of an AVI, an object of a WMV, a page of an Ogg, a tag of an FLV, a triplet of an
+MXF, a block of a GIF.
 """
 
 from __future__ import annotations
@@ -126,4 +127,90 @@ def _objects(file: BinaryIO, size: int) -> bool:
     return False
 
 
-_WALKS = {"mp4": _boxes, "matroska": _elements, "avi": _chunks, "asf": _objects}
+def _pages(file: BinaryIO, size: int) -> bool:
+    """Of Ogg, whose pages state their segments' sizes."""
+    position = 0
+    for _ in range(_HEADERS):
+        file.seek(position)
+        header = file.read(27)
+        if not header or header[:4] != b"OggS"[: len(header)]:
+            return False  # the end, or whatever follows the recording
+        segments = file.read(header[26]) if len(header) == 27 else b""
+        if len(header) < 27 or len(segments) < header[26]:
+            return True
+        position += 27 + len(segments) + sum(segments)
+        if position > size:
+            return True
+    return False
+
+
+def _tags(file: BinaryIO, size: int) -> bool:
+    """Of Flash video, each with its size before it and after it."""
+    file.seek(5)
+    position = int.from_bytes(file.read(4)) + 4
+    for _ in range(_HEADERS):
+        file.seek(position)
+        header = file.read(4)
+        if not header or header[0] & 0x1F not in (8, 9, 18):  # sound, pictures, what is said of them
+            return False
+        position += 11 + int.from_bytes(header[1:]) + 4
+        if len(header) < 4 or position - 4 > size:
+            return True
+    return False
+
+
+def _triplets(file: BinaryIO, size: int) -> bool:
+    """Of MXF, a sequence of keys, lengths and values (SMPTE ST 336)."""
+    position = 0
+    for _ in range(_HEADERS):
+        file.seek(position)
+        header = file.read(25)
+        if header[:4] != b"\x06\x0e\x2b\x34":
+            return False
+        if len(header) < 17:
+            return True
+        long = header[16] & 0x7F if header[16] & 0x80 else 0
+        if long > 8:
+            return False
+        position += 17 + long + (int.from_bytes(header[17 : 17 + long]) if long else header[16])
+        if position > size:
+            return True
+    return False
+
+
+def _blocks(file: BinaryIO, size: int) -> bool:
+    """Of GIF, whose pictures are chains of blocks, and whose last byte is its trailer."""
+    head = file.read(13)
+    file.seek(_colours(head[10:11]), os.SEEK_CUR)
+    for _ in range(_HEADERS):
+        kind = file.read(1)
+        if kind == b"!":  # an extension: its label, then blocks
+            file.seek(1, os.SEEK_CUR)
+        elif kind == b",":  # a picture: where it is, its colours, the width of its codes, then blocks
+            file.seek(_colours(file.read(9)[8:]) + 1, os.SEEK_CUR)
+        else:
+            return not kind and file.tell() > size  # else the trailer, or whatever follows the recording
+        while length := file.read(1)[:1]:
+            if length == b"\0":
+                break
+            file.seek(length[0], os.SEEK_CUR)
+        else:
+            return True
+    return False
+
+
+def _colours(flags: bytes) -> int:
+    """Return how many bytes of colours follow such flags of a GIF."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
+
+
+_WALKS = {
+    "mp4": _boxes,
+    "matroska": _elements,
+    "avi": _chunks,
+    "asf": _objects,
+    "ogg": _pages,
+    "flv": _tags,
+    "mxf": _triplets,
+    "gif": _blocks,
+}

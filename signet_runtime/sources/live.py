@@ -56,8 +56,8 @@ class Live:
     Args:
         source: a camera's number ("0") or device ("/dev/video0"), a URL (rtsp://, udp://, http:// …), "-" for standard
             input or the name of a pipe, or a video file, which is played at its own speed as if it were a camera.
-        frame_rate: give frames on a clock of this rate where the source is faster: the first frame at or after every
-            tick.
+        frame_rate: give frames on a clock of this rate, by their own times: the first frame at or after every tick. A
+            file that is evenly slower is given as it is.
         stall: seconds without a frame that end it.
 
     Attributes:
@@ -144,10 +144,8 @@ class Live:
         if of_file:
             with Video(self._source.location.removeprefix("file:"), self._frame_rate) as video:
                 clock = video.info.fps
-        elif stated is not None and (self._frame_rate is None or stated < self._frame_rate):
-            clock = stated
-        else:  # a rate that no camera has, or none, is no reason to leave the model's clock
-            clock = self._frame_rate or UNKNOWN_FRAME_RATE
+        else:  # what a stream states is no reason to leave the model's clock: its pictures may come faster all the same
+            clock = self._frame_rate or stated or UNKNOWN_FRAME_RATE
         sampled = self._frame_rate is not None and clock >= self._frame_rate
         aspect = pixel_aspect(stream)
         times: FileClock | None = None

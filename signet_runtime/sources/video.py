@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.sources.clock import INSTANT, UNKNOWN_FRAME_RATE, FileClock, Rate, measure
+from signet_runtime.sources.clock import INSTANT, MOST_STATED, UNKNOWN_FRAME_RATE, FileClock, Rate, measure
 from signet_runtime.sources.container import (
     Packets,
     file_origin,
@@ -22,8 +22,10 @@ from signet_runtime.sources.container import (
     is_constant,
     open_container,
     own_time,
+    packet_times,
     stated_duration,
     stated_rate,
+    states_duration,
 )
 from signet_runtime.sources.ending import is_cut_off
 from signet_runtime.sources.picture import pixel_aspect, progressive, shown_size, square_size, upright
@@ -113,6 +115,7 @@ class Video:
         begin, until = check_stretch(self._path, start, end)
         self._reading, self._closed = Lock(), False
         self._end = 0.0  # when the last picture is no longer shown, once that is known
+        self._stretch = 1.0  # by how much the file's times are too short
         self._container = open_container(self._path)
         try:
             stream = self._choose()
@@ -125,7 +128,7 @@ class Video:
             if first is None:
                 raise InputError(f"{self._path}: the video has no frames")
             fps = rate.fps
-            duration = stated_duration(self._container, stream) or (stream.frames / fps if stream.frames else None)
+            duration = self._stated_duration(stream) or (stream.frames / fps if stream.frames else None)
             num_frames = stream.frames or (round(duration * fps) if duration else None)
             self._coded_size = first[0].width, first[0].height
             self._size = square_size(*self._coded_size, self._aspect)
@@ -140,7 +143,7 @@ class Video:
                 num_frames = round(duration * fps) if duration else None
             self._frames = _prepend(first, frames)
             if frame_rate is not None and (fps > frame_rate or not rate.regular):
-                self._frames = _sample(self._frames, frame_rate, lambda: self._end)
+                self._frames = _sample(self._frames, frame_rate, lambda: self._end - self._period / 2)
                 num_frames = max(1, round(duration * frame_rate)) if duration else None
                 fps = frame_rate
             self.info = VideoInfo(fps, size, num_frames)
@@ -222,25 +225,18 @@ class Video:
         stated = stated_rate(stream)
         if stated is not None and (is_constant(stream, stated) if frame_rate is None else stated > frame_rate):
             return Rate(stated, True)
-        times = self._packet_times(stream.index)
+        times = packet_times(self._path, stream.index)
         if stated is None and len(times) < 2:
             if stream.frames != 1 and stream.average_rate is None and stream.guessed_rate is None:
                 self._note(f"it does not state its frame rate; {UNKNOWN_FRAME_RATE:g} a second are assumed")
             return Rate(UNKNOWN_FRAME_RATE, True)
-        return measure(times, stated)
-
-    def _packet_times(self, index: int) -> np.ndarray:
-        """Return when the frames are shown, by a look at all packets without decoding any (s, ascending)."""
-        import av
-
-        times: list[float] = []
-        clock = FileClock(0.0, False, 1 / UNKNOWN_FRAME_RATE)
-        # What cannot be read is found where it is read in earnest.
-        with open_container(self._path) as container, contextlib.suppress(av.FFmpegError, OSError):
-            for packet in container.demux(container.streams[index]):
-                if packet.size and packet.pts is not None and not packet.is_discard:
-                    times.append(float(packet.pts * (packet.time_base or 0)))
-        return np.array([clock.seconds(time) for time in sorted(times)])
+        rate = measure(times, stated)
+        if rate.fps <= MOST_STATED:
+            return rate
+        assumed = UNKNOWN_FRAME_RATE
+        self._note(f"its times are of {rate.fps:.4g} frames a second, which no camera has; {assumed:g} are assumed")
+        self._stretch = rate.fps / assumed
+        return Rate(assumed, True)
 
     def _enter(
         self,
@@ -255,9 +251,10 @@ class Video:
         begin = own_time(self._container, first[0])
         if seconds - first[1] <= _SEEK_LEAD or begin is None or stream.time_base is None:
             return _prepend(first, rest)
-        zero = begin - first[1]
+        zero = begin - first[1] / self._stretch
         try:
-            self._container.seek(int((zero + seconds - _SEEK_LEAD) / stream.time_base), stream=stream)
+            before = zero + (seconds - _SEEK_LEAD) / self._stretch
+            self._container.seek(int(before / stream.time_base), stream=stream)
             frames = self._decode(stream, zero)
             landed = next(frames, None)
             if landed is not None and landed[1] <= seconds:
@@ -284,9 +281,10 @@ class Video:
                 time = own_time(self._container, frame)
                 if clock is None:
                     origin = file_origin(self._container, stream, frame) if zero is None else zero
-                    clock = FileClock(origin, bool(flags & av.format.Flags.ts_discont), self._period)
+                    spliced = bool(flags & av.format.Flags.ts_discont)
+                    clock = FileClock(origin, spliced, self._period, self._stretch)
                 if time is None:
-                    time = (origin or 0.0) if before_it is None else before_it + self._period
+                    time = (origin or 0.0) if before_it is None else before_it + self._period / self._stretch
                 before_it = time
                 before, seconds = seconds, clock.seconds(time)
                 num_frames += 1
@@ -302,9 +300,14 @@ class Video:
             self._note(f"{packets.lost} damaged packets in it are left out, with their pictures")
         if clock is not None and clock.was_set:
             self._note("its clock is set anew in the middle; the parts are read one after the other")
-        stated = stated_duration(self._container, stream)
-        if num_frames and stated is not None and self._end < stated - _DURATION_SLACK:
+        stated = self._stated_duration(stream)
+        promised = states_duration(self._container) and stated is not None and num_frames
+        if promised and self._end < stated - _DURATION_SLACK:
             self._note(f"its header says {stated:.1f} s, its pictures end at {self._end:.1f} s")
+
+    def _stated_duration(self, stream: VideoStream) -> float | None:
+        stated = stated_duration(self._container, stream)
+        return stated and stated * self._stretch
 
     def _last_shown(self, frame: VideoFrame, gap: float) -> float:
         """For how long a picture would be shown if it were the last one (s).
@@ -385,7 +388,7 @@ def _prepend(
 def _sample(
     frames: Iterator[tuple[VideoFrame, float]], rate: float, end: Callable[[], float]
 ) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to the end of the last."""
+    """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to before ``end``."""
     tick = 0
     previous = next(frames)
     begin = previous[1]

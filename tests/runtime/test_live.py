@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -105,6 +106,36 @@ def test_a_pipe_waits_for_a_slow_reader(write_video: WriteVideo, fifo: Path) -> 
         for _ in live:
             time.sleep(0.02)
     assert (live.ticked, live.dropped) == (30, 0)
+
+
+@needs_fifo
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "ts"])
+def test_a_stream_is_sampled_by_its_frames_times_whatever_rate_it_states(
+    tmp_path: Path, fifo: Path, suffix: str
+) -> None:
+    # A picture a second, then 25 of them: what is stated may be 1, 2.6, 25 or the clock's tick.
+    times = [*range(4), *(4 + n / 25 for n in range(50))]
+    path = tmp_path / f"v.{suffix}"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream({"webm": "libvpx", "ts": "mpeg2video"}.get(suffix, "mpeg4"), rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for seconds in times:
+            picture = np.full((48, 64, 3), int(40 * seconds), np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(25 * seconds), Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    feed(fifo, path.read_bytes())
+    with Live(str(fifo), 6.25) as live:
+        frames = list(live)
+    assert live.info.fps == 6.25
+    expected = [0.0] + [
+        tick / 6.25 for tick in range(1, 38) if any(tick <= round(6.25 * t, 6) < tick + 1 for t in times)
+    ]
+    assert [f.seconds for f in frames] == pytest.approx(expected)
+    assert [f.image.mean() / 40 for f in frames] == pytest.approx(
+        [next(t for t in times if 6.25 * t >= 6.25 * s - 1e-3) for s in expected], abs=0.15
+    )
 
 
 @needs_fifo

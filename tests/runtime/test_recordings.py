@@ -19,6 +19,17 @@ from signet_runtime.sources.video import Video
 CODECS = {"mp4": "libx264", "mov": "libx264", "mkv": "libx264", "webm": "libvpx", "ts": "libx264", "mpg": "mpeg2video"}
 
 
+OTHERS = {
+    "wmv": "wmv2",
+    "avi": "mpeg4",
+    "ogv": "libvpx",
+    "flv": "flv",
+    "gif": "gif",
+    "mxf": "mpeg2video",
+    "apng": "apng",
+}
+
+
 class Marked:
     """An estimator that finds everybody everywhere, and in the nose the number of the frame."""
 
@@ -198,14 +209,14 @@ def test_fragments_are_read_whole_or_refused(tmp_path, share):
             read(path)
 
 
-@pytest.mark.parametrize("suffix", ["mkv", "webm", "wmv", "avi"])
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "wmv", "avi", "ogv", "gif", "flv", "mxf", "apng"])
 @pytest.mark.parametrize("live", [False, True])
 def test_whole_recordings_are_read_and_cut_ones_refused(tmp_path, suffix, live):
-    codec = {"wmv": "wmv2", "avi": "mpeg4"}.get(suffix) or CODECS[suffix]
+    codec = {**CODECS, **OTHERS}[suffix]
     options = {"live": "1"} if live and suffix in ("mkv", "webm") else None  # sizes are unknown, as browsers write it
-    path = write_video(tmp_path / f"a.{suffix}", 90, codec=codec, options=options)
+    path = write_video(tmp_path / f"a.{suffix}", 90, rate=25, codec=codec, options=options)
     assert len(read(path)[1]) == 90
-    with Video(truncate(path, 0.62)) as video, pytest.raises(InputError, match=r"cut off or damaged after \d+ frames"):
+    with Video(truncate(path, 0.625)) as video, pytest.raises(InputError, match=r"cut off or damaged after \d+ frames"):
         assert len(list(video)) > 20
 
 
@@ -318,3 +329,43 @@ def test_pictures_that_avi_keeps_in_the_order_of_decoding_are_shown_in_theirs(tm
     assert times_of(path) == [(n, pytest.approx(n / 25, abs=2e-3)) for n in range(90)]
     assert [number for number, _ in times_of(path, start=2.0, end=2.4)] == list(range(50, 60))
     assert notes_of(path) == []
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(3000), b"a comment"])
+@pytest.mark.parametrize("suffix", ["gif", "ogv", "mp4", "mkv", "avi", "flv", "mxf"])
+def test_what_follows_a_recording_does_not_matter(tmp_path, suffix, behind):
+    path = write_video(tmp_path / f"a.{suffix}", 40, rate=25, codec={**CODECS, **OTHERS}[suffix])
+    path.write_bytes(path.read_bytes() + behind)
+    assert len(times_of(path)) == 40
+
+
+@pytest.mark.parametrize("rate", [1000, 600])
+def test_a_rate_that_no_camera_has_is_not_believed(tmp_path, rate):
+    path = write_video(tmp_path / "a.avi", 60, rate=25, codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, content.index(b"vids") + 20, 1, rate)
+    path.write_bytes(content)
+    assert times_of(path) == [(n, pytest.approx(n / 25, abs=2e-3)) for n in range(60)]
+    assert len(times_of(path, 6.25)) == 15
+    assert [number for number, _ in times_of(path, start=1.0, end=2.0)] == list(range(25, 50))
+    poses = extract_poses(path, Marked())
+    assert (poses.fps, len(poses)) == (25, 60)
+    assert notes_of(path) == [f"its times are of {rate} frames a second, which no camera has; 25 are assumed"]
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_a_stream_without_a_header_has_no_length_to_be_held_to(tmp_path, suffix):
+    first = write_video(tmp_path / f"1.{suffix}", 25, rate=25, codec="mpeg2video")
+    later = shifted(write_video(tmp_path / f"b.{suffix}", 25, rate=25, codec="mpeg2video"), 1000)
+    joined = tmp_path / f"c.{suffix}"
+    joined.write_bytes(first.read_bytes() + later.read_bytes())
+    assert len(times_of(joined)) == 50
+    assert notes_of(joined) == ["its clock is set anew in the middle; the parts are read one after the other"]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "mp4"])
+def test_video_and_its_stored_keypoints_have_as_many_frames_on_the_models_clock(tmp_path, suffix):
+    jitter = np.random.default_rng(3).integers(0, 15, 80)  # the last picture's, too, is late
+    times = [40 * n + int(late) for n, late in enumerate(jitter)]
+    path = write_video(tmp_path / f"a.{suffix}", 80, times_ms=[0, *times[1:-1], 79 * 40 + 14], codec=CODECS[suffix])
+    assert len(times_of(path, 6.25)) == len(extract_poses(path, Marked()).resample(6.25)) == 20

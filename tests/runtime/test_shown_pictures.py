@@ -145,3 +145,15 @@ def test_what_is_transparent_is_black(tmp_path, suffix, codec, pixels):
         container.mux(stream.encode())
     image = read(path)[1][0]
     assert image[10, 10].tolist() == [250, 200, 100] and image[10, -10].tolist() == [0, 0, 0]
+
+
+def test_the_size_at_which_webm_is_to_be_shown(tmp_path):
+    path = write_video(tmp_path / "a.webm", 5, rate=25, codec="libvpx")
+    assert read(path)[0].info.size == (64, 48)
+    # In place of how long a picture takes (DefaultDuration): DisplayWidth 128 and DisplayHeight 48.
+    coded, shown = "e086b08140ba8130", "e08eb08140ba813054b0818054ba8130"
+    header, content = bytes.fromhex("23e3838402625a00" + coded), path.read_bytes()
+    assert content.count(header) == 1
+    path.write_bytes(content.replace(header, bytes.fromhex(shown)))
+    video, frames = read(path)
+    assert video.info.size == (128, 48) and [frame.shape for frame in frames] == [(48, 128, 3)] * 5

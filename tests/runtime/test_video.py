@@ -42,7 +42,10 @@ def write_video(
 ) -> Path:
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=1000 if times_ms else rate)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = (
+            *size,
+            {"mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24"}.get(codec, "yuv420p"),
+        )
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", **(encoder or {})}
         if rotation is not None:
