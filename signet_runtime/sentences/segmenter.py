@@ -219,8 +219,14 @@ class _Hands:
 
 
 def _moved(now: np.ndarray, then: np.ndarray, found: np.ndarray, wrist: int, hand: list[int]) -> float:
-    """Return by how many pixels the wrist moved, or the hand's joints about its root, whichever is more."""
+    """Return by how many pixels the wrist moved, or the hand's joints about its root, whichever is more.
+
+    A wrist that only goes where the shoulders go is at rest: it is the body that moves, or the camera.
+    """
     moved = float(np.linalg.norm(now[wrist] - then[wrist])) if found[wrist] else 0.0
+    if found[wrist] and found[_SHOULDERS].all():
+        body = (now[_SHOULDERS] - then[_SHOULDERS]).mean(axis=0)
+        moved = min(moved, float(np.linalg.norm(now[wrist] - then[wrist] - body)))
     if found[hand].all():
         shape = (now[hand] - now[hand[0]]) - (then[hand] - then[hand[0]])
         moved = max(moved, float(np.linalg.norm(shape, axis=-1).mean()))
@@ -232,7 +238,7 @@ def join(frames: Sequence[PosedFrame], fps: float, size: tuple[int, int], source
     ticks = [1, *(frame.ticks for frame in frames[1:])]  # before the first, nothing is missing
     keypoints = np.repeat(np.stack([frame.keypoints for frame in frames]), ticks, axis=0)
     scores = np.repeat(np.stack([frame.scores for frame in frames]), ticks, axis=0)
-    return PoseSequence(keypoints, scores, fps, size, source)
+    return PoseSequence(keypoints, scores, fps, size, source, max(0.0, frames[0].seconds))
 
 
 def cut(

@@ -154,3 +154,18 @@ def test_any_keypoints_are_survived(seed: int, count: int) -> None:
     ]
     for found in cut(frames, Segmenter(25.0, SIZE, "mediapipe", 20, Pauses())):
         assert 1 <= len(found.poses) <= 20
+
+
+@pytest.mark.parametrize("fps", [6.25, 25.0])
+def test_hands_that_only_go_where_the_body_goes_do_not_sign(fps: float) -> None:
+    def shaken(script: list[tuple[str, float]]) -> list[PosedFrame]:
+        frames = perform(script, fps)
+        sway = lambda t: 0.03 * np.array([np.sin(8 * t), np.cos(11 * t)], np.float32)  # noqa: E731
+        return [frame._replace(keypoints=frame.keypoints + sway(frame.seconds)) for frame in frames]
+
+    def heard(frames: list[PosedFrame], whole: int | None) -> int:
+        return len(list(cut(iter(frames), Segmenter(fps, SIZE, "mediapipe", 10_000, Pauses()), whole=whole)))
+
+    for whole in (0, None):
+        assert heard(shaken([("hold", 4)]), whole) == 0  # held up high, before a camera in somebody's hand
+        assert heard(shaken([("sign", 4)]), whole) == 1
