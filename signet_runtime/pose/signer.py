@@ -103,18 +103,22 @@ class SignerTracker:
         if len(boxes) == 1:
             return chosen
         people = sum(all(iou(box, other) < _SAME_PERSON_IOU for other in boxes[:i]) for i, box in enumerate(boxes))
-        if people > 1:
-            self._notes.append(several(people, self._choice))
         from_left = np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable")
+        followed = self._choice  # which is what is said
         if self._choice in ("left", "right"):
-            return int(from_left[0 if self._choice == "left" else -1])
-        if self._choice.isdecimal():
-            return int(from_left[min(max(int(self._choice), 1), len(boxes)) - 1])
-        if self._choice == "active" and motion is not None and people > 1:
-            moved = motion(boxes)
-            most = int(np.argmax(moved))
-            if moved[most] > _MORE_ACTIVE * moved[chosen]:
-                return most
+            chosen = int(from_left[0 if self._choice == "left" else -1])
+        elif self._choice.isdecimal():
+            number = min(max(int(self._choice), 1), len(boxes))
+            chosen, followed = int(from_left[number - 1]), str(number)
+        elif self._choice == "active":
+            followed = "largest"
+            if motion is not None and people > 1:
+                moved = motion(boxes)
+                most = int(np.argmax(moved))
+                if moved[most] > (0 if most == chosen else _MORE_ACTIVE * moved[chosen]):
+                    chosen, followed = most, "active"
+        if people > 1:
+            self._notes.append(several(people, followed))
         return chosen
 
     def _is_bystander(self, box: np.ndarray) -> bool:

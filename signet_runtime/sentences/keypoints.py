@@ -94,7 +94,7 @@ def extract_poses(
     return sequence
 
 
-def _notes(video: Video | FrameDirectory, estimator: PoseEstimator) -> list[str]:
+def _notes(video: Video | FrameDirectory | Live, estimator: PoseEstimator) -> list[str]:
     return [*video.notes, *getattr(estimator, "notes", ())]
 
 
@@ -115,7 +115,8 @@ def stream_video(video: Video, estimator: PoseEstimator, speed: float = 1.0) -> 
 def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
     """Open the keypoints of what a camera sees, while it sees it."""
     with closing(prefetch(_posed(live, estimator, live.info.fps), _POSED)) as frames:
-        yield PoseStream(frames, live.info.fps, live.info.size, estimator.name)
+        notes = partial(_notes, live, estimator)
+        yield PoseStream(frames, live.info.fps, live.info.size, estimator.name, notes=notes)
 
 
 def stream_sequence(sequence: PoseSequence, notes: Sequence[str] = ()) -> PoseStream:

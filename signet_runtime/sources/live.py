@@ -63,6 +63,7 @@ class Live:
     Attributes:
         info: rate of the clock, and size of the frames.
         ticked, dropped: frames of the clock so far, and those of them that were dropped.
+        notes: what was chosen, a line each.
         last_arrival: when the last frame came, on the clock or between two ticks, by `time.perf_counter`.
 
     Raises:
@@ -77,6 +78,7 @@ class Live:
         self._source = locate(source)
         self._frame_rate, self._stall = frame_rate, stall
         self.ticked = self.dropped = 0
+        self.notes: list[str] = []
         self.last_arrival = 0.0
         self._waiting: deque[LiveFrame] = deque()
         self._changed = threading.Condition()
@@ -137,7 +139,9 @@ class Live:
             self._changed.notify_all()
 
     def _read(self, container: InputContainer) -> None:
-        stream = choose_track(container, self.name).stream
+        stream, note = choose_track(container, self.name)
+        if note is not None:
+            self.notes.append(note.partition(";")[0])  # there is no choosing another
         stream.thread_type = "SLICE"  # threads by frame would each hold one back
         of_file = self._source.kind == "file"
         stated = stated_rate(stream)

@@ -138,6 +138,23 @@ def test_a_stream_is_sampled_by_its_frames_times_whatever_rate_it_states(
     )
 
 
+def test_what_was_chosen_is_a_note(translator: Translator, tmp_path: Path) -> None:
+    path = tmp_path / "v.mkv"
+    with av.open(str(path), "w") as container:
+        videos = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for video in videos:
+            video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for n in range(30):
+            for video in videos:
+                picture = np.full((64, 96, 3), 100 + 2 * n, np.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for video in videos:
+            container.mux(video.encode())
+    with Live(str(path), translator.bundle.manifest.frame_rate) as live:
+        list(live)
+        assert live.notes == ["track 1 of 2 video tracks is read"]
+
+
 @needs_fifo
 def test_a_pipe_that_closes_is_the_end(write_video: WriteVideo, fifo: Path) -> None:
     contents = write_video("v.ts", frames=30).read_bytes()

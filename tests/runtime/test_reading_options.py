@@ -62,7 +62,16 @@ def test_who_is_chosen_among_two(choice: str, moves: int | None, chosen: int) ->
         seen.append(picture)
         assert tracker.update(BOXES, ahead.motion_since_last) == chosen
     assert len(seen) == 30 and all(np.array_equal(a, b) for a, b in zip(seen, pictures(moves), strict=True))
-    assert len(notes) == 1 and notes[0].startswith("2 people are in it; ")
+    said = {
+        "left": "who is furthest left",
+        "right": "who is furthest right",
+        "1": "number 1",
+        "2": "number 2",
+        "9": "number 2",
+    }
+    moves_most = choice == "active" and moves is not None
+    who = said.get(choice, "who moves their hands most" if moves_most else "the largest and most central")
+    assert len(notes) == 1 and notes[0].startswith(f"2 people are in it; {who}")
 
 
 def test_nothing_is_looked_at_ahead_for_one_person_alone() -> None:
