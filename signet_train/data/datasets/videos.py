@@ -30,7 +30,7 @@ import unicodedata
 from pathlib import Path, PurePath, PurePosixPath
 
 from signet_runtime.errors import InputError
-from signet_train.data.datasets.annotations import clip_id, read_table, read_text
+from signet_train.data.datasets.annotations import clip_id, read_table, read_text, readable
 from signet_train.data.datasets.splits import hash_split
 from signet_train.data.manifest import Row
 from signet_train.data.tree import VIDEO_SUFFIXES, files_below, find_below
@@ -47,17 +47,18 @@ def read(root: Path, language: str | None = None, sign_language: str | None = No
         sign_language: as an ISO 639-3 code, where the table does not say.
 
     Raises:
-        InputError: neither table nor videos, a broken line, a video without text, or nothing says the language.
+        InputError: neither table nor videos, a broken line, no video with its text (one that has none is said and left
+            out), or nothing says the language.
     """
     default = {"language": language or "", "sign_language": sign_language or ""}
     table = root / "metadata.csv"
     if table.is_file():
         lines = read_table(table, ("file_name", "text"), ",", quoted=True)
         return [_row(root, where, {**default, **{k: v for k, v in line.items() if v.strip()}}) for where, line in lines]
+    recordings = (path for path in files_below(root) if path.suffix.lower() in VIDEO_SUFFIXES)
     rows = [
-        _row(root, str(path), {**default, "file_name": path.relative_to(root).as_posix(), "text": _sentence(path)})
-        for path in files_below(root)
-        if path.suffix.lower() in VIDEO_SUFFIXES
+        _row(root, str(path), {**default, "file_name": path.relative_to(root).as_posix(), "text": text})
+        for path, text in readable(recordings, _sentence)
     ]
     if not rows:
         raise InputError(
@@ -70,13 +71,16 @@ def read(root: Path, language: str | None = None, sign_language: str | None = No
 def _sentence(video: Path) -> str:
     path = find_below(video.parent, PurePath(video.with_suffix(".txt").name))
     try:
-        return read_text(path)
+        text = read_text(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; it should say what is signed in {video.name}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; convert the file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not text.strip():
+        raise InputError(f"{video}: no text; it should say what is signed in {video.name}")
+    return text
 
 
 def _row(root: Path, where: str, line: dict[str, str]) -> Row:

@@ -215,3 +215,15 @@ def test_folders_and_suffixes_as_windows_and_cameras_write_them(tmp_path: Path) 
     (tmp_path / "metadata.csv").write_text("file_name,text\nclips\\a.mp4,Hi\n")
     (row,) = read(tmp_path, "en", "ase")
     assert (row.id, Path(row.video or "").resolve()) == ("clips-a", (tmp_path / "clips" / "a.MP4").resolve())
+
+
+def test_a_video_without_its_text_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, text in (("a", None), ("b", "Hello"), ("c", ""), ("d", "You")):
+        (tmp_path / f"{name}.mp4").touch()
+        if text is not None:
+            (tmp_path / f"{name}.txt").write_text(text)
+    assert [row.text for row in read(tmp_path, "en", "ase")] == ["Hello", "You"]
+    assert [record.getMessage().split(": ")[2] for record in caplog.records] == [
+        "no such file; it should say what is signed in a.mp4",
+        "no text; it should say what is signed in c.mp4",
+    ]
