@@ -312,8 +312,14 @@ def main(out: Path | None) -> None:
         "",
         f"{len(rows)} recordings of {PICTURES} pictures. Wrong: {len(wrong)}. Right times and another text than the "
         f"same pictures have without loss: {len(other)}.",
+        "",
         f"Keypoints: {estimator}, in {', '.join(f'{name} {version(name)}' for name in ('ai-edge-litert', 'av'))}.",
-        *(f"Not made here: {line}" for line in left_out),
+        "",
+        *(
+            f"- {suffix} {codec}, {trick}: {text}, without loss {wanted}: what the codec left of them decides."
+            for suffix, codec, trick, wanted, text, *_ in other
+        ),
+        *(f"- Not made here: {line}" for line in left_out),
     ]
     print("\n".join(said))
     if out is not None:
