@@ -14,7 +14,7 @@ import numpy as np
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.mediapipe_landmarks import BODY_LANDMARKS, FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
-from signet_runtime.pose.people import Asked, Person, frame_rate, signer_of
+from signet_runtime.pose.people import Asked, Person, frame_rate, in_step, signer_of
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer, several
 from signet_runtime.skeleton import NUM_KEYPOINTS, REGIONS
@@ -180,7 +180,10 @@ def read_npy_folder(path: Path, asked: Asked) -> PoseSequence:
             frames.append(_load(file))
     if len({frame.shape for frame in frames}) != 1:
         raise InputError("its arrays are of different shapes, and not the frames of one recording")
-    return _from_array(np.stack(frames), asked)
+    # Zeros, and where there are only points NaN, were not found.
+    nobody = np.full(frames[0].shape, 0.0 if frames[0].shape == (_DUMP,) else np.nan)
+    placed = in_step([int(name.stem) for name in names], asked)
+    return _from_array(np.stack([nobody if n is None else frames[n] for n in placed]), asked)
 
 
 def _load(file: BinaryIO) -> np.ndarray:
@@ -249,8 +252,9 @@ def read_parquet(path: Path, asked: Asked) -> PoseSequence:
         numbers, row = np.unique(frame.astype(np.int64), return_inverse=True)
         if len(numbers) > _MOST_FRAMES:
             raise InputError(f"{len(numbers)} frames, which is more than a clip")
-        points = np.full((len(numbers), _POINTS, 2), np.nan)
-        points[row, place] = np.stack([x, y], axis=-1)
+        placed = in_step(numbers.tolist(), asked)
+        points = np.full((len(placed), _POINTS, 2), np.nan)
+        points[np.flatnonzero([n is not None for n in placed])[row], place] = np.stack([x, y], axis=-1)
     except (InputError, OSError):
         raise
     except Exception as error:  # pyarrow's own, and of values that are not what the columns promise

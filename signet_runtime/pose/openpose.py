@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.pose.people import Asked, Person, frame_rate, signer_of
+from signet_runtime.pose.people import Asked, Person, frame_rate, in_step, signer_of
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
@@ -44,7 +44,8 @@ def read_folder(path: Path, asked: Asked) -> PoseSequence:
             frames.append(json.loads(name.read_text(encoding="utf-8-sig")))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{name.name}: not JSON, or damaged") from error
-    return read_frames(frames, asked)
+    placed = in_step([_place(name)[1] for name in names], asked)
+    return read_frames([{"people": []} if n is None else frames[n] for n in placed], asked)
 
 
 def _place(path: Path) -> tuple[str, int]:

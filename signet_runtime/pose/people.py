@@ -53,6 +53,26 @@ def frame_rate(stated: object, asked: Asked) -> float:
     return asked.fps or UNKNOWN_FRAME_RATE
 
 
+def in_step(numbers: Sequence[int], asked: Asked) -> list[int | None]:
+    """Return the positions of frames by their ascending ``numbers``, and None, which is noted, where one is missing.
+
+    Numbers may be apart by any even step. Where they are not, it is not known what is missing: then nothing is.
+    """
+    steps = np.diff(numbers)
+    if len(steps) == 0 or (steps <= 0).any():
+        return list(range(len(numbers)))
+    step = int(np.median(steps))
+    places = (np.array(numbers) - numbers[0]) // step
+    if (steps % step).any() or places[-1] >= 2 * len(numbers):
+        return list(range(len(numbers)))
+    frames: list[int | None] = [None] * (int(places[-1]) + 1)
+    for position, place in enumerate(places):
+        frames[place] = position
+    if missing := len(frames) - len(numbers):
+        asked.notes.append(f"{missing} of its {len(frames)} frames are missing; nobody is seen in them")
+    return frames
+
+
 def signer_of(
     frames: Sequence[Sequence[Person]],
     fps: float,

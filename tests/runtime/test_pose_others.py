@@ -274,3 +274,39 @@ def test_frames_of_openpose_are_in_the_order_of_their_numbers_and_of_one_recordi
     (tmp_path / "clip_3_0_keypoints.json").write_text(json.dumps({"people": []}))
     with pytest.raises(InputError, match=r"frames of several recordings \(clip_2, clip_3"):
         read_keypoints(tmp_path)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_frames_that_are_missing_keep_their_time(tmp_path: Path, landmarks: dict[str, np.ndarray], step: int) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    lost = [2, 3]
+    kept = [t for t in range(FRAMES) if t not in lost]
+    points, scores = whole_body()
+    for name in ("openpose", "npy"):
+        (tmp_path / name).mkdir()
+    rows = []
+    for t in kept:
+        person = openpose_person(points[t], scores[t], BODY_25, 70)
+        (tmp_path / "openpose" / f"v_{20 + step * t}_keypoints.json").write_text(json.dumps({"people": [person]}))
+        np.save(tmp_path / "npy" / f"{20 + step * t}.npy", dump(landmarks)[t])
+        for kind, part in landmarks.items():
+            for i, (x, y, _) in enumerate(part[t]):
+                rows.append({"frame": 20 + step * t, "type": kind, "landmark_index": i, "x": x, "y": y})
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("openpose", "npy", "a.parquet"):
+        notes: list[str] = []
+        sequence = read_keypoints(tmp_path / name, Asked(fps=25, notes=notes))
+        assert len(sequence) == FRAMES
+        assert [bool(frame.any()) for frame in sequence.scores] == [t not in lost for t in range(FRAMES)]
+        assert notes[0] == "2 of its 6 frames are missing; nobody is seen in them"
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 3, 4, 900], [0, 3, 5, 9], [7]])
+def test_frames_without_a_step_are_taken_one_after_the_other(tmp_path: Path, numbers: list[int]) -> None:
+    points, scores = whole_body()
+    for t, number in enumerate(numbers):
+        person = openpose_person(points[t], scores[t], BODY_25, 70)
+        (tmp_path / f"v_{number}_keypoints.json").write_text(json.dumps({"people": [person]}))
+    notes: list[str] = []
+    assert len(read_keypoints(tmp_path, Asked(fps=25, notes=notes))) == len(numbers)
+    assert not any("missing" in note for note in notes)
