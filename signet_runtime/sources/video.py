@@ -300,9 +300,8 @@ class Video:
             self._note(f"{packets.lost} damaged packets in it are left out, with their pictures")
         if clock is not None and clock.was_set:
             self._note("its clock is set anew in the middle; the parts are read one after the other")
-        stated = self._stated_duration(stream)
-        promised = states_duration(self._container) and stated is not None and num_frames
-        if promised and self._end < stated - _DURATION_SLACK:
+        stated = self._stated_duration(stream) if num_frames and states_duration(self._container) else None
+        if stated is not None and self._end < stated - _DURATION_SLACK:
             self._note(f"its header says {stated:.1f} s, its pictures end at {self._end:.1f} s")
 
     def _stated_duration(self, stream: VideoStream) -> float | None:
