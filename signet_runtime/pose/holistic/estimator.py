@@ -29,6 +29,9 @@ from signet_runtime.sources.deferred import deferred_errors
 # Frames at work at a time: one's body, another's hands and face, and one that waits.
 _IN_FLIGHT = 3
 
+# Live, where nothing else is at work while a frame's body is looked for, so many threads do it.
+_LIVE_THREADS = 2
+
 
 def load(name: str, *, offline: bool, signer: str = "active") -> HolisticEstimator:
     """Load the estimator, which has no variants, with models that `find_models` finds."""
@@ -86,7 +89,9 @@ class HolisticEstimator:
         self._signer = signer
         self.notes: list[str] = []
         self._detect = person_detector(models)
+        self._models = models
         self._body = BodyPart(models, self._detect)
+        self._live_body: BodyPart | None = None
         self._parts: tuple[FacePart | HandPart, ...] = (
             FacePart(models),
             HandPart(models, LEFT_HAND),
@@ -100,13 +105,14 @@ class HolisticEstimator:
         A frame must not be written to before its keypoints are there.
         """
         self.notes = []
+        body = self._body_live() if live else self._body
         waiting: deque[tuple[Future[_Scene], list[Future[np.ndarray | None]]]] = deque()
         with deferred_errors(frames) as readable:
             images = LookAhead(readable)
             people, previous = People(self._detect, self._signer, self.notes, None if live else images), None
             try:
                 for image in images:
-                    previous = self._threads[0].submit(self._pose, people, image, previous)
+                    previous = self._threads[0].submit(_pose, body, people, image, previous)
                     parts = [
                         thread.submit(_look_for, part, previous)
                         for thread, part in zip(self._threads[1:], self._parts, strict=True)
@@ -127,15 +133,21 @@ class HolisticEstimator:
         for thread in self._threads:
             thread.shutdown(cancel_futures=True)
 
-    def _pose(self, people: People, frame: np.ndarray, before: Future[_Scene] | None) -> _Scene:
-        last = before.result() if before is not None else None
-        frame = np.ascontiguousarray(frame)
-        view = people.view(frame, lost=last is None or last.body is None)
-        anew = last is None or view != last.view
-        if anew:
-            self._body.reset()
-        picture = np.ascontiguousarray(view.of(frame))
-        return _Scene(picture, view, anew, self._body(picture))
+    def _body_live(self) -> BodyPart:
+        if self._live_body is None:
+            self._live_body = BodyPart(self._models, self._detect, _LIVE_THREADS)
+        return self._live_body
+
+
+def _pose(body: BodyPart, people: People, frame: np.ndarray, before: Future[_Scene] | None) -> _Scene:
+    last = before.result() if before is not None else None
+    frame = np.ascontiguousarray(frame)
+    view = people.view(frame, lost=last is None or last.body is None)
+    anew = last is None or view != last.view
+    if anew:
+        body.reset()
+    picture = np.ascontiguousarray(view.of(frame))
+    return _Scene(picture, view, anew, body(picture))
 
 
 def _look_for(part: FacePart | HandPart, found: Future[_Scene]) -> np.ndarray | None:

@@ -15,12 +15,13 @@ from signet_runtime.pose.holistic.warp import crop
 
 
 class Network:
-    """A model with one input, or a piece of one; one thread, and not to be shared by several.
+    """A model with one input, or a piece of one; not to be shared by several threads.
 
     Args:
         path: the `.tflite` file.
         outputs: which of the file's outputs or other tensors are wanted, in this order; the rest is not computed.
         inputs: where a piece begins that does not begin where the file does (see `pruning.piece`).
+        threads: that work at it. How many makes no difference to what comes out.
 
     Attributes:
         shape: the input's.
@@ -29,7 +30,7 @@ class Network:
         EngineError: LiteRT is not there, or cannot read the file.
     """
 
-    def __init__(self, path: Path, outputs: Sequence[int | str], inputs: Sequence[str] = ()) -> None:
+    def __init__(self, path: Path, outputs: Sequence[int | str], inputs: Sequence[str] = (), threads: int = 1) -> None:
         try:
             import kornia_rs  # noqa: F401  crops; that it is missing is known before the first frame
 
@@ -37,7 +38,7 @@ class Network:
                 from ai_edge_litert.interpreter import Interpreter
 
                 self._content = piece(path.read_bytes(), outputs, inputs)
-                self._interpreter = Interpreter(model_content=self._content, num_threads=1)
+                self._interpreter = Interpreter(model_content=self._content, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except ImportError as error:
             raise EngineError(f"{error}: pip install ai-edge-litert kornia-rs") from error
@@ -55,11 +56,11 @@ class Network:
 
 
 class Model:
-    """A model that takes one square RGB picture; one thread, and not to be shared by several.
+    """A model that takes one square RGB picture; not to be shared by several threads.
 
     Args:
         path: the `.tflite` file.
-        outputs: see `Network`.
+        outputs, threads: see `Network`.
         low: what the model takes for black; white is 1.
         zero_border: see `warp.crop`.
 
@@ -68,10 +69,16 @@ class Model:
     """
 
     def __init__(
-        self, path: Path, outputs: Sequence[int | str], *, low: float = 0.0, zero_border: bool = False
+        self,
+        path: Path,
+        outputs: Sequence[int | str],
+        *,
+        low: float = 0.0,
+        zero_border: bool = False,
+        threads: int = 1,
     ) -> None:
         self._low, self._zero_border = low, zero_border
-        self._network = Network(path, outputs)
+        self._network = Network(path, outputs, threads=threads)
         self._pixels = np.empty(self._network.shape, np.float32)
         self.side = self._network.shape[1]
 

@@ -75,12 +75,18 @@ def whole(picture: np.ndarray) -> Roi:
 
 
 class BodyPart:
-    """The body: detected where nobody is followed, then looked for where the last frame had it (PoseLandmarkCpu)."""
+    """The body: detected where nobody is followed, then looked for where the last frame had it (PoseLandmarkCpu).
 
-    def __init__(self, models: Mapping[str, Path], detect: Detector) -> None:
+    Args:
+        models: the model files by name.
+        detect: finds people.
+        threads: see `Network`.
+    """
+
+    def __init__(self, models: Mapping[str, Path], detect: Detector, threads: int = 1) -> None:
         self._detect = detect
         # Landmarks, presence and heatmaps; not the segmentation mask and the landmarks in metres.
-        self._model = Model(models["pose_landmark_full"], (0, 1, 3))
+        self._model = Model(models["pose_landmark_full"], (0, 1, 3), threads=threads)
         self._visibility = LowPass()
         self._points = OneEuro(FRAME_RATE, min_cutoff=0.05, beta=80.0)
         self._circle = OneEuro(FRAME_RATE, min_cutoff=0.01, beta=10.0)
