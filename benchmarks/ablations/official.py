@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks.ablations.claims import Claim, same
 from benchmarks.ablations.scores import Results, difference
 from benchmarks.ablations.tables import Table, by_task
 from benchmarks.ablations.variants import DIFFERENCES, AuthorsWay, Variant, full
+from benchmarks.ablations.verdicts import Claim, same
 from benchmarks.ablations.world import World
 
 _NAMES: dict[AuthorsWay, str] = {

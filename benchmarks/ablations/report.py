@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from benchmarks.ablations.claims import SAME, Claim, claims
+from benchmarks.ablations.claims import claims
 from benchmarks.ablations.official import official, official_claims
 from benchmarks.ablations.runs import Study
 from benchmarks.ablations.scores import Results
 from benchmarks.ablations.tables import pair_shares, tables
 from benchmarks.ablations.variants import full
+from benchmarks.ablations.verdicts import SAME, Claim
 from benchmarks.ablations.world import one_signer_each
 from benchmarks.measuring.report import header
 from signet_runtime.files import whole_file

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.ablations.claims import greater, same, weakest
 from benchmarks.ablations.scores import Difference, Results, Trial, difference
 from benchmarks.ablations.variants import DIFFERENCES, AuthorsWay, full, single, variants
+from benchmarks.ablations.verdicts import greater, same, weakest
 from benchmarks.ablations.world import WORLDS, load_world, manifests, subsample
 from benchmarks.transfer import main
 from signet_runtime.errors import ConfigError
