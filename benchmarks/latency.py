@@ -4,9 +4,9 @@
     python -m benchmarks.latency --quick                  in under ten minutes on 2 cores
     python -m benchmarks.latency --peer unisign=Uni-Sign --peer geosign=Geo-Sign --markdown FILE --json FILE --plot FILE
 
-This file is the command line, and the order of things. In `latency_sections`, `table5` measures training beside the
-`peers`, `engines` and `inference` a clip through every engine, `whole_path` videos, `alternatives` what a user would
-have without us.
+This file is the command line, and the order of things. In `latency_sections`, `parameters` and `table5` measure
+training beside the `peers`, `engines` and `inference` a clip through every engine, `whole_path` videos, `alternatives`
+what a user would have without us.
 """
 
 from __future__ import annotations
@@ -193,9 +193,9 @@ def measure(report: Report, plan: Plan, tell: Callable[[str], None]) -> None:
 
     device = torch.device(plan.device)
     if "parameters" in plan.parts:
-        from benchmarks.latency_sections import table5
+        from benchmarks.latency_sections.parameters import parameters
 
-        table5.parameters(report, plan.peers)
+        parameters(report, plan.peers)
     if "training" in plan.parts:
         from benchmarks.latency_sections import table5
 

@@ -1,4 +1,4 @@
-"""The paper's Table 5 on this machine: parameters, and the latency of a training batch of 8.
+"""The paper's Table 5 on this machine: the latency of a training batch of 8.
 
 What is timed is Stage III (experts frozen, dropout and Gumbel routing on): forward to the loss with the graph that
 backward needs, and forward with backward; no optimiser. Clips are of full length and regions random, which cost what
@@ -16,113 +16,33 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
+from benchmarks.latency_sections.parameters import EXPERTS, TABLE_5, paper_size
 from benchmarks.latency_sections.steps import Step, step_table, training_steps
 from benchmarks.measuring.report import Ratio, Report, Table, Timing, instructions
 from benchmarks.measuring.timing import Way, in_turns
-from benchmarks.peers.models import WIDTH, Peer, build_peers
+from benchmarks.peers.models import Peer, build_peers
 from benchmarks.peers.signet import NAME, AuthorsPeer
 from benchmarks.training import TOKENS, random_batch
 from signet_export.fuse import FusedEncoder
 from signet_runtime.skeleton import REGIONS
-from signet_train.config import BackboneConfig, FusionConfig, LanguageModelConfig, ModelConfig
+from signet_train.config import ModelConfig
 from signet_train.data.batches.collate import Batch
 from signet_train.model.losses import token_loss
-from signet_train.model.signet import Signet, build_language_model
+from signet_train.model.signet import Signet
 from signet_train.stages.objectives import Translation, set_trainable
 
 BATCH = 8  # Table 5's
-EXPERTS = 3
 LABEL_SMOOTHING = 0.2  # Table 14, and both peers'
 
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Published:
-    """A row of Table 5: "total / trainable" as printed there, and ms on an RTX 3090."""
-
-    method: str
-    video_encoder: str
-    language_model: str
-    full_model: str
-    latency: int | None
-
-
-TABLE_5 = (
-    Published("Sign2GPT", "34.9M / 12.8M", "1736.7M / 3.8M", "1771.6M / 16.7M", None),
-    Published("C²RL", "11.7M / 11.7M", "680M / 680M", "691.7M / 691.7M", None),
-    Published("Uni-Sign", "9.7M / 9.7M", "582.4M / 582.4M", "592.1M / 592.1M", 416),
-    Published("Geo-Sign", "6.7M / 6.7M", "582.4M / 582.4M", "589.1M / 589.1M", 2550),
-    Published("SIGNET", "17.4M / 1.5M", "582.4M / 582.4M", "599.8M / 583.9M", 320),
-)
 _UNISIGN_MS = 416
+
+Tell = Callable[[str], None]
 
 COMPARABLE = (
     "The paper's column is of an RTX 3090 and of clips and targets whose length and precision it does not state: its "
     "milliseconds cannot be compared with those of this machine. What can be compared is each column's ratio to its "
     "own Uni-Sign, and rows of one run with each other: same batch, frames, target length and precision."
 )
-
-
-def paper_size(small: bool = False) -> ModelConfig:
-    """Three experts, mT5-base; ``small``: a model of seconds, as wide as the peers hard-wire."""
-    if not small:
-        return ModelConfig(fusion=FusionConfig())
-    backbone = BackboneConfig(input_channels=8, spatial_channels=(8, 16), temporal_channels=(16, 16))
-    language_model = LanguageModelConfig(vocab_size=512, d_model=WIDTH, d_ff=64, num_layers=1, num_heads=2)
-    return ModelConfig(backbone=backbone, fusion=FusionConfig(), language_model=language_model)
-
-
-def count(module: nn.Module | None) -> int:
-    """Parameters."""
-    return sum(p.numel() for p in module.parameters()) if module is not None else 0
-
-
-def parameters(report: Report, checkouts: dict[str, Path]) -> None:
-    """Count the parameters of the real modules, of SIGNET and of the peers given, beside the paper's."""
-    table = report.table(
-        "parameters",
-        "Parameters, total / trainable",
-        "method",
-        "source",
-        "video encoder",
-        "language model",
-        "full model",
-    )
-    with torch.device("meta"):  # nothing is allocated
-        model = Signet(paper_size(), EXPERTS)
-    experts, fusion, language_model = count(model.experts), count(model.fusion), count(model.language_model)
-    published = {row.method: row for row in TABLE_5}
-
-    def add(method: str, source: str, encoder: int, trained: int) -> None:
-        pairs = ((encoder, trained), (language_model, language_model))
-        full = tuple(map(sum, zip(*pairs, strict=True)))
-        table.rows.append([method, source, *(f"{total:,} / {trainable:,}" for total, trainable in (*pairs, full))])
-
-    def add_published(method: str) -> None:
-        row = published[method]
-        table.rows.append([method, "the paper", row.video_encoder, row.language_model, row.full_model])
-
-    for method in ("Sign2GPT", "C²RL"):
-        add_published(method)
-    small = build_language_model(paper_size(small=True).language_model)  # the peers' encoders do not depend on its size
-    with build_peers(checkouts, small, table.notes) as peers:
-        for method in ("Uni-Sign", "Geo-Sign"):
-            add_published(method)
-            for peer in peers:
-                if peer.name.startswith(method):
-                    encoder = peer.encoder_parameters()
-                    add(peer.name, "counted in its public code", encoder, encoder)
-    add_published("SIGNET")
-    add("SIGNET", "counted here", experts + fusion, fusion)
-    for peer in peers:
-        if isinstance(peer, AuthorsPeer):
-            trained = sum(p.numel() for n, p in peer.model.gate.named_parameters() if not n.startswith("mt5_model."))
-            add(peer.name, "counted in its public code", peer.encoder_parameters(), trained)
-    table.notes += [
-        f"One backbone has {count(model.experts[0]):,} parameters, which the paper rounds to 5.3M before it adds "
-        "three; the router's hidden width (1728) is fitted to the table's 1.5M, the paper does not state it.",
-    ]
 
 
 class FusedTranslation(nn.Module):

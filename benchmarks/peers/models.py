@@ -46,7 +46,7 @@ _UNISIGN: dict[str, Any] = {"dataset": "How2Sign", "task": "SLT", "hidden_dim": 
 
 # As Geo-Sign's script/train.sh, but for what does not run as published (with geoopt 0.5.1): `eval` meets an undefined
 # name, and the comparison by `token` mixes the axes of tokens and of coordinates. "pooled" has the same weights.
-_GEOSIGN: dict[str, Any] = {
+GEOSIGN: dict[str, Any] = {
     "dataset": "CSL_Daily",
     "task": "SLT",
     "label_smoothing": 0.2,
@@ -173,7 +173,7 @@ def build_peers(
                 vars(module)["mt5_path"] = directory
             vars(models)["MT5ForConditionalGeneration"] = SimpleNamespace(from_pretrained=lambda path: language_model)
             if name == "geosign":
-                peers.append(_peer("Geo-Sign", "Geo-Sign", models, datasets, _GEOSIGN))
+                peers.append(_peer("Geo-Sign", "Geo-Sign", models, datasets, GEOSIGN))
                 continue
             if find_spec("einops") is None:
                 left_out.append("Uni-Sign's RGB branch was left out: it needs einops (pip install einops)")

@@ -18,6 +18,7 @@ from benchmarks.latency import main
 from benchmarks.latency_sections import table5
 from benchmarks.latency_sections.engines import Subject
 from benchmarks.latency_sections.inference import Further
+from benchmarks.latency_sections.parameters import EXPERTS, paper_size, parameters
 from benchmarks.latency_sections.whole_path import _at_real_speed, _process
 from benchmarks.measuring.report import Ratio, Report, Size, Timing
 from benchmarks.measuring.timing import Way, in_turns, peak_memory
@@ -151,7 +152,7 @@ def test_a_report_is_text_and_json_of_the_same_cells() -> None:
 
 def test_parameters_are_those_of_signet_train() -> None:
     report = Report("")
-    table5.parameters(report, {})
+    parameters(report, {})
     (table,) = report.tables
     (ours,) = (row for row in table.rows if row[:2] == ["SIGNET", "counted here"])
     lines = parameter_table().splitlines()[1:4]
@@ -189,7 +190,7 @@ def test_the_table_is_whole_without_peers(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def model() -> Signet:
     torch.manual_seed(0)
-    model = Signet(table5.paper_size(small=True), table5.EXPERTS).eval()
+    model = Signet(paper_size(small=True), EXPERTS).eval()
     set_trainable(model, "finetune", train_experts=False)
     return model
 
@@ -211,7 +212,7 @@ def test_every_signet_row_computes_the_same_loss(model: Signet) -> None:
 
 
 def test_bf16_runs_where_it_is_asked_for(model: Signet) -> None:
-    model = Signet(model.config, table5.EXPERTS).train()
+    model = Signet(model.config, EXPERTS).train()
     set_trainable(model, "finetune", train_experts=False)
     model.to(torch.bfloat16)
     batch = table5._batch(model.config, 8, CPU, torch.bfloat16)

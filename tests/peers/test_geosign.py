@@ -25,9 +25,10 @@ if find_spec("geoopt") is None:
 
 import geoopt
 import torch
-from parity import LABEL_SMOOTHING, Agree, Pair
+from parity import Agree, Pair
 from peer import INPUT_CASES, PARTS, SENTENCES, PeerCode, load_peer, random_clip
 
+from benchmarks.peers.models import GEOSIGN
 from signet_runtime.errors import CheckpointError
 from signet_runtime.regions import extract_regions
 from signet_train.interop.origins import Origin
@@ -37,23 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:models", "ignore:
 
 ORIGIN = Origin("csl", "zh", ("csl-news", "csl-daily"))
 
-# As its script/train.sh, but for what does not run as published (with geoopt 0.5.1): `eval` meets an undefined name,
-# and the comparison by `token` mixes the axes of tokens and of coordinates. "pooled" has the same weights.
-ARGUMENTS = {
-    "dataset": "CSL_Daily",
-    "task": "SLT",
-    "label_smoothing": LABEL_SMOOTHING,
-    "use_hyperbolic": True,
-    "hyp_dim": 256,
-    "init_c": 1.0,
-    "label_smoothing_hyp": 0.2,
-    "hyp_text_emb_src": "decoder",
-    "hyp_text_cmp": "pooled",
-    "alpha": 0.7,
-    "total_steps": 10,
-    "eval": False,
-    "hyp_lr": 1e-3,
-}
+ARGUMENTS = {**GEOSIGN, "hyp_lr": 1e-3}
 
 
 @pytest.fixture(scope="module")
