@@ -38,6 +38,9 @@ _MINIATURE = {
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Of runs and report. [default: runs/transfer]"
 )
 @click.option("--quick", is_flag=True, help="A miniature, in which nothing is learned: does the machinery work?")
+@click.option(
+    "--authors", is_flag=True, help="Only what the authors' code does otherwise than the paper (docs/official.md)."
+)
 @click.option("--seed", "seeds", type=int, multiple=True, help="Only these seeds: so several processes share the work.")
 @click.option("--report", "only_report", is_flag=True, help="Train nothing, report on what is there.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]")
@@ -45,6 +48,7 @@ def main(
     world_file: Path | None,
     out: Path | None,
     quick: bool,
+    authors: bool,
     seeds: tuple[int, ...],
     only_report: bool,
     device: str | None,
@@ -68,7 +72,8 @@ def main(
 
     out = out or Path("runs", "transfer-quick" if quick else "transfer")
     with exit_on_error("transfer", "interrupted; the same command goes on"):
-        world = load_world(world_file or WORLDS / "fingerspelling.toml", _MINIATURE if quick else None)
+        changes = {**(_MINIATURE if quick else {}), **({"asks": ["authors"]} if authors else {})}
+        world = load_world(world_file or WORLDS / "fingerspelling.toml", changes)
         if quick:
             world = world.hurried()
         if unknown := set(seeds) - set(world.seeds):

@@ -17,7 +17,8 @@ _NAMES: dict[AuthorsWay, str] = {
     "dropout": "dropout of the attention over experts",
     "temperature": "a temperature that stays at its start",
     "prompt": "a prompt in Stage III",
-    "all": "all of them",
+    "all": "all of these",
+    "unadapted": "adapters of Stage II that Stage III leaves out (66d46bd)",
 }
 
 
@@ -30,7 +31,7 @@ def official(world: World, results: Results) -> Table:
 
 
 def official_claims(world: World, results: Results) -> Iterator[Claim]:
-    """For each difference, that it makes none: within `claims.SAME` points of the paper's way."""
+    """For each difference, that it makes none: within `verdicts.SAME` points of the paper's way."""
     for what in DIFFERENCES:
         found = difference(
             [

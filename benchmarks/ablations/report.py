@@ -16,7 +16,7 @@ from benchmarks.ablations.claims import claims
 from benchmarks.ablations.official import official, official_claims
 from benchmarks.ablations.runs import Study
 from benchmarks.ablations.scores import Results
-from benchmarks.ablations.tables import pair_shares, tables
+from benchmarks.ablations.tables import pair_shares, summary, tables
 from benchmarks.ablations.variants import full
 from benchmarks.ablations.verdicts import SAME, Claim
 from benchmarks.ablations.world import one_signer_each
@@ -42,21 +42,27 @@ def write_report(study: Study) -> None:
     parts.append(f"{done} of {len(expected)} trainings, {len(world.seeds)} seeds. {header()}")
     parts.append("## Verdicts")
     parts.append(_HOW)
-    found = claims(world, results, one_signer_each(study.data.downstream))
-    parts.append("\n".join(_verdict(claim) for claim in found))
-    parts.append("Of what the paper's authors do otherwise in their code:")
-    parts.append("\n".join(_verdict(claim) for claim in official_claims(world, results)))
+    of_paper, of_authors = "paper" in world.asks, "authors" in world.asks
+    if of_paper:
+        found = claims(world, results, one_signer_each(study.data.downstream))
+        parts.append("\n".join(_verdict(claim) for claim in found))
+    if of_authors:
+        parts.append("Of what the paper's authors do otherwise in their code:")
+        parts.append("\n".join(_verdict(claim) for claim in official_claims(world, results)))
     parts.append(
         "## Tables\n\nCharacters wrong in percent, mean and deviation over seeds; less is better. The paper's "
         "figures are BLEU-4; more is better."
     )
-    for table in (*tables(world, results), official(world, results)):
+    shown = list(tables(world, results)) if of_paper else [summary(world, results)]
+    shown += [official(world, results)] if of_authors else []
+    for table in shown:
         parts += [f"### {table.title}", table.ours]
         if table.paper:
             parts.append("The paper:\n\n" + _markdown(table.paper))
-    _draw_shares(study, results, out / "pretraining.png")
-    _draw_pairs(study, results, out / "pairs.png")
-    parts += ["![Pretraining share](pretraining.png)", "![Pairs](pairs.png)"]
+    if of_paper:
+        _draw_shares(study, results, out / "pretraining.png")
+        _draw_pairs(study, results, out / "pairs.png")
+        parts += ["![Pretraining share](pretraining.png)", "![Pairs](pairs.png)"]
     parts.append(
         "Every run's configuration, seed, log and what it wrote: `runs.jsonl.gz`, a run a line. BLEU "
         "and the share of texts without an error, for every row and every k: `scores.csv`."

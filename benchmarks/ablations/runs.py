@@ -58,7 +58,7 @@ class Study:
             for task in self.world.tasks:
                 for variant in variants(self.world, task):
                     yield self._job(task, variant, seed)
-            if self.world.mixed:
+            if self.world.mixed and "paper" in self.world.asks:
                 yield self._job(ZERO_SHOT, full(self.world, self.world.mixed[0]), seed)
 
     def _job(self, task: str, variant: Variant, seed: int) -> Job:

@@ -13,8 +13,9 @@ from signet_train.config import FusionConfig, OptimisationConfig
 Gating = Literal["router", "average", "concatenate"]
 Reads = Literal["hands", "hands+body", "hands+body+face"]
 
-# What the authors' code does otherwise than the paper (docs/official.md), one by one and together.
-AuthorsWay = Literal["router", "adapters", "dropout", "temperature", "prompt", "all"]
+# What the authors' code does otherwise than the paper (docs/official.md), one by one; what both of its commits do,
+# together; and what the first of them does in Stage III.
+AuthorsWay = Literal["router", "adapters", "dropout", "temperature", "prompt", "all", "unadapted"]
 DIFFERENCES: tuple[AuthorsWay, ...] = get_args(AuthorsWay)
 _PROMPT = "Translate sign language video to English: "
 
@@ -62,7 +63,7 @@ class Variant:
             return {name: part for name, part in sizes.items() if name != "fusion"}
         fusion = {**sizes.get("fusion", {}), "gating": self.gating, "router_reads": self.reads}
         fusion["top_k"] = min(2, len(self.experts))
-        if not self.adapters:
+        if not self.adapters or (self.as_authors == "unadapted" and stage == "finetune"):
             fusion["adapter_rank"] = 0
         if self._does("router"):  # 128 where the paper's 1.5M ask for 1728
             fusion["router_hidden"] = max(4, round(FusionConfig(**fusion).router_hidden * 128 / 1728))
@@ -80,6 +81,7 @@ class Variant:
         return given.model_copy(update={"learn_temperature": False}) if self._does("temperature") else given
 
     def _does(self, what: AuthorsWay) -> bool:
+        """Whether it is one of the ways that both commits share, or all of these."""
         return self.as_authors in (what, "all")
 
 
@@ -114,6 +116,13 @@ def variants(world: World, task: str) -> Iterator[Variant]:
     """Everything that is trained for one task, the most telling first, each once."""
     whole = full(world, task)
     yield whole
+    if "paper" in world.asks:
+        yield from _of_the_paper(world, whole)
+    if "authors" in world.asks:
+        yield from (replace(whole, as_authors=what) for what in DIFFERENCES)  # docs/official.md
+
+
+def _of_the_paper(world: World, whole: Variant) -> Iterator[Variant]:
     yield from (single(e) for e in world.experts)  # Table 6, frozen; Table 8, one backbone
     yield from (replace(whole, gating=g) for g in ("average", "concatenate"))  # Table 10
     yield replace(whole, aligned=False)  # Table 8
@@ -130,4 +139,3 @@ def variants(world: World, task: str) -> Iterator[Variant]:
         yield single(expert, adapters=True)
         yield single(expert, aligned=True)
         yield single(expert, adapters=True, aligned=True)
-    yield from (replace(whole, as_authors=what) for what in DIFFERENCES)  # docs/official.md

@@ -55,6 +55,7 @@ class World(_Strict):
         related: unmatched tasks -> the expert that should know them nevertheless, as by an alphabet that other signers
             showed it. There, language and signer come apart.
         shares: percent of the pretraining data that Fig. 5's experts see; 100 among them.
+        asks: about the paper's own ablations, about what its authors' code does otherwise (docs/official.md), or both.
         views: noisy views of each training sample in the feature caches.
         model, data, card, mt5: as in the configurations of `signet-train`, for every run.
         note: for the head of the report: what the world is, and what it cannot tell.
@@ -66,6 +67,7 @@ class World(_Strict):
     mixed: tuple[str, ...] = ()
     related: dict[str, str] = {}
     shares: tuple[int, ...] = (25, 50, 75, 100)
+    asks: tuple[Literal["paper", "authors"], ...] = ("paper", "authors")
     corpus: Data | Spelling
     tokenize: Literal["char", "zh", "13a", "intl"] = "char"
     views: int = 1

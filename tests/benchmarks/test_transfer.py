@@ -153,12 +153,32 @@ def test_what_the_authors_do_otherwise_is_trained_so(study: Path) -> None:
             assert fusion["router_hidden"] == (4 if what in ("router", "all") else 8)
             assert fusion.get("adapter_start") == ("redrawn" if what in ("adapters", "all") else None)
             assert fusion.get("attention_dropout") == (0.1 if what in ("dropout", "all") else None)
+            assert fusion.get("adapter_rank") == (0 if what == "unadapted" and stage is finetune else None)
         assert align["optimisation"].get("learn_temperature") == (False if what in ("temperature", "all") else None)
         assert "prompt" not in align["model"]["language_model"]
         assert ("prompt" in finetune["model"]["language_model"]) is (what in ("prompt", "all"))
     report = (study / "runs" / "report.md").read_text()
     assert report.count("As in the authors' code, ") == len(DIFFERENCES)
     assert "which differences matter" in report
+
+
+def test_of_the_authors_alone_nothing_else_is_trained(study: Path) -> None:
+    """And what is there already is taken: the whole study goes on from it, and it from the whole study."""
+    out = study / "runs"
+    before = set(out.rglob("test.json"))
+    written = {name: (out / name).read_bytes() for name in ("report.md", "scores.csv", "runs.jsonl.gz")}
+    try:
+        result = CliRunner().invoke(main, ["--world", str(study / "tiny.toml"), "--out", str(out), "--authors"])
+        assert result.exit_code == 0 and " min left " not in result.stderr
+        report = (out / "report.md").read_text()
+    finally:
+        for name, content in written.items():
+            (out / name).write_bytes(content)
+    assert set(out.rglob("test.json")) == before
+    expected = 2 + 2 * (1 + len(DIFFERENCES))  # experts, and each task as the paper has it and otherwise
+    assert f"{expected} of {expected} trainings" in report
+    assert report.count("As in the authors' code, ") == len(DIFFERENCES)
+    assert "Table 6" not in report and ".png" not in report
 
 
 def test_the_scores_are_those_of_what_was_written(study: Path) -> None:
