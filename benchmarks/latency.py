@@ -53,6 +53,8 @@ class Plan:
     Attributes:
         frames: of a training clip.
         rounds: of everything.
+        backward_rounds: of forward with backward, and of whole training steps.
+        precisions: of training, those of them that the device computes natively.
         peers: checkouts of their public code, by name.
     """
 
@@ -63,6 +65,8 @@ class Plan:
     peers: dict[str, Path]
     frames: int
     rounds: int
+    backward_rounds: int
+    precisions: tuple[str, ...]
     quick: bool
     small: bool
 
@@ -105,7 +109,19 @@ class Plan:
     help="RTMPose's detector.onnx and pose.onnx: the videos go through RTMPose too.",
 )
 @click.option("--frames", type=click.IntRange(min=8), help="Of a training clip.  [default: 128; with --quick 64]")
-@click.option("--rounds", type=click.IntRange(min=1), help="Of everything.  [default: 5; with --quick 2]")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    help="Of everything; with backward at most 3.  [default: 5; with --quick 2, with backward 1]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["fp32", "bf16"]),
+    help="Of training, where the device computes it natively; repeat for both.  [default: both; on a CPU with --quick "
+    "fp32]",
+)
 @click.option(
     "--json", "json_file", metavar="FILE", type=click.Path(path_type=Path), help="Also write all rounds there."
 )
@@ -125,6 +141,7 @@ def main(
     pose_weights: Path | None,
     frames: int | None,
     rounds: int | None,
+    precisions: tuple[str, ...],
     json_file: Path | None,
     markdown_file: Path | None,
     plot_file: Path | None,
@@ -163,6 +180,8 @@ def main(
             peers=_checkouts(peers),
             frames=frames or (64 if quick else 128),
             rounds=rounds or (2 if quick else 5),
+            backward_rounds=min(rounds or (1 if quick else 3), 3),
+            precisions=precisions or (("fp32",) if quick and device == "cpu" else ("fp32", "bf16")),
             quick=quick,
             small=small,
         )
@@ -206,7 +225,8 @@ def measure(report: Report, plan: Plan, tell: Callable[[str], None]) -> None:
             frames=plan.frames,
             sweep=() if plan.quick else _SWEEP,
             rounds=plan.rounds,
-            backward_rounds=1 if plan.quick else min(3, plan.rounds),
+            backward_rounds=plan.backward_rounds,
+            precisions=plan.precisions,
             small=plan.small,
             tell=tell,
         )

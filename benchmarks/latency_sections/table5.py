@@ -135,13 +135,15 @@ def latency(
     sweep: Sequence[int],
     rounds: int,
     backward_rounds: int,
+    precisions: Sequence[str],
     small: bool,
     tell: Tell,
 ) -> None:
     """Fill the latency table at ``frames`` a clip, and forward alone at the counts of ``sweep``.
 
     Args:
-        rounds: of forward; ``backward_rounds`` of forward with backward, and of the sweep.
+        rounds: of forward; ``backward_rounds`` of forward with backward, of whole steps, and of the sweep.
+        precisions: "fp32", "bf16"; one that the device would emulate is left out, and said.
     """
     torch.manual_seed(0)
     tell("building the models")
@@ -179,13 +181,15 @@ def latency(
     with build_peers(checkouts, model.language_model, table.notes, EXPERTS) as peers:
         for peer in peers:
             peer.model.to(device).train()
-        for precision, dtype in _precisions(device, table.notes).items():
+        for number, (precision, dtype) in enumerate(_precisions(device, precisions, table.notes).items()):
             for module in (model, *fused, *(peer.model for peer in peers)):
                 module.to(dtype)
             found = rows(model, peers, fused)
             batch = _batch(config, frames, device, dtype)
             measured = [_prepare(row, batch) for row in found]
-            _add(table, measured, precision, {"unisign", "geosign"} - set(checkouts))
+            _add(table, measured, precision)
+            if not number:
+                _add_unmeasured(table, {"unisign", "geosign"} - set(checkouts))
             in_turns([m.forward for m in measured], rounds, device, _said(tell, precision, frames, "forward"))
             both = [m.both for m in measured if m.both is not None]
             in_turns(both, backward_rounds, device, _said(tell, precision, frames, "forward and backward"))
@@ -221,18 +225,19 @@ def _prepare(row: Row, batch: Batch) -> _Measured:
     return _Measured(row, Way(row.name, run, row.owned()), both)
 
 
-def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: set[str]) -> None:
-    """Add the rows of one precision; a peer that was not given has the paper's figure alone."""
-    published = {row.method: row for row in TABLE_5}
+def _of_paper(method: str | None) -> list[object]:
+    """Return Table 5's milliseconds of a method, and how many times Uni-Sign's they are."""
+    latency = next((row.latency for row in TABLE_5 if row.method == method), None)
+    return [f"{latency}", f"{latency / _UNISIGN_MS:.2f}"] if latency is not None else ["", ""]
+
+
+def _add(table: Table, measured: Sequence[_Measured], precision: str) -> None:
+    """Add the rows of one precision."""
     eager = measured[0].forward.timing
     unisign = next((m.forward.timing for m in measured if m.row.paper == "Uni-Sign"), None)
 
     def ratio(timing: Timing, other: Timing | None) -> object:
         return Ratio(timing, other) if other is not None else ""
-
-    def of_paper(method: str | None) -> list[object]:
-        latency = published[method].latency if method is not None else None
-        return [f"{latency}", f"{latency / _UNISIGN_MS:.2f}"] if latency is not None else ["", ""]
 
     for m in measured:
         timing = m.forward.timing
@@ -247,16 +252,19 @@ def _add(table: Table, measured: Sequence[_Measured], precision: str, absent: se
                 ratio(timing, unisign),
                 Ratio(timing, eager),
                 *backward,
-                *of_paper(m.row.paper),
+                *_of_paper(m.row.paper),
             ]
         )
-    if precision == "fp32":  # once
-        named = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
-        for name in sorted(absent, reverse=True):
-            blank = [f"not measured: give --peer {name}=PATH", "", "", "", "", ""]
-            table.rows.append([named[name], "", *blank, *of_paper(named[name])])
-        for method in ("Sign2GPT", "C²RL"):
-            table.rows.append([method, "", "not measured", "", "", "", "", "", "–", ""])
+
+
+def _add_unmeasured(table: Table, absent: set[str]) -> None:
+    """Add rows of which the paper's figures are all there is; those of peers that were not given say what to give."""
+    named = {"unisign": "Uni-Sign", "geosign": "Geo-Sign"}
+    for name in sorted(absent, reverse=True):
+        blank = [f"not measured: give --peer {name}=PATH", "", "", "", "", ""]
+        table.rows.append([named[name], "", *blank, *_of_paper(named[name])])
+    for method in ("Sign2GPT", "C²RL"):
+        table.rows.append([method, "", "not measured", "", "", "", "", "", "–", ""])
 
 
 def _sweep(
@@ -284,18 +292,21 @@ def _said(tell: Tell, precision: str, frames: int, what: str) -> Tell:
     return lambda line: tell(f"{what}, {frames} frames, {precision}: {line}")
 
 
-def _precisions(device: torch.device, notes: list[str]) -> dict[str, torch.dtype]:
-    """Return what the device computes natively; why bf16 is not among it goes into the notes."""
-    if device.type == "cuda":
+def _precisions(device: torch.device, wanted: Sequence[str], notes: list[str]) -> dict[str, torch.dtype]:
+    """Return those that are wanted, if the device computes them natively; why bf16 is not among them is noted."""
+    found = {"fp32": torch.float32} if "fp32" in wanted else {}
+    if "bf16" not in wanted:
+        notes.append("bf16 was not asked for; --precision bf16 measures it.")
+    elif device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             notes.append("bf16: weights and activations of every row, as the peers train.")
-            return {"fp32": torch.float32, "bf16": torch.bfloat16}
+            return found | {"bf16": torch.bfloat16}
         notes.append("bf16 was not measured: this GPU does not compute it.")
     elif not {"avx512_bf16", "amx_bf16"} & set(instructions()):
         notes.append("bf16 was not measured: this CPU has neither avx512_bf16 nor amx_bf16 and would emulate it.")
     else:
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return {"fp32": torch.float32}
+        return found | {"bf16": torch.bfloat16}
+    return found
 
 
 @torch.no_grad()

@@ -185,6 +185,7 @@ def test_the_table_is_whole_without_peers(tmp_path: Path) -> None:
         assert rows[name]["paper, RTX 3090: ms"] == milliseconds
     assert rows["SIGNET, eager"]["paper: of Uni-Sign's"] == "0.77"
     assert "cannot be compared" in result.stdout and "Left out by --quick" in result.stdout
+    assert "bf16 was not asked for" in result.stdout  # on a CPU, it would double what --quick takes
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,25 @@ def test_bf16_runs_where_it_is_asked_for(model: Signet) -> None:
         loss = row.loss(batch)()
         loss.backward()
         assert torch.isfinite(loss), row.name
+
+
+@pytest.mark.parametrize(
+    ("wanted", "native", "expected", "note"),
+    [
+        (("fp32", "bf16"), ["avx512_bf16"], ["fp32", "bf16"], None),
+        (("fp32", "bf16"), ["avx2"], ["fp32"], "this CPU has neither"),
+        (("bf16",), ["amx_bf16"], ["bf16"], None),
+        (("bf16",), [], [], "this CPU has neither"),
+        (("fp32",), ["avx512_bf16"], ["fp32"], "bf16 was not asked for"),
+    ],
+)
+def test_precisions_are_those_that_are_asked_for_and_native(
+    monkeypatch: pytest.MonkeyPatch, wanted: tuple[str, ...], native: list[str], expected: list[str], note: str | None
+) -> None:
+    monkeypatch.setattr(table5, "instructions", lambda: native)
+    notes: list[str] = []
+    assert list(table5._precisions(CPU, wanted, notes)) == expected
+    assert [note in line for line in notes] == [True] * (note is not None)
 
 
 # --- Peers -------------------------------------------------------------------------------------------------
