@@ -1,6 +1,6 @@
-"""Checkpoints in Uni-Sign's published layout with random weights, and what its pose encoder computes from them.
+"""Checkpoints in Uni-Sign's published layout and the authors' with random weights, and what the pose encoder computes.
 
-Both are written from the description of the layout (names, shapes, order of operations), apart from the importer.
+All are written from the description of the layouts (names, shapes, order of operations), apart from the importers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ _CHANNELS = {
 }
 
 
-def published_state(d_model: int = 32, vocab_size: int = 96, seed: int = 0) -> dict[str, Tensor]:
-    """A whole checkpoint: pose encoder and a small mT5; no tensor has its initial value."""
+PRIOR = 512  # of the hand priors, both hands
+
+
+def small_mt5(d_model: int = 32) -> MT5Config:
+    return MT5Config(vocab_size=96, d_model=d_model, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0)
+
+
+def published_state(mt5: MT5Config | None = None, seed: int = 0) -> dict[str, Tensor]:
+    """A whole checkpoint: pose encoder and mT5, a small one by default; no tensor has its initial value."""
+    mt5 = mt5 or small_mt5()
     g = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int, scale: float = 1.0) -> Tensor:
@@ -54,12 +62,35 @@ def published_state(d_model: int = 32, vocab_size: int = 96, seed: int = 0) -> d
                 if into != out:
                     state |= convolution(f"{name}.residual.0", out, into, 1) | norm(f"{name}.residual.1", out)
     state |= {k.replace(".right.", ".left."): v for k, v in state.items() if ".right." in k}
-    state |= {"pose_proj.weight": draw(d_model, 1024, scale=0.03), "pose_proj.bias": draw(d_model, scale=0.1)}
+    state |= {"pose_proj.weight": draw(mt5.d_model, 1024, scale=0.03), "pose_proj.bias": draw(mt5.d_model, scale=0.1)}
+    return state | _mt5_state(mt5, seed)
+
+
+def _mt5_state(config: MT5Config, seed: int) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    mt5 = MT5ForConditionalGeneration(
-        MT5Config(vocab_size=vocab_size, d_model=d_model, d_kv=8, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0)
-    )
-    return state | {f"mt5_model.{name}": tensor.clone() for name, tensor in mt5.state_dict().items()}
+    made = MT5ForConditionalGeneration(config)
+    return {f"mt5_model.{name}": tensor.clone() for name, tensor in made.state_dict().items()}
+
+
+def gate_state(experts: int = 3, mt5: MT5Config | None = None, seed: int = 9) -> dict[str, Tensor]:
+    """The authors' gate around an mT5, a small one by default."""
+    mt5 = mt5 or small_mt5()
+    g = torch.Generator().manual_seed(seed)
+
+    def linear(name: str, out: int, into: int) -> dict[str, Tensor]:
+        weight, bias = torch.randn(out, into, generator=g) * into**-0.5, torch.randn(out, generator=g) * 0.3
+        return {f"{name}.weight": weight, f"{name}.bias": bias}
+
+    def norm(name: str, width: int) -> dict[str, Tensor]:
+        return {f"{name}.weight": torch.rand(width, generator=g) + 0.5, f"{name}.bias": torch.randn(width, generator=g)}
+
+    state = linear("router.0", 128, PRIOR) | linear("router.2", experts, 128)
+    state |= linear("query_mlp.0", PRIOR, PRIOR) | linear("query_mlp.2", PRIOR, PRIOR) | norm("gate_norm", PRIOR)
+    for i in range(experts):
+        state |= norm(f"adapters.{i}.norm", mt5.d_model)
+        state[f"adapters.{i}.A.weight"] = torch.randn(16, mt5.d_model, generator=g) * 0.2
+        state[f"adapters.{i}.B.weight"] = torch.randn(mt5.d_model, 16, generator=g) * 0.2
+    return state | _mt5_state(mt5, seed)
 
 
 def embeddings(state: dict[str, Tensor], regions: dict[str, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from published_layout import embeddings, published_state
+from published_layout import PRIOR, embeddings, gate_state, published_state, small_mt5
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,30 +18,9 @@ from signet_train.checkpoint import load_checkpoint
 from signet_train.cli import main
 from signet_train.tokenizer import train_tokenizer
 
-PRIOR, EMBEDDING = 512, 32
+EMBEDDING = 32
 State = dict[str, Tensor]
 ORIGIN = ("--sign-language", "gsg", "--language", "de", "--corpus", "phoenix14t")
-
-
-def gate_state(experts: int = 3, seed: int = 9) -> State:
-    """Names and shapes of the authors' gate around a small mT5."""
-    g = torch.Generator().manual_seed(seed)
-
-    def linear(name: str, out: int, into: int) -> State:
-        weight, bias = torch.randn(out, into, generator=g) * into**-0.5, torch.randn(out, generator=g) * 0.3
-        return {f"{name}.weight": weight, f"{name}.bias": bias}
-
-    def norm(name: str, width: int) -> State:
-        return {f"{name}.weight": torch.rand(width, generator=g) + 0.5, f"{name}.bias": torch.randn(width, generator=g)}
-
-    state = linear("router.0", 128, PRIOR) | linear("router.2", experts, 128)
-    state |= linear("query_mlp.0", PRIOR, PRIOR) | linear("query_mlp.2", PRIOR, PRIOR) | norm("gate_norm", PRIOR)
-    for i in range(experts):
-        state |= norm(f"adapters.{i}.norm", EMBEDDING)
-        state[f"adapters.{i}.A.weight"] = torch.randn(16, EMBEDDING, generator=g) * 0.2
-        state[f"adapters.{i}.B.weight"] = torch.randn(EMBEDDING, 16, generator=g) * 0.2
-    mt5 = {k: v for k, v in published_state(seed=seed).items() if k.startswith("mt5_model.")}
-    return state | mt5
 
 
 def fused(gate: State, priors: Tensor, outputs: Sequence[Tensor], adapters: bool = True) -> tuple[Tensor, Tensor]:
@@ -218,7 +197,7 @@ def test_experts_must_be_the_gates(states: list[State], experts: list[Path], mt5
     refused(
         run(gate, out, mt5, [*experts[:2], save(gate_state(), lora / "gate.pth")]), "gate.pth", "no pose encoder", out
     )
-    wide = save(published_state(d_model=48), lora / "wide.pth")
+    wide = save(published_state(small_mt5(d_model=48)), lora / "wide.pth")
     refused(run(gate, out, mt5, [*experts[:2], wide]), "wide.pth", "makes embeddings of 48", out)
 
 
