@@ -19,7 +19,7 @@ from benchmarks.latency_sections import table5
 from benchmarks.latency_sections.engines import Subject
 from benchmarks.latency_sections.inference import Further
 from benchmarks.latency_sections.parameters import EXPERTS, paper_size, parameters
-from benchmarks.latency_sections.whole_path import _at_real_speed, _process
+from benchmarks.latency_sections.whole_path import _at_real_speed, _process, _stages
 from benchmarks.measuring.report import Ratio, Report, Size, Timing
 from benchmarks.measuring.timing import Way, in_turns, peak_memory
 from benchmarks.peers.efficientnet import efficientnet_b0_features
@@ -30,6 +30,7 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import extract_regions, sample_frames
+from signet_runtime.translator import Translator
 from signet_train.checkpoint import Checkpoint
 from signet_train.model.signet import Signet
 from signet_train.parameters import parameter_table
@@ -389,6 +390,15 @@ def test_a_processs_memory_is_its_own() -> None:
     assert peak < 60 * 2**20  # and this one has torch loaded
     with pytest.raises(EngineError, match="ZeroDivisionError"):
         _process([sys.executable, "-c", "1 / 0"])
+
+
+def test_the_stages_of_a_video_are_timed_with_the_estimator_that_there_is() -> None:
+    with Translator.from_bundle(None) as translator:
+        found = _stages(SCRIPT.parents[1] / "examples" / "ase_music.mp4", translator)
+        detector = translator.estimator._detect  # type: ignore[attr-defined]
+    assert 0 < found["detect"] < found["pose"] < found["sum"]
+    assert found["first token"] <= found["text"] and min(found.values()) > 0
+    assert type(detector).__call__.__name__ == "__call__"  # its clock is gone
 
 
 def test_keypoints_come_at_real_speed() -> None:
