@@ -219,7 +219,7 @@ class Bundle:
             raise BundleError(
                 f"{directory}: the demonstration is not installed; install signet-slt again, or give a bundle"
             )
-        bundle = cls(directory, _read_manifest(directory))
+        bundle = cls(directory, read_manifest(directory))
         for engine in bundle.manifest.engines:
             for name in engine.files:
                 bundle.file(name)
@@ -339,7 +339,12 @@ def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """Read the `signet.json` of a directory, and check nothing else of it.
+
+    Raises:
+        BundleError: it is missing, damaged, or of a schema version that this package does not know.
+    """
     path = directory / MANIFEST_NAME
     if not directory.exists():
         raise BundleError(f"{directory}: no such bundle; give the directory that signet-export wrote")

@@ -69,6 +69,12 @@ class EngineError(SignetError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class ModelError(SignetError):
+    """A model that was asked for by name is not known, not here and not to be had, or its licence is not accepted."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
 def one_line(error: BaseException) -> str:
     """Return all that an exception says, in one line; its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -115,20 +115,30 @@ def own_stderr(quiet: bool) -> Iterator[None]:
     # Everything is on this machine; the hub libraries must not even ask. Read when they are imported.
     for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
         os.environ.setdefault(name, value)
+    with own_notes("signet-translate", quiet), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def own_notes(command: str, quiet: bool) -> Iterator[None]:
+    """Our warnings as single lines on standard error, by the command that shows them."""
     logger = logging.getLogger("signet_runtime")
-    handler = _OneLine(logging.ERROR if quiet else logging.WARNING)
+    handler = _OneLine(command, logging.ERROR if quiet else logging.WARNING)
     propagate, logger.propagate = logger.propagate, False  # other libraries put handlers on the root
     logger.addHandler(handler)
     try:
-        with warnings.catch_warnings():
-            if not sys.warnoptions:
-                warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
 
 
 class _OneLine(logging.Handler):
+    def __init__(self, command: str, level: int) -> None:
+        super().__init__(level)
+        self._command = command
+
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"signet-translate: {record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(f"{self._command}: {record.levelname.lower()}: {record.getMessage()}", err=True)

@@ -1,21 +1,26 @@
-"""signet-train import-expert, import-model: published checkpoints become ours."""
+"""signet-train import-expert, import-model: published checkpoints become ours, by their file or by their name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from signet_train.data.datasets import DATASETS
-from signet_train.interop.origins import EXPERT_DIRECTORIES, ORIGINS, SIGN_LANGUAGES, Origin
+from signet_train.interop.origins import EXPERT_DIRECTORIES, ORIGINS, SIGN_LANGUAGES, Origin, origin_of
 
 if TYPE_CHECKING:
     from signet_train.interop.unisign import Published
 
-_format = click.argument("format_", metavar="FORMAT", type=click.Choice(["unisign"]))
-_checkpoint = click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_checkpoint = click.argument("checkpoint", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_offline = click.option(
+    "--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never touch the network (or SIGNET_OFFLINE=1)."
+)
+_accept_licence = click.option(
+    "--accept-licence", is_flag=True, help="Accept the licence of NAME, which `signet-models show` tells; once."
+)
 _out = click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory to write."
 )
@@ -33,25 +38,36 @@ _corpora = click.option(
 
 
 @click.command("import-expert")
-@_format
+@click.argument("format_", metavar="FORMAT|NAME")
 @_checkpoint
 @_out
 @_sign_language
 @_corpora
 @_name
+@_accept_licence
+@_offline
 def import_expert(
-    format_: str, checkpoint: Path, out: Path, sign_language: str | None, corpora: tuple[str, ...], name: str | None
+    format_: str,
+    checkpoint: Path | None,
+    out: Path,
+    sign_language: str | None,
+    corpora: tuple[str, ...],
+    name: str | None,
+    accept_licence: bool,
+    offline: bool,
 ) -> None:
     """Make a frozen expert of a published CHECKPOINT: the backbone alone, without its language model.
 
-    FORMAT is unisign: files of Uni-Sign's public code, and Geo-Sign's, whose hyperbolic heads are only for training. Of
-    checkpoints with an RGB branch, the pose part is taken. Nothing in the file is executed.
+    NAME is one that `signet-models list` tells: its checkpoint is fetched if it is not here. Or FORMAT is unisign:
+    files of Uni-Sign's public code, and Geo-Sign's, whose hyperbolic heads are only for training. Of checkpoints with
+    an RGB branch, the pose part is taken. Nothing in the file is executed.
 
     The corpora that it has seen are written down: Stages II and III refuse an expert that was tuned on the very corpus
     they train on (the paper's experts have not seen it), unless --allow-leak is given.
 
     \b
     Examples:
+      signet-train import-expert csl-news --accept-licence --out experts/csl
       signet-train import-expert unisign csl_stage1_weight.pth --out experts/csl
       signet-train import-expert unisign pretraining.pth --out experts/geosign \\
           --sign-language csl --corpus csl-news
@@ -59,15 +75,20 @@ def import_expert(
     from signet_train.checkpoint import save_expert
     from signet_train.interop import unisign
 
-    origin = _origin(checkpoint, sign_language, "und", corpora)
     _refuse_taken(out)
+    if checkpoint is None:
+        named = _named(format_, {"unisign"}, accept_licence, offline)
+        checkpoint, origin, name = named.checkpoint, named.origin, name or format_
+    else:
+        _check_format(format_, {"unisign"})
+        origin = _origin(checkpoint, sign_language, "und", corpora)
     card, weights, published = unisign.import_expert(checkpoint, origin, name or out.name)
     save_expert(out, card, weights)
     _tell(checkpoint, out, origin, published, "finetune CONFIG, with this directory among its experts")
 
 
 @click.command("import-model")
-@click.argument("format_", metavar="FORMAT", type=click.Choice(["unisign", "signet"]))
+@click.argument("format_", metavar="FORMAT|NAME")
 @_checkpoint
 @_out
 @click.option(
@@ -93,10 +114,9 @@ def import_expert(
 )
 @click.option(
     "--mt5",
-    default="google/mt5-base",
-    show_default=True,
     metavar="SOURCE",
-    help="Where its tokenizer is: a directory, or a name on the Hugging Face hub. The weights there are not needed.",
+    help="Where its tokenizer is: a directory, or a name on the Hugging Face hub. The weights there are not needed. "
+    "[default: google/mt5-base; of a NAME what the catalogue says, checked]",
 )
 @_sign_language
 @click.option("--language", metavar="CODE", help="What it writes (BCP 47: zh, en). [default: by the file's name]")
@@ -105,11 +125,13 @@ def import_expert(
     "--task", type=click.Choice(["translate", "recognise"]), help="[default: by the file's name, or translate]"
 )
 @_name
+@_accept_licence
+@_offline
 def import_model(
     format_: str,
-    checkpoint: Path,
+    checkpoint: Path | None,
     out: Path,
-    mt5: str,
+    mt5: str | None,
     sign_language: str | None,
     language: str | None,
     corpora: tuple[str, ...],
@@ -118,15 +140,20 @@ def import_model(
     experts: tuple[Path, ...],
     expert_corpora: tuple[str, ...],
     adapters: bool,
+    accept_licence: bool,
+    offline: bool,
 ) -> None:
     """Make a complete SIGNET of a published CHECKPOINT: backbone, prompt, tokenizer and language model.
 
-    It evaluates, exports and translates at once. FORMAT is unisign, as in import-expert: the model has one expert, and
-    is itself an expert whose language model Stages II and III can start from. Or it is signet: CHECKPOINT is a gate of
-    the code that the paper's authors published, and each --expert a file of its pre_training.py.
+    It evaluates, exports and translates at once. NAME is one that `signet-models list` tells: what it takes is fetched
+    if it is not here (`signet-models pull` goes on and exports it). Or FORMAT is unisign, as in import-expert: the
+    model has one expert, and is itself an expert whose language model Stages II and III can start from. Or it is
+    signet: CHECKPOINT is a gate of the code that the paper's authors published, and each --expert a file of its
+    pre_training.py.
 
     \b
     Examples:
+      signet-train import-model openasl --accept-licence --out models/openasl
       signet-train import-model unisign openasl_pose_only_slt.pth --out models/openasl --mt5 mt5-base
       signet-train evaluate models/openasl --manifest data/openasl.parquet
       signet-export models/openasl --out bundles/openasl
@@ -138,18 +165,73 @@ def import_model(
     from signet_train.checkpoint import save_checkpoint
     from signet_train.interop import unisign
 
-    if format_ == "unisign" and (experts or expert_corpora or not adapters):
+    if format_ != "signet" and (experts or expert_corpora or not adapters):
         raise click.UsageError("--expert, --expert-corpus and --no-adapters are for the format signet")
-    origin = _origin(checkpoint, sign_language, language, corpora)
+    _refuse_taken(out)
+    notice = None
+    if checkpoint is None:
+        named = _named(format_, {"unisign", "signet"}, accept_licence, offline)
+        checkpoint, origin, notice = named.checkpoint, named.origin, named.notice
+        mt5, name = mt5 or named.mt5, name or format_
+    else:
+        _check_format(format_, {"unisign", "signet"})
+        origin = _origin(checkpoint, sign_language, language, corpora)
     if task is not None:
         origin = replace(origin, task="recognise" if task == "recognise" else "translate")
-    _refuse_taken(out)
+    mt5, name = mt5 or "google/mt5-base", name or out.name
     if format_ == "signet":
-        _import_signet(checkpoint, _with_origins(experts, expert_corpora), origin, out, name or out.name, mt5, adapters)
+        _import_signet(checkpoint, _with_origins(experts, expert_corpora), origin, out, name, mt5, adapters)
         return
-    model, published = unisign.import_model(checkpoint, origin, name or out.name, mt5)
+    model, published = unisign.import_model(checkpoint, origin, name, mt5)
+    if notice is not None:
+        card = model.config.card.model_copy(update={"notice": notice})
+        model.config = model.config.model_copy(update={"card": card})
     save_checkpoint(out, model)
     _tell(checkpoint, out, origin, published, f"evaluate {out} --manifest …, or signet-export {out} --out BUNDLE")
+
+
+class _Named(NamedTuple):
+    """A catalogue's checkpoint: the file, where it comes from, its tokenizer, and what whoever uses it must know."""
+
+    checkpoint: Path
+    origin: Origin
+    mt5: str | None
+    notice: str | None
+
+
+def _named(name: str, formats: set[str], accept_licence: bool, offline: bool) -> _Named:
+    """Return a catalogue's checkpoint, which is fetched if it is not here."""
+    from signet_runtime.commands.console import own_notes
+    from signet_runtime.commands.models import ask
+    from signet_runtime.models.fetch import load_catalogue
+    from signet_runtime.models.home import Home
+    from signet_runtime.models.pull import Wishes, files_of
+    from signet_runtime.models.reference import refer
+
+    if name in formats:
+        raise click.UsageError(f"{name} CHECKPOINT: give the file of the checkpoint, or a NAME alone")
+    home = Home.default()
+    with own_notes("signet-train", quiet=False):
+        reference = refer(name, load_catalogue(offline=offline, home=home))
+        entry = reference.catalogue.entry(reference.name)
+        if entry.format != "unisign":
+            raise click.UsageError(f"{name}: of the format {entry.format}, and no checkpoint that can be imported")
+        wishes = Wishes(
+            offline=offline,
+            accept=lambda licence: accept_licence or ask(licence),
+            report=lambda line: click.echo(line, err=True),
+        )
+        fetched = files_of(reference, home, wishes)
+        tokenizers = [files_of(reference._replace(name=needed), home, wishes) for needed in entry.needs]
+    licence = reference.catalogue.licence(entry)
+    mt5 = next((str(next(iter(t.files.values())).parent) for t in tokenizers), None)
+    notice = f"{name}: {licence.says}" if licence.must_be_accepted else None
+    return _Named(next(iter(fetched.files.values())), origin_of(entry), mt5, notice)
+
+
+def _check_format(format_: str, formats: set[str]) -> None:
+    if format_ not in formats:
+        raise click.UsageError(f"{format_!r} is none of the formats {', '.join(sorted(formats))}; a NAME takes no file")
 
 
 def _origin(checkpoint: Path, sign_language: str | None, language: str | None, corpora: tuple[str, ...]) -> Origin:

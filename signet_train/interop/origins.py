@@ -1,9 +1,17 @@
-"""What published checkpoints were trained on, by their file names; other files must be told."""
+"""What published checkpoints were trained on: as the catalogue of models has it, by names of files where those tell.
+
+Other files must be told.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from signet_runtime.models.catalogue import Entry, built_in
+
+# What the public code runs. Which model made the published keypoints is not said; see docs/published.md.
+POSE_ESTIMATOR = "rtmpose-lightweight"
 
 
 @dataclass(frozen=True)
@@ -16,6 +24,7 @@ class Origin:
         seen: published corpora that it was trained on at any time, by `Row.corpus`.
         task: what its language model writes: sentences, or glosses.
         max_frames: of a clip in its training.
+        pose_estimator: whose keypoints it wants. frame_rate: of its clock, None for the video's own.
     """
 
     sign_language: str
@@ -23,22 +32,32 @@ class Origin:
     seen: tuple[str, ...]
     task: Literal["translate", "recognise"] = "translate"
     max_frames: int = 256
+    pose_estimator: str = POSE_ESTIMATOR
+    frame_rate: float | None = None
 
 
-_ISOLATED = Origin("ase", "en", ("youtube-asl", "wlasl"), "recognise", 64)
+def origin_of(entry: Entry) -> Origin:
+    """Return what a catalogue has of a checkpoint of Uni-Sign's code."""
+    assert entry.sign_language and entry.language  # of the format unisign, which the catalogue has checked
+    return Origin(
+        entry.sign_language,
+        entry.language,
+        entry.trained_on,
+        "recognise" if entry.kind == "recogniser" else "translate",
+        entry.max_frames,
+        entry.pose_estimator or POSE_ESTIMATOR,
+        entry.frame_rate,
+    )
 
-# Of https://huggingface.co/ZechengLi19/Uni-Sign. The Chinese ones were pretrained on CSL-News, the American ones on
-# YouTube-ASL, then tuned on what their names say; the stage weights are pretrained alone (Uni-Sign's paper, and its
-# issues 4 and 29; 64 frames are its train_stage3.sh's).
+
+# Of https://huggingface.co/ZechengLi19/Uni-Sign, whose files' names tell them apart. The Chinese ones were pretrained
+# on CSL-News, the American ones on YouTube-ASL, then tuned on what their names say; the stage weights are pretrained
+# alone (Uni-Sign's paper, and its issues 4 and 29; 64 frames are its train_stage3.sh's).
 ORIGINS: dict[str, Origin] = {
-    "csl_stage1_weight.pth": Origin("csl", "zh", ("csl-news",)),
-    "csl_stage2_weight.pth": Origin("csl", "zh", ("csl-news",)),
-    "csl_daily_pose_only_slt.pth": Origin("csl", "zh", ("csl-news", "csl-daily")),
-    "csl_daily_rgb_pose_slt.pth": Origin("csl", "zh", ("csl-news", "csl-daily")),
-    "how2sign_pose_only_slt.pth": Origin("ase", "en", ("youtube-asl", "how2sign")),
-    "openasl_pose_only_slt.pth": Origin("ase", "en", ("youtube-asl", "openasl")),
-    "wlasl_pose_only_islr.pth": _ISOLATED,
-    "wlasl_rgb_pose_islr.pth": _ISOLATED,
+    file.path: origin_of(entry)
+    for entry in built_in().models.values()
+    if entry.repository == "uni-sign"
+    for file in entry.files
 }
 
 # Corpora of one sign language, which experts are pretrained on: which language that is.

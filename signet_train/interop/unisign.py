@@ -56,9 +56,6 @@ _LEFT_OUT = {
 }
 _LANGUAGE_MODEL = "mt5_model."
 
-# What the public code runs. Which model made the published keypoints is not said; see docs/published.md.
-POSE_ESTIMATOR = "rtmpose-lightweight"
-
 
 @dataclass(frozen=True)
 class Published:
@@ -162,8 +159,8 @@ def import_model(path: Path, origin: Origin, name: str, mt5: str | Path) -> tupl
         stage="pretrain",
         task=origin.task,
         model=ModelConfig(backbone=published.backbone_config, language_model=language_model_config),
-        data=DataConfig(manifests=(), max_frames=origin.max_frames),
-        card=ModelCard(name=name, language=origin.language, pose_estimator=POSE_ESTIMATOR),
+        data=DataConfig(manifests=(), max_frames=origin.max_frames, frame_rate=origin.frame_rate),
+        card=ModelCard(name=name, language=origin.language, pose_estimator=origin.pose_estimator),
     )
     model = Signet(config.model, 1, fill_language_model(language_model_config, published.language_model))
     model.experts[0].load_state_dict(weights)

@@ -28,6 +28,7 @@ DOCUMENTED = {
     "bundle": "BundleError",
     "training": "TrainingError",
     "engine": "EngineError",
+    "model": "ModelError",
 }
 
 

@@ -1,0 +1,1 @@
+"""Models by name: what can be had, what is here, and how it gets here."""
