@@ -106,6 +106,29 @@ class Translator:
         """
         return cls(Bundle.load(path, verify=verify), **options)
 
+    @classmethod
+    def from_model(
+        cls, name: str, *, accept_licence: bool = False, verify: bool = False, **options: Unpack[TranslatorOptions]
+    ) -> Translator:
+        """Load a model by name; what is not here is fetched first, unless ``offline`` is among the options.
+
+        Args:
+            name: that `signet-models list` tells, or hf:ORG/NAME[@REVISION], or https://….signet#sha256=…
+            accept_licence: accept the model's licence, which `signet-models show` tells; remembered.
+            verify, options: see `from_bundle`.
+
+        Raises:
+            ModelError: there is no such model, it is not here and may not or cannot be fetched, or its licence is not
+                accepted.
+            CheckpointError: a file of it is another than it has to be.
+            OutputError: there is no room for it.
+            BundleError, EngineError: as `from_bundle`.
+        """
+        from signet_runtime.models.pull import Wishes, bundle_of
+
+        wishes = Wishes(offline=options.get("offline", False), accept=lambda _: accept_licence, report=logger.info)
+        return cls.from_bundle(bundle_of(name, wishes), verify=verify, **options)
+
     def translate(
         self,
         source: str | Path | PoseSequence,

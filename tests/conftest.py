@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests have caches of their own, in which the pose estimator's models are not.
 with contextlib.suppress(EngineError):
     os.environ.setdefault(DIRECTORY_VARIABLE, str(model_directory(find_models(offline=True))))
+
+# And no models of whoever runs them.
+os.environ.setdefault("SIGNET_MODELS", tempfile.mkdtemp(prefix="signet-models-"))
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -84,6 +84,16 @@ def main() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the bundle as one zstd-compressed file, to ship; tar --zstd -xf unpacks it.",
 )
+@click.option(
+    "--card", is_flag=True, help="Also write README.md into the bundle: the card that a hub shows, to be completed."
+)
+@click.option("--licence", metavar="ID", help="Of the model, for --card: SPDX's id, such as cc-by-4.0.")
+@click.option(
+    "--scores",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `signet-train evaluate` printed, for --card.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 def build(
     checkpoint: Path | None,
@@ -97,6 +107,9 @@ def build(
     vocabulary: str | None,
     precision: Literal["fp32", "fp16", "int8"],
     archive: Path | None,
+    card: bool,
+    licence: str | None,
+    scores: Path | None,
     force: bool,
 ) -> None:
     """Export CHECKPOINT (a directory that signet-train wrote; the embedded demo's if none is given) as a bundle.
@@ -122,6 +135,7 @@ def build(
       signet-export runs/finetune/best --out my-bundle --top-k 1
       signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
       signet-export runs/finetune/best --out german --vocabulary lang:de
+      signet-export runs/finetune/best --out mine --card --licence cc-by-4.0 --scores scores.txt
       signet-export runs/finetune/best --out rtx --engine trt --target rtx3090
       signet-export inspect my-bundle
       signet-export verify my-bundle --against runs/finetune/best
@@ -139,8 +153,11 @@ def build(
         raise click.UsageError("--routing pinned needs --calibrate MANIFEST, whose samples choose the experts")
     if manifest is not None and routing != "pinned" and vocabulary is None:
         raise click.UsageError("--calibrate is for --routing pinned and --vocabulary")
+    if not card and (licence is not None or scores is not None):
+        raise click.UsageError("--licence and --scores are for --card")
     from signet_export.archive import write_archive
     from signet_export.bundle import export_bundle
+    from signet_export.card import write_card
     from signet_export.pinning import calibrate, pin
     from signet_export.tensorrt import choose_target
     from signet_runtime.bundle import Bundle, refuse_taken
@@ -174,6 +191,9 @@ def build(
         f"verified against PyTorch: encoder states within {parity.largest:.1e} (RMS {parity.relative:.1e}), "
         f"the same tokens for {same} of {len(parity.frames)} clips"
     )
+    if card:
+        told = None if scores is None else scores.read_text(encoding="utf-8", errors="replace")
+        _tell(f"{write_card(Bundle.load(out), loaded.experts, licence, told)}: complete it before you publish it")
     if archive is not None:
         write_archive(Bundle.load(out), archive)
         _tell(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from signet_runtime.models.catalogue import Catalogue, Entry
     from signet_runtime.models.home import Home
 
+_STOPPED = "interrupted; what was fetched is kept, and the next try goes on there"
+
 _name = click.argument("name", metavar="MODEL")
 _to = click.option(
     "--to",
@@ -35,7 +37,7 @@ class _Group(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> object:
-        with exit_on_error("signet-models", "interrupted; what was fetched is kept, and the next pull goes on there"):
+        with exit_on_error("signet-models", _STOPPED):
             return super().invoke(ctx)
 
 
@@ -215,6 +217,18 @@ def ask(licence: str) -> bool:
     if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     return click.confirm(f"{licence}\nDo you accept that?", err=True)
+
+
+def named_bundle(command: str, model: str, offline: bool, quiet: bool) -> Path:
+    """Return the bundle of a model by name, fetched if it is not here; end the command where it cannot be."""
+    from signet_runtime.models.pull import Wishes, bundle_of
+
+    def report(line: str) -> None:
+        if not quiet:
+            click.echo(f"{command}: {line}", err=True)
+
+    with exit_on_error(command, _STOPPED), own_notes(command, quiet):
+        return bundle_of(model, Wishes(offline=offline, accept=ask, report=report, quiet=quiet))
 
 
 @main.command()

@@ -13,6 +13,7 @@ import click
 
 from signet_runtime.bundle import ENGINE_CHOICES, Bundle
 from signet_runtime.commands.console import Bar, complain, exit_on_error, own_stderr, own_stdout
+from signet_runtime.commands.models import named_bundle
 from signet_runtime.errors import ExitCode, InputError, SignetError
 from signet_runtime.files import GrowingFile, check_writable
 from signet_runtime.generation import DECODER_BACKENDS
@@ -42,6 +43,7 @@ EPILOG = """
 \b
 Examples:
   signet-translate video.mp4                      the text, on stdout
+  signet-translate --model openasl video.mp4      by a model that is fetched once, see signet-models
   signet-translate *.mp4 --format json > all.jsonl
   signet-translate talk.mp4 --format srt -o talk.srt
   signet-translate video.mp4 --keypoints-out video.npz
@@ -61,7 +63,7 @@ Exit codes:
   2    usage
   3    an input cannot be used (not a video, damaged, empty, no signer found), or an output cannot be written
   4    the bundle is missing, damaged, or of an unknown version
-  5    an engine, device or pose estimator is not available (signet-doctor says why)
+  5    an engine, device, pose estimator or model is not available (signet-doctor says why)
   130  interrupted; what was translated so far is kept
 With several inputs the others are still done, and the code is that of the first that failed.
 """
@@ -80,6 +82,12 @@ With several inputs the others are still done, and the code is that of the first
     metavar="DIR",
     type=click.Path(path_type=Path),
     help="The exported model.  [default: the demonstration that comes with the package]",
+)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="A model by name (signet-models list), hf:ORG/NAME[@REVISION], or https://….signet#sha256=…, in place of "
+    "--bundle; fetched if it is not here.",
 )
 @click.option(
     "--pose",
@@ -214,6 +222,7 @@ def main(
     inputs: tuple[Path, ...],
     camera: str | None,
     bundle: Path | None,
+    model: str | None,
     form: str,
     output: Path | None,
     keypoints_out: Path | None,
@@ -233,6 +242,8 @@ def main(
     """
     if (camera is None) == (not inputs):
         raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
+    if bundle is not None and model is not None:
+        raise click.UsageError("Give --bundle DIR or --model MODEL, not both.")
     if len(inputs) > 1 and FORMATS[form]().one_input:
         raise click.UsageError(f"--format {form} holds the subtitles of one input; run it once for each.")
     if keypoints_out is not None:
@@ -245,6 +256,9 @@ def main(
     for written in filter(None, (output, keypoints_out)):
         if written.resolve() in [path.resolve() for path in inputs]:
             raise click.UsageError(f"{written} is an input and would be overwritten.")
+
+    if model is not None and (camera is not None or any(_name_problem(path) is None for path in inputs)):
+        bundle = named_bundle("signet-translate", model, options["offline"], quiet)
 
     def load() -> Translator:
         # The bundle is checked before the seconds that loading the libraries takes.

@@ -36,10 +36,10 @@ class HubState(NamedTuple):
     licence: str | None
 
 
-def is_offline(offline: bool) -> bool:
-    """Return whether no network may be touched: asked for, or by ``SIGNET_OFFLINE`` or ``HF_HUB_OFFLINE``."""
-    asked = (os.environ.get(name, "").lower() for name in ("SIGNET_OFFLINE", "HF_HUB_OFFLINE"))
-    return offline or any(value in ("1", "true", "yes", "on") for value in asked)
+def is_offline(offline: bool, *, hub: bool = False) -> bool:
+    """Return whether no network may be touched: asked for, or by ``SIGNET_OFFLINE``; a hub by ``HF_HUB_OFFLINE``."""
+    variables = ("SIGNET_OFFLINE", "HF_HUB_OFFLINE") if hub else ("SIGNET_OFFLINE",)
+    return offline or any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in variables)
 
 
 def find_in_cache(hub: str, commit: str, path: str, cache: Path | None = None) -> Path | None:
@@ -195,6 +195,8 @@ def _library() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils
     except ModuleNotFoundError as error:
         raise EngineError(f"{error.name} is not installed; pip install 'signet-slt[hub]'") from error
     return huggingface_hub

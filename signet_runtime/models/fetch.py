@@ -113,7 +113,7 @@ class Fetcher:
         pinned = repository.revision or self.home.records().revisions.get(key)
         if pinned:
             return pinned
-        if is_offline(self.offline):
+        if is_offline(self.offline, hub=True):
             raise ModelError(f"hf:{repository.hub}: not here, and nothing is fetched while offline")
         commit = hub_state(repository.hub, repository.branch).commit
         with self.home.changed_records() as records:
@@ -130,8 +130,8 @@ class Fetcher:
         for cache in (self.home.hub, None):
             path = find_in_cache(hub, commit, file.path, cache)
             if path is not None:
-                return path, self._checked(name, f"hub:{hub}@{commit}/{file.path}", file, path), True
-        if is_offline(self.offline):
+                return path, self._checked(f"hf:{hub}", f"hub:{hub}@{commit}/{file.path}", file, path), True
+        if is_offline(self.offline, hub=True):
             raise ModelError(
                 f"{name}: {file.path} of hf:{hub} is not here, and nothing is fetched while offline; with a network: "
                 f"signet-models pull {name}"
@@ -139,9 +139,9 @@ class Fetcher:
         size = file.size or file.about
         logger.info("fetching %s of hf:%s%s", file.path, hub, f" ({size / 1e9:.2f} GB)" if size else "")
         path = download_from_hub(hub, commit, file.path, self.home.hub if self.keep_beside else None, quiet=self.quiet)
-        return path, self._checked(name, f"hub:{hub}@{commit}/{file.path}", file, path), False
+        return path, self._checked(f"hf:{hub}", f"hub:{hub}@{commit}/{file.path}", file, path), False
 
-    def _checked(self, name: str, key: str, file: ModelFile, path: Path) -> FileRecord:
+    def _checked(self, where: str, key: str, file: ModelFile, path: Path) -> FileRecord:
         """Compare a file with what it has to be; what that is follows from the first one seen where nobody said it."""
         with reporting(path, "cannot be read ({})"):
             record = file_record(path)
@@ -164,13 +164,13 @@ class Fetcher:
             else:
                 discard_from_cache(path) if in_cache else path.unlink(missing_ok=True)
                 advice = "it was removed; pull it again"
-            raise CheckpointError(f"{name}: {path.name} is another file than it has to be ({problem}): {advice}")
+            raise CheckpointError(f"{where}: {path.name} is another file than it has to be ({problem}): {advice}")
         if sha256 is None:
             with self.home.changed_records() as records:
                 records.files[key] = record
             logger.warning(
                 "%s: nobody vouches for %s: it is taken as it came (SHA-256 %s…), and held to that from now on",
-                name,
+                where,
                 file.path,
                 record.sha256[:12],
             )

@@ -123,7 +123,7 @@ def pull(reference: Reference, home: Home, wishes: Wishes) -> Installed:
     if here is not None and (not wishes.again or not _has_changed(reference, home, here, wishes)):
         return here
     entry = reference.catalogue.entry(reference.name)
-    if is_offline(wishes.offline) and reference.asked.startswith("hf:") and here is None:
+    if is_offline(wishes.offline, hub=True) and reference.asked.startswith("hf:") and here is None:
         raise ModelError(f"{reference.asked}: not here, and nothing is fetched while offline")
     reference = _described(reference, home, wishes)
     licence = reference.catalogue.licence(entry)
@@ -158,7 +158,7 @@ def _has_changed(reference: Reference, home: Home, here: Installed, wishes: Wish
     """Return whether the source of what is here is another now, as far as may be asked."""
     entry = reference.catalogue.entry(reference.name)
     repository = reference.catalogue.repository(entry)
-    if repository is None or (repository.revision is None and is_offline(wishes.offline)):
+    if repository is None or (repository.revision is None and is_offline(wishes.offline, hub=True)):
         return False
     if repository.revision is not None:
         commit = repository.revision
@@ -171,7 +171,7 @@ def _has_changed(reference: Reference, home: Home, here: Installed, wishes: Wish
 
 def _described(reference: Reference, home: Home, wishes: Wishes) -> Reference:
     """Ask a hub for the licence of a repository that no catalogue has, and hold its branch to the commit of now."""
-    if not reference.asked.startswith("hf:") or is_offline(wishes.offline):
+    if not reference.asked.startswith("hf:") or is_offline(wishes.offline, hub=True):
         return reference
     repository = reference.catalogue.repositories[HERE]
     state = hub_state(repository.hub, repository.revision or repository.branch)

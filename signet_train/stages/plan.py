@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.errors import CheckpointError, ConfigError
+from signet_runtime.models.catalogue import built_in
 from signet_train.checkpoint import ExpertCard, load_cards, load_expert_card
 from signet_train.config import TrainConfig
 from signet_train.data.batches.dataset import LocatedRow, select_rows
@@ -97,8 +98,7 @@ def find_start(plan: StagePlan) -> StartingPoint:
         raise ConfigError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     cards = fitting_experts(config)
     source = config.start_from or language_model_by_rule(config, cards, plan.sign_languages)
-    if not config.allow_leak:
-        refuse_leak([*cards, *load_cards(source)], plan.corpora)
+    refuse_leak([*cards, *load_cards(source)], plan.corpora, config.allow_leak)
     goes_on = config.start_from is not None and config.model.fusion is not None
     return StartingPoint(cards, source, source if goes_on and (source / "fusion.safetensors").is_file() else None)
 
@@ -124,19 +124,34 @@ def fitting_experts(config: TrainConfig) -> list[ExpertCard]:
     return cards
 
 
-def refuse_leak(cards: Sequence[ExpertCard], downstream: set[str]) -> None:
+def refuse_leak(cards: Sequence[ExpertCard], downstream: set[str], allow: bool) -> None:
     """See that no expert was trained on the corpus that a stage is about to train on, as none of the paper's was.
 
+    Nor on one that shares videos with it, as far as the catalogue of models knows.
+
+    Args:
+        allow: say it, and how much it is where that is known, and go on.
+
     Raises:
-        CheckpointError: one was.
+        CheckpointError: one was, and it is not allowed.
     """
     for card in cards:
-        leaked = downstream & set(card.seen)
-        if leaked:
-            raise CheckpointError(
-                f"the expert {card.name} was trained on {', '.join(sorted(leaked))}, the corpus of this run, and the "
-                "paper's experts were not: take another, or --allow-leak and say so beside the figures"
+        same = ", ".join(sorted(downstream & set(card.seen)))
+        found = [f"{same}, the corpus of this run"] if same else []
+        for overlap in built_in().overlap(card.seen, downstream):
+            first, second = overlap.corpora
+            found.append(
+                f"{first if first in card.seen else second}, which shares videos with this run's corpus: {first} has "
+                f"{overlap.share:.0%} of {second}'s {overlap.split} clips ({overlap.status}: {overlap.source})"
             )
+        if not found:
+            continue
+        leak = f"the expert {card.name} was trained on {'; and on '.join(found)}"
+        if not allow:
+            raise CheckpointError(
+                f"{leak}; the paper's experts were not: take another, or --allow-leak and say so beside the figures"
+            )
+        _log.warning("%s: allowed, so say so beside the figures", leak)
 
 
 def language_model_by_rule(config: TrainConfig, cards: Sequence[ExpertCard], sign_languages: set[str]) -> Path:

@@ -92,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(f"{self.command} {path}")
         if hub.fails(path, "circle"):
             # Relative, as the client follows by itself; to and fro, as no guard for "the same again" sees.
-            self._plain(302, b"", {"Location": f"{path}x" if not path.endswith("x") else path[:-1]})
+            self._plain(
+                302, b"", {"Location": path.removeprefix("/again") if path.startswith("/again") else f"/again{path}"}
+            )
         elif hub.fails(path, "html"):
             self._plain(200, HTML if body else b"", {"Content-Type": "text/html", "Content-Length": str(len(HTML))})
         elif hub.fails(path, "refuse"):
@@ -147,7 +149,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, path: str, content: bytes, headers: dict[str, str], body: bool) -> None:
         hub = self.state
         if hub.fails(path, "wrong bytes"):
-            content = content[:-1] + bytes([content[-1] ^ 1])
+            middle = len(content) // 2
+            content = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         start, status = 0, 200
         asked = self.headers.get("Range")
         if asked and body:

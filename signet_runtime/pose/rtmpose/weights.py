@@ -1,4 +1,4 @@
-"""Where RTMPose's weights lie on this machine: found, or downloaded by rtmlib, and which files they are."""
+"""Where RTMPose's weights lie on this machine: found, or pulled as the catalogue of models has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from signet_runtime.errors import EngineError, first_line
+from signet_runtime.errors import EngineError, SignetError, first_line, one_line
+from signet_runtime.models.catalogue import Catalogue, ModelFile, built_in
+from signet_runtime.models.downloads import is_offline
+from signet_runtime.models.fetch import load_catalogue
+from signet_runtime.models.home import Home
+from signet_runtime.models.pull import Wishes, pull
+from signet_runtime.models.reference import Reference
 from signet_runtime.pose.installed import missing_library
 
 logger = logging.getLogger("signet_runtime")
@@ -23,13 +29,11 @@ _X_NAME = "rtmw-x_simcc-cocktail13_pt-ucoco_270e-384x288-0949e3a9_20230925.onnx"
 
 # SHA-256 of published files, by the names that rtmlib gives them. rtmlib itself checks nothing that it downloads.
 KNOWN = {
-    "rtmw-dw-x-l_simcc-cocktail14_270e-384x288_20231122.onnx": (
-        "bd033156e5104c4f5d2edfe0453e02661e30a2f3da453ec93c8764d561b83054"
-    ),
-    "rtmw-dw-l-m_simcc-cocktail14_270e-256x192_20231122.onnx": (
-        "68db326c5c6f3273456f803eae0faf5440478369f2c3ee67258d2f36512e8d76"
-    ),
-    "yolox_tiny_8xb8-300e_humanart-6f3252f9.onnx": "ceb11c07298f95c50d7c5abeb906d03340c85f23aa79e3e66966e7fb6c307250",
+    file.path: file.sha256
+    for entry in built_in().models.values()
+    if entry.format == "rtmpose"
+    for file in entry.files
+    if file.sha256 is not None
 }
 
 _OWN_NAMES = {"det": "detector.onnx", "pose": "pose.onnx"}
@@ -51,28 +55,35 @@ def model_set(mode: str) -> Mapping[str, Any]:
 
 
 def get_weights(mode: str, *, offline: bool, weights: Path | None = None) -> dict[str, Path]:
-    """Return the files of `find_weights`, having downloaded into rtmlib's cache what is missing there.
+    """Return the files of `find_weights`, having pulled what is missing, as `signet-models pull rtmpose-MODE` does.
 
-    A file under a published name is checked against the hash of it that is known, and named in a warning where none is.
+    A file under a published name is checked against the hash of it that is known: the catalogue's, or its own when it
+    was pulled. One that was put there in another way, and that nobody has a hash of, is named in a warning.
 
     Raises:
         EngineError: they are missing, and a directory of the user's own was named, or nothing may be downloaded, or
             the download fails; or one is another file than was published; or rtmlib cannot be loaded.
     """
-    urls = model_set(mode)
-    files = {
-        part: path or _download(urls[part], mode, offline=offline, weights=weights)
-        for part, path in find_weights(mode, weights).items()
-    }
+    found = find_weights(mode, weights)
+    if None in found.values():
+        _unpack_downloaded(mode, weights)
+        found = find_weights(mode, weights)
+    if None in found.values():
+        _pull(mode, offline=offline, weights=weights)
+        found = find_weights(mode, weights)
+    files = {part: path for part, path in found.items() if path is not None}
     for path in files.values():
-        _check(path)
+        _check(path, f"rtmpose-{mode}")
     return files
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, name: str) -> None:
     if path.name in _OWN_NAMES.values():
         return
     expected = KNOWN.get(path.name)
+    pulled = Home.default().installed(name)
+    if expected is None and pulled is not None and path.is_relative_to(Home.default().directory(name)):
+        expected = pulled.files[f"files/{path.name}"].sha256
     if expected is None:
         logger.warning("%s: which file this should be is not known, so it is used as it is", path)
         return
@@ -92,8 +103,8 @@ def find_weights(mode: str, weights: Path | None = None) -> dict[str, Path | Non
     """Return where a mode's detector ("det") and pose model ("pose") lie on this machine, None if nowhere.
 
     They are looked for in the directory ``weights``, or the one that ``SIGNET_RTMPOSE`` names, under the names
-    ``detector.onnx`` and ``pose.onnx`` (models of one's own) or rtmlib's; without such a directory in
-    rtmlib's cache, ``~/.cache/rtmlib/hub/checkpoints``.
+    ``detector.onnx`` and ``pose.onnx`` (models of one's own) or rtmlib's; without such a directory among the models
+    that were pulled (``signet-models path rtmpose-MODE``), then in rtmlib's cache, ``~/.cache/rtmlib/hub/checkpoints``.
 
     Raises:
         EngineError: rtmlib cannot be loaded, or the directory is none.
@@ -103,7 +114,8 @@ def find_weights(mode: str, weights: Path | None = None) -> dict[str, Path | Non
     found: dict[str, Path | None] = {}
     for part, own_name in _OWN_NAMES.items():
         name = Path(models[part]).stem + ".onnx"
-        candidates = [directory / own_name, directory / name] if directory else [_rtmlib_cache() / name]
+        pulled = Home.default().directory(f"rtmpose-{mode}") / "files"
+        candidates = [directory / own_name, directory / name] if directory else [pulled / name, _rtmlib_cache() / name]
         found[part] = next((path for path in candidates if path.is_file()), None)
     return found
 
@@ -128,32 +140,56 @@ def _rtmlib_cache() -> Path:
     return Path(_get_rtmhub_dir()) / "checkpoints"
 
 
-def _download(url: str, mode: str, *, offline: bool, weights: Path | None) -> Path:
+def _unpack_downloaded(mode: str, weights: Path | None) -> None:
+    """Let rtmlib unpack archives that lie in its cache."""
+    if weights_directory(weights) is not None:
+        return
     from rtmlib.tools.file import download_checkpoint
 
-    name = Path(url).stem + ".onnx"
+    urls = model_set(mode)
+    for url in (urls[part] for part in _OWN_NAMES):
+        if not (_rtmlib_cache() / Path(url).name).is_file():
+            continue
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                download_checkpoint(url)
+        except Exception as error:  # rtmlib lets through whatever zipfile and the file system raise
+            raise EngineError(
+                f"{_rtmlib_cache() / Path(url).name}: cannot be unpacked ({first_line(error)}); remove it to have it "
+                "downloaded again"
+            ) from error
+
+
+def _pull(mode: str, *, offline: bool, weights: Path | None) -> None:
+    """Pull both of a mode's files, each with its hash."""
+    urls = model_set(mode)
+    names = {part: Path(urls[part]).stem + ".onnx" for part in _OWN_NAMES}
     directory = weights_directory(weights)
+    missing = next(names[part] for part, path in find_weights(mode, weights).items() if path is None)
     if directory is not None:
-        raise EngineError(f"{directory}: no {name} (nor detector.onnx and pose.onnx) for rtmpose-{mode}")
-    if "://" not in url:
+        raise EngineError(f"{directory}: no {missing} (nor detector.onnx and pose.onnx) for rtmpose-{mode}")
+    if "://" not in urls["pose"]:
         raise EngineError(
-            f"rtmlib has no weights for rtmpose-{mode}: put {name} into {_rtmlib_cache()}, name a directory with "
+            f"rtmlib has no weights for rtmpose-{mode}: put {names['pose']} into {_rtmlib_cache()}, name a directory with "
             f"detector.onnx and pose.onnx in SIGNET_RTMPOSE, or the URL of the weights in {X_VARIABLE}"
         )
-    unpacked_by_rtmlib = (_rtmlib_cache() / Path(url).name).is_file()
-    if (offline or os.environ.get("SIGNET_OFFLINE") == "1") and not unpacked_by_rtmlib:
+    if is_offline(offline):
         raise EngineError(
-            f"no RTMPose weights for rtmpose-{mode} and no download while offline: put {name} into {_rtmlib_cache()}, "
-            f"or name its directory in SIGNET_RTMPOSE (from {url})"
+            f"no RTMPose weights for rtmpose-{mode} and no download while offline: put {missing} into "
+            f"{_rtmlib_cache()}, name its directory in SIGNET_RTMPOSE, or where there is a network: "
+            f"signet-models pull rtmpose-{mode}"
         )
+    home, name = Home.default(), f"rtmpose-{mode}"
+    catalogue = load_catalogue(home=home)
+    if name not in catalogue.models:  # its URL is the user's
+        known = catalogue.entry("rtmpose-performance")
+        files = tuple(ModelFile(path=names[part], url=urls[part], sha256=KNOWN.get(names[part])) for part in names)
+        entry = known.model_copy(update={"summary": "weights from one's own URL", "files": files})
+        catalogue = catalogue.with_own(Catalogue(models={name: entry}))
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return Path(download_checkpoint(url))
-    except Exception as error:  # rtmlib lets through whatever urllib, zipfile and the file system raise
-        raise EngineError(
-            f"cannot download the RTMPose weights for rtmpose-{mode} ({first_line(error)}): fetch {url} yourself, "
-            f"and put the .zip into {_rtmlib_cache()}"
-        ) from error
+        pull(Reference(name, name, catalogue), home, Wishes(report=logger.info))
+    except SignetError as error:
+        raise EngineError(f"cannot download the RTMPose weights for rtmpose-{mode}: {one_line(error)}") from error
 
 
 def import_rtmlib() -> Any:
