@@ -22,6 +22,7 @@ from pathlib import Path
 from signet_runtime.bundle import user_cache
 from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import EngineError
+from signet_runtime.models.home import Home
 
 logger = logging.getLogger("signet_runtime")
 
@@ -51,7 +52,8 @@ def find_models(*, offline: bool) -> Mapping[str, Path]:
     """Return the model files by their name without suffix, each with its known SHA-256.
 
     From the directory that ``SIGNET_MEDIAPIPE_MODELS`` names (as in the wheel, or all files in one place), else from
-    our cache, else from an installed mediapipe, else fetched with pip and kept in the cache.
+    what `signet-models pull mediapipe` brought, else from our cache, else from an installed mediapipe, else fetched with
+    pip and kept in the cache.
 
     Args:
         offline: never touch the network (``SIGNET_OFFLINE=1`` does the same).
@@ -65,7 +67,7 @@ def find_models(*, offline: bool) -> Mapping[str, Path]:
         except ValueError as problem:
             raise EngineError(f"{DIRECTORY_VARIABLE}: {problem}") from problem
     problems = []
-    for place in (_cache(), *_installed()):
+    for place in (Home.default().directory("mediapipe") / "files", _cache(), *_installed()):
         try:
             return _checked(place)
         except ValueError as problem:

@@ -170,8 +170,8 @@ def _pull(mode: str, *, offline: bool, weights: Path | None) -> None:
         raise EngineError(f"{directory}: no {missing} (nor detector.onnx and pose.onnx) for rtmpose-{mode}")
     if "://" not in urls["pose"]:
         raise EngineError(
-            f"rtmlib has no weights for rtmpose-{mode}: put {names['pose']} into {_rtmlib_cache()}, name a directory with "
-            f"detector.onnx and pose.onnx in SIGNET_RTMPOSE, or the URL of the weights in {X_VARIABLE}"
+            f"rtmlib has no weights for rtmpose-{mode}: put {names['pose']} into {_rtmlib_cache()}, name a directory "
+            f"with detector.onnx and pose.onnx in SIGNET_RTMPOSE, or the URL of the weights in {X_VARIABLE}"
         )
     if is_offline(offline):
         raise EngineError(
