@@ -92,6 +92,9 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
     fatal += _imports("sentencepiece", _REINSTALL.format("sentencepiece"))
     problems += _reference(installed)
 
+    _heading("Models by name")
+    problems += _models()
+
     _heading("Demonstration bundle")
     fatal += _demonstration()
     return fatal, problems
@@ -265,6 +268,26 @@ def _demonstration() -> list[Problem]:
     if problem is None:
         return []
     return [(f"the demonstration does not run: {problem}", "pip install --force-reinstall signet-slt")]
+
+
+def _models() -> list[Problem]:
+    """Print which models are here, and whether others can be fetched."""
+    try:
+        from signet_runtime.models.home import Home
+
+        home = Home.default()
+        here = [model.name for model in home.all_installed()]
+    except Exception as error:
+        _row("models", f"NO  {one_line(error)}")
+        return [(f"models by name cannot be looked up: {one_line(error)}", _REINSTALL.format("pydantic"))]
+    _row("directory", str(home.path))
+    _row("here", ", ".join(here) or "none; signet-models list tells what can be had")
+    for package in ("huggingface_hub", "zstandard"):
+        if _version(package) is None:
+            _row(package, "-   signet-slt[hub] adds it, to fetch models by name")
+        else:
+            _row(package, _trouble(lambda package=package: importlib.import_module(package)) or "ok")
+    return []
 
 
 def _trouble(attempt: Callable[[], object]) -> str | None:

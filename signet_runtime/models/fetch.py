@@ -69,6 +69,7 @@ class Fetcher:
     everything: bool = False
     keep_beside: bool = False
     quiet: bool = False
+    _reached: set[str] = field(default_factory=set)
 
     def fetch(self, name: str) -> Fetched:
         """Return an entry's files; what is not here is downloaded.
@@ -136,6 +137,9 @@ class Fetcher:
                 f"{name}: {file.path} of hf:{hub} is not here, and nothing is fetched while offline; with a network: "
                 f"signet-models pull {name}"
             )
+        if hub not in self._reached:
+            hub_state(hub, commit)  # at once: the client waits half a minute for a hub that is not there
+            self._reached.add(hub)
         size = file.size or file.about
         logger.info("fetching %s of hf:%s%s", file.path, hub, f" ({size / 1e9:.2f} GB)" if size else "")
         path = download_from_hub(hub, commit, file.path, self.home.hub if self.keep_beside else None, quiet=self.quiet)

@@ -178,11 +178,12 @@ class Home:
         size = directory_size(directory)
         with self.lock(name), reporting(directory, "cannot be removed ({})"):
             # First out of sight: what is killed half-way must not look like a model.
-            gone = directory.with_name(f".{name}.gone")
-            shutil.rmtree(gone, ignore_errors=True)
-            directory.rename(gone)
-            shutil.rmtree(gone)
+            directory.rename(self._gone(name))
+            shutil.rmtree(self._gone(name))
         return size
+
+    def _gone(self, name: str) -> Path:
+        return self.path / f".{name}.gone"
 
     def records(self) -> Records:
         """Return what is remembered.
@@ -240,6 +241,7 @@ class Home:
         try:
             recover_directory(self.directory(name))
             discard_drafts(self.directory(name))
+            shutil.rmtree(self._gone(name), ignore_errors=True)
             yield
         finally:
             lock.release()

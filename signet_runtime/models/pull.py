@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from signet_runtime.bundle import FileRecord
+from signet_runtime.bundle import FileRecord, read_manifest
 from signet_runtime.errors import ModelError, OutputError, SignetError, one_line
 from signet_runtime.files import reporting, whole_directory
 from signet_runtime.models.catalogue import Entry, Licence
@@ -132,9 +132,9 @@ def pull(reference: Reference, home: Home, wishes: Wishes) -> Installed:
         check_can_import(reference.name)
     _check_room(reference, entry, home, wishes)
     with home.lock(reference.name):
-        here = home.installed(reference.name)
-        if here is not None and not wishes.again:  # another process was faster
-            return here
+        now_here = home.installed(reference.name)
+        if now_here is not None and now_here != here:  # another process was faster
+            return now_here
         model = _make(reference, entry, licence, home, wishes)
     _pull_estimator(reference, entry, home, wishes)
     return model
@@ -155,8 +155,13 @@ def files_of(reference: Reference, home: Home, wishes: Wishes) -> Fetched:
 
 
 def _has_changed(reference: Reference, home: Home, here: Installed, wishes: Wishes) -> bool:
-    """Return whether the source of what is here is another now, as far as may be asked."""
+    """Return whether more is wished for than is here, or its source is another now, as far as may be asked."""
     entry = reference.catalogue.entry(reference.name)
+    imported = entry.format == "unisign" and entry.becomes_bundle
+    if wishes.keep and imported and not (home.directory(reference.name) / "checkpoint").is_dir():
+        return True
+    if wishes.everything and not {file.path for file in entry.files} <= here.sources.keys():
+        return True
     repository = reference.catalogue.repository(entry)
     if repository is None or (repository.revision is None and is_offline(wishes.offline, hub=True)):
         return False
@@ -306,8 +311,10 @@ def _records_below(draft: Path, product: str) -> dict[str, FileRecord]:
 
 def _pull_estimator(reference: Reference, entry: Entry, home: Home, wishes: Wishes) -> None:
     """Bring the weights of the pose estimator that a model wants, where it can run, or for the machine that will."""
-    wanted = entry.pose_estimator
-    if wanted is None or not entry.becomes_bundle or wanted not in reference.catalogue.models:
+    if not entry.becomes_bundle:
+        return
+    wanted = read_manifest(home.product(reference.name)).pose_estimator
+    if wanted not in reference.catalogue.models:
         return
     if not wishes.beside and wanted.startswith("rtmpose") and importlib.util.find_spec("rtmlib") is None:
         wishes.report(

@@ -52,8 +52,8 @@ def find_models(*, offline: bool) -> Mapping[str, Path]:
     """Return the model files by their name without suffix, each with its known SHA-256.
 
     From the directory that ``SIGNET_MEDIAPIPE_MODELS`` names (as in the wheel, or all files in one place), else from
-    what `signet-models pull mediapipe` brought, else from our cache, else from an installed mediapipe, else fetched with
-    pip and kept in the cache.
+    what `signet-models pull mediapipe` brought, else from our cache, else from an installed mediapipe, else fetched
+    with pip and kept in the cache.
 
     Args:
         offline: never touch the network (``SIGNET_OFFLINE=1`` does the same).
