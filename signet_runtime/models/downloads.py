@@ -169,7 +169,7 @@ def _copy(response: Any, part: Path, start: int, total: int | None, quiet: bool)
         with file:
             file.seek(start)
             got = start
-            while piece := response.read(_PIECE):
+            while piece := response.read1(_PIECE):  # what has come, so that a server that stalls costs none of it
                 with reporting(part, "cannot be written ({}); free space, and try again: it goes on from here"):
                     file.write(piece)
                     file.flush()
