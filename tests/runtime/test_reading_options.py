@@ -180,7 +180,7 @@ def test_an_assumed_rate_is_a_note_on_stderr_and_in_json(run: Run, tmp_path: Pat
     poses = random_poses(3, 60)
     content = {"keypoints": list(poses.keypoints[:, None]), "scores": list(poses.scores[:, None])}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
-    note = "it does not state its frame rate; 25 a second are assumed, --fps says"
+    note = "it does not state its frame rate; 25 a second are assumed (--fps states another)"
     code, out, err = run(tmp_path / "a.pkl", "--format", "json")
     assert (code, json.loads(out)["notes"]) == (0, [note])
     assert err.count(note) == 1 and f"warning: {tmp_path / 'a.pkl'}: {note}" in err
