@@ -5,10 +5,21 @@ PYTHON ?= $(shell for version in 3.11 3.12 3.13 3.14; do \
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 FETCH_MODELS = .venv/bin/python -m signet_runtime.pose.models
 
+OF_VERSION = -c 'import sys; print(*sys.version_info[:2], sep=".")'
+SUPPORTED = 3.11 3.12 3.13 3.14
+
+# pip would look for packages that there are none of, and name the first.
+ifeq ($(wildcard .venv/bin/python),)
+FOUND := $(shell $(PYTHON) $(OF_VERSION) 2> /dev/null)
+ifeq ($(filter $(FOUND),$(SUPPORTED)),)
+$(error SIGNET needs Python 3.11 to 3.14, and $(PYTHON) is $(if $(FOUND),$(FOUND),not there): \
+install one of these, and say which by PYTHON=python3.12)
+endif
+endif
+
 # An environment that another Python made would serve in place of the one that is asked for, and nobody would notice.
 ifneq ($(origin PYTHON),file)
 ifneq ($(wildcard .venv/bin/python),)
-OF_VERSION = -c 'import sys; print(*sys.version_info[:2], sep=".")'
 ASKED := $(shell $(PYTHON) $(OF_VERSION))
 MADE := $(shell .venv/bin/python $(OF_VERSION))
 ifneq ($(ASKED),$(MADE))

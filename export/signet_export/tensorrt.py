@@ -33,6 +33,7 @@ from signet_runtime.engines.tensorrt import (
 )
 from signet_runtime.errors import BundleError, EngineError, OutputError
 from signet_runtime.files import whole_file
+from signet_runtime.installation import how_to_install
 
 Kind = Literal["tensorrt", "tensorrt-rtx"]
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -104,11 +105,11 @@ def choose_target(wanted: str | None, report: Callable[[str], None]) -> Target:
     if here is not None and importlib.util.find_spec("tensorrt") is not None:
         return Target("tensorrt", sm, here)
     if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
-        both = "signet-slt[rtx]' or, for this GPU, 'signet-slt[gpu]" if here else "signet-slt[rtx]"
-        raise EngineError(f"no TensorRT that builds for {sm} is installed; pip install '{both}'")
+        both = how_to_install("rtx") + (f" or, for this GPU, {how_to_install('gpu')}" if here else "")
+        raise EngineError(f"no TensorRT that builds for {sm} is installed; {both}")
     known = _capabilities(load_library("tensorrt-rtx"))
     if sm not in known:
-        classic = "; for this GPU install signet-slt[gpu], the classic TensorRT" if here else ""
+        classic = f"; for this GPU {how_to_install('gpu')}, the classic TensorRT" if here else ""
         raise EngineError(f"target {sm}: TensorRT-RTX builds for {', '.join(known)}{classic}")
     return Target("tensorrt-rtx", sm, here)
 

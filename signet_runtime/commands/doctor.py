@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import click
 
 from signet_runtime.errors import ExitCode, one_line
+from signet_runtime.installation import how_to_install
 
 if TYPE_CHECKING:
     from signet_runtime.pose.estimators import EstimatorRow
@@ -32,6 +33,7 @@ Problem = tuple[str, str]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="signet-slt")
 def main() -> None:
     """Say what is installed, what really runs, and how to fix what does not.
 
@@ -85,7 +87,7 @@ def _examine() -> tuple[list[Problem], list[Problem]]:
         _row(name, os.environ.get(name, "not set"))
     if not _pose_estimators():
         none_there = bool(table) and installed.keys().isdisjoint(of_pose)
-        fix = "pip install 'signet-slt[edge]'" if none_there else "see above for each"
+        fix = how_to_install("edge") if none_there else "see above for each"
         fatal.append(("no pose estimator can run, so only keypoint files can be translated", fix))
 
     _heading("Text decoder")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from signet_runtime.commands.console import complain
 from signet_runtime.errors import EngineError
+from signet_runtime.installation import how_to_install
 
 _OWN = ("signet_runtime", "signet_train", "signet_export")
 
@@ -19,6 +20,6 @@ def run_command(command: str, extra: str, load: Callable[[], Callable[[], object
         package = (error.name or "").split(".")[0]
         if not package or package in _OWN:
             raise
-        missing = EngineError(f"{package} is not installed; pip install 'signet-slt[{extra}]'")
+        missing = EngineError(f"{package} is not installed; {how_to_install(extra)}")
         complain(command, missing)
         sys.exit(missing.exit_code)

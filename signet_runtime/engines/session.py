@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signet_runtime.errors import BundleError, EngineError, one_line
+from signet_runtime.installation import how_to_install
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -56,8 +57,8 @@ def provider_problem(provider: str) -> str | None:
         return f"ONNX Runtime cannot be loaded ({one_line(error)}); install signet-slt again"
     if provider not in onnxruntime.get_available_providers():
         return (
-            f"ONNX Runtime {onnxruntime.__version__} here was built without {provider}; for CUDA install "
-            "signet-slt[gpu] and see signet-doctor, which finds two ONNX Runtimes that overwrite each other"
+            f"ONNX Runtime {onnxruntime.__version__} here was built without {provider}; for CUDA "
+            f"{how_to_install('gpu')} and see signet-doctor, which finds two ONNX Runtimes that overwrite each other"
         )
     if provider == "CUDAExecutionProvider":
         with contextlib.redirect_stdout(sys.stderr):  # it prints

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from signet_runtime.bundle import EngineBuild, user_cache
 from signet_runtime.errors import EngineError, InputError, OutputError, one_line
 from signet_runtime.files import whole_file
+from signet_runtime.installation import how_to_install
 
 if TYPE_CHECKING:
     import torch
@@ -67,10 +68,13 @@ def load_library(kind: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module:
-            raise EngineError(f"{name} cannot be loaded ({error}); install signet-slt[{extra}] again") from error
-        raise EngineError(f"{name} is not installed; pip install 'signet-slt[{extra}]'") from error
+            raise EngineError(
+                f"{name} cannot be loaded ({error}); install it again: {how_to_install(extra)}"
+            ) from error
+        raise EngineError(f"{name} is not installed; {how_to_install(extra)}") from error
     except Exception as error:  # the bindings load shared libraries, and raise what they please
-        raise EngineError(f"{name} cannot be loaded ({one_line(error)}); install signet-slt[{extra}] again") from error
+        how = f"install it again: {how_to_install(extra)}"
+        raise EngineError(f"{name} cannot be loaded ({one_line(error)}); {how}") from error
 
 
 def make_logger(library: ModuleType) -> Any:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError, EngineError, one_line
+from signet_runtime.installation import how_to_install
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-_MISSING = "--generation optimum cannot be loaded ({}); install signet-slt[optimum], or take --generation fast"
+_MISSING = "--generation optimum cannot be loaded ({}); {}, or take --generation fast"
 
 
 class OptimumDecoder:
@@ -30,7 +31,7 @@ class OptimumDecoder:
         try:
             from transformers import AutoConfig, AutoTokenizer, GenerationConfig
         except ImportError as error:
-            raise EngineError(_MISSING.format(error)) from error
+            raise EngineError(_MISSING.format(error, how_to_install("optimum"))) from error
 
         try:
             config = AutoConfig.from_pretrained(bundle.path, local_files_only=True)
@@ -57,7 +58,7 @@ class OptimumDecoder:
             try:
                 from optimum.onnxruntime import ORTModelForSeq2SeqLM
             except ImportError as error:
-                raise EngineError(_MISSING.format(error)) from error
+                raise EngineError(_MISSING.format(error, how_to_install("optimum"))) from error
             # Optimum wants an encoder session. It runs it only on text; here the states are always given.
             return ORTModelForSeq2SeqLM(
                 config=config,

@@ -286,7 +286,7 @@ def test_targets_with_a_gpu(fake: None, monkeypatch: pytest.MonkeyPatch) -> None
     )
     assert choose_target(None, lines.append) == Target("tensorrt-rtx", "sm86", gpu)
     put_gpu(monkeypatch, "sm90")
-    with pytest.raises(EngineError, match=r"target sm90: .*; for this GPU install signet-slt\[gpu\]"):
+    with pytest.raises(EngineError, match=r"target sm90: .*; for this GPU pip install .*\[gpu\]"):
         choose_target(None, lines.append)
     assert lines == []
 

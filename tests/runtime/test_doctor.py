@@ -13,6 +13,7 @@ from tiny_bundle import TinyBundle
 
 from signet_runtime import bundle as bundle_module
 from signet_runtime.commands import doctor
+from signet_runtime.installation import how_to_install
 
 
 def test_a_working_installation(tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_an_install_without_pose_estimators(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)  # type: ignore[arg-type]
     result = CliRunner().invoke(doctor.main)
     assert result.exit_code == 5
-    assert "only keypoint files can be translated\n    fix: pip install 'signet-slt[edge]'" in result.stdout
+    assert f"only keypoint files can be translated\n    fix: {how_to_install('edge')}" in result.stdout
     assert "OpenCV" not in result.stdout  # nobody needs it
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from signet_runtime.installation import how_to_install
+
 
 @pytest.mark.parametrize(
     ("module", "arguments", "missing"),
@@ -24,7 +26,7 @@ def test_what_is_missing_is_named(module: str, arguments: list[str], missing: st
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 5, done.stderr
     command = module.replace("_", "-")
-    assert done.stderr == f"{command}: error: {missing} is not installed; pip install 'signet-slt[train]'\n"
+    assert done.stderr == f"{command}: error: {missing} is not installed; {how_to_install('train')}\n"
     assert done.stdout == ""
 
 

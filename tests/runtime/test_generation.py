@@ -19,6 +19,7 @@ from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, TextDecoder, load_text_decoder
 from signet_runtime.generation.fast import FastDecoder
 from signet_runtime.generation.optimum import OptimumDecoder
+from signet_runtime.installation import how_to_install
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
 
@@ -196,7 +197,7 @@ main([{str(tiny.path / "nothing.npz")!r}, {str(Path(__file__))!r}, "--bundle", {
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 5
-    assert done.stderr.splitlines()[-1].endswith("install signet-slt[optimum], or take --generation fast")
+    assert done.stderr.splitlines()[-1].endswith(f"{how_to_install('optimum')}, or take --generation fast")
 
 
 def test_a_provider_that_was_not_compiled_in(loaded: Bundle) -> None:
@@ -234,6 +235,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from tiny_bundle import random_poses
 from signet_runtime import Translator
+from signet_runtime.installation import how_to_install
 Translator.from_bundle({str(tiny.path)!r}).translate(random_poses(0))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
