@@ -219,6 +219,11 @@ class Bundle:
             raise BundleError(
                 f"{directory}: the demonstration is not installed; install signet-slt again, or give a bundle"
             )
+        if directory.is_file():
+            raise BundleError(
+                f"{directory}: a file, and a bundle is a directory; if signet-export --archive wrote it, "
+                f"`tar --zstd -xf {directory}` unpacks it into the directory to give"
+            )
         bundle = cls(directory, read_manifest(directory))
         for engine in bundle.manifest.engines:
             for name in engine.files:

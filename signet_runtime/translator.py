@@ -15,6 +15,7 @@ from signet_runtime.engines.encoder import Encoder
 from signet_runtime.engines.incremental import incremental, read_along
 from signet_runtime.engines.load import load_engine
 from signet_runtime.errors import InputError
+from signet_runtime.forking import refuse_forked
 from signet_runtime.options import TranslatorOptions, with_defaults
 from signet_runtime.pose.estimators import PoseEstimator, load_estimator
 from signet_runtime.pose.files import is_keypoints, read_keypoints
@@ -79,6 +80,7 @@ class Translator:
     """
 
     def __init__(self, bundle: Bundle, **options: Unpack[TranslatorOptions]) -> None:
+        refuse_forked()
         self._options = with_defaults(options)
         self.bundle = bundle
         self.device, self.num_beams = self._options["device"], self._options["num_beams"]
@@ -190,6 +192,7 @@ class Translator:
             OutputError: the keypoints cannot be written.
             EngineError: the pose estimator is not available.
         """
+        refuse_forked()
         live = source if isinstance(source, Live) else None
         with contextlib.ExitStack() as stack:
             name, stream = self._open(source, self.bundle.manifest.frame_rate, stack)
@@ -337,6 +340,7 @@ class Translator:
         Raises:
             InputError: there is no signer in one of them.
         """
+        refuse_forked()
         return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
 
     def _prepare(self, clip: PoseSequence) -> Regions:

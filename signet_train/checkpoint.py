@@ -11,6 +11,7 @@ An expert alone, as `signet-train import-expert` writes it, is a directory with 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,14 @@ from signet_train.model.signet import Signet
 
 transformers_logging.disable_progress_bar()
 
+_PATIENCE = 10  # seconds that the hub may take to say whether it has a model
+
 
 class ExpertCard(BaseModel):
     """Where an expert comes from. Experts of one SIGNET share normalisation and size.
 
-    ``seen`` are the published corpora, by `Row.corpus`, that its weights were trained on at any time.
+    ``seen`` are the published corpora, by `Row.corpus`, that its weights were trained on at any time;
+    ``pose_estimator`` and ``frame_rate`` are what its data were read by, and their clock. None: not known.
     """
 
     name: str
@@ -42,6 +46,8 @@ class ExpertCard(BaseModel):
     corpus: str
     seen: tuple[str, ...] = ()
     source: str
+    pose_estimator: str | None = None
+    frame_rate: float | None = None
     # Called profile on disk: an older package that did not find that would take it for unisign.
     normalisation: str = Field(
         default="unisign",
@@ -150,6 +156,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), cards, tokenizer, config)
 
 
+def load_checkpoint_config(path: Path) -> TrainConfig:
+    """Read the configuration alone of what `load_checkpoint` reads.
+
+    Raises:
+        CheckpointError: no checkpoint there, or a damaged one.
+    """
+    try:
+        return TrainConfig.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: no checkpoint, or a damaged one: {first_line(error)}") from error
+
+
 def load_cards(path: Path) -> list[ExpertCard]:
     """Read the cards of a checkpoint's experts, in their order.
 
@@ -202,6 +220,7 @@ def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTraine
     Raises:
         CheckpointError: not there and not to be had, damaged, or no mT5.
     """
+    source = find_pretrained(source)
     try:
         kind = AutoConfig.from_pretrained(source).model_type
         if kind != "mt5":
@@ -219,11 +238,48 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: not there and not to be had, or damaged.
     """
+    source = find_pretrained(source)
+    if Path(source).is_dir() and not (Path(source) / "spiece.model").is_file():
+        raise CheckpointError(f"{source}: no mT5 tokenizer there (no spiece.model in it)")
     try:
         return T5Tokenizer.from_pretrained(source, legacy=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = first_line(error)
         raise CheckpointError(f"{source}: no mT5 tokenizer there, or it cannot be downloaded: {reason}") from error
+
+
+def find_pretrained(source: str | Path) -> str | Path:
+    """Return where transformers finds a model: its directory, the hub's cache, or its name where the hub answers.
+
+    Once asked, transformers would try again for minutes, file by file. ``SIGNET_OFFLINE=1`` asks nobody.
+
+    Raises:
+        CheckpointError: no such directory, it is not in the cache, and the hub has none or must not be asked.
+    """
+    if Path(source).is_dir():
+        return source
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(str(source), "config.json")
+        if isinstance(cached, str):
+            return Path(cached).parent
+        if os.environ.get("SIGNET_OFFLINE", "0").lower() not in ("", "0", "false", "no"):
+            raise CheckpointError(
+                f"{source}: no such directory, not in the Hugging Face cache, and SIGNET_OFFLINE forbids to ask: "
+                "give its directory, or fetch it where there is a network"
+            )
+        HfApi().model_info(str(source), timeout=_PATIENCE)
+    except HFValidationError:
+        raise CheckpointError(f"{source}: no such directory, and no name of the Hugging Face hub") from None
+    except (OSError, ValueError) as error:  # whatever a network brings, requests' errors are OSErrors
+        reason = type(error).__name__ if "object at 0x" in str(error) else first_line(error)
+        raise CheckpointError(
+            f"{source}: no such directory, and the Hugging Face hub cannot be asked for it ({reason}): give its "
+            "directory, or fetch it where there is a network"
+        ) from error
+    return source
 
 
 def load_training_state(path: Path) -> dict[str, Any]:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 from transformers import T5Tokenizer
 
 from signet_runtime.errors import ConfigError
+
+_OTHERS = 4  # pad, end, unknown, the word boundary
+
+
+def characters_of(texts: Iterable[str]) -> list[str]:
+    """Return the characters of texts that are no space, sorted."""
+    return sorted({character for text in texts for character in text if not character.isspace()})
+
+
+def pieces_for(characters: Sequence[str]) -> int:
+    """Return how many pieces `train_tokenizer` makes."""
+    return len(characters) + _OTHERS
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> T5Tokenizer:
@@ -19,8 +31,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> T5Tokenizer:
     Raises:
         ConfigError: the texts have more characters than the model's vocabulary has room for.
     """
-    characters = sorted({character for text in texts for character in text if not character.isspace()})
-    pieces = len(characters) + 4  # and pad, end, unknown, the word boundary
+    characters = characters_of(texts)
+    pieces = pieces_for(characters)
     if pieces > vocab_size:
         raise ConfigError(
             f"model.language_model.vocab_size is {vocab_size}, and the texts' characters make {pieces} pieces"

@@ -97,15 +97,15 @@ def export_bundle(
     card = config.card
     manifest = Manifest(
         name=card.name,
-        language=card.language,
+        language=card.language or "und",
         notice=card.notice,
         experts=[
             Expert(name=e.name, sign_languages=list(e.sign_languages), corpus=e.corpus) for e in checkpoint.experts
         ],
         routing=Routing(mode=routing, k=k),
         normalisation=normalisation,
-        pose_estimator=card.pose_estimator,
-        frame_rate=config.data.frame_rate,
+        pose_estimator=card.pose_estimator or "unknown",
+        frame_rate=config.data.frame_rate or _common_rate(checkpoint),
         max_frames=config.data.max_frames,
         long_clips=config.data.long_clips,
         generation=Generation(num_beams=card.num_beams, max_new_tokens=card.max_new_tokens),
@@ -190,6 +190,12 @@ def _export_converted(
         for file in exported.iterdir():
             if file not in graphs and file.name not in (DECODER, DECODER_WITH_PAST, DECODER_DATA):
                 file.rename(draft / file.name)
+
+
+def _common_rate(checkpoint: Checkpoint) -> float | None:
+    """Return the rate that the data of all experts had, where the model has no clock of its own."""
+    rates = {expert.frame_rate for expert in checkpoint.experts}
+    return rates.pop() if len(rates) == 1 else None
 
 
 def _check_room(directory: Path, model: Signet, precision: str, target: Target | None) -> None:

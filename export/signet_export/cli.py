@@ -30,6 +30,7 @@ class _Export(click.Group):
 
 
 @click.group(cls=_Export, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="signet-slt")
 def main() -> None:
     """Make bundles of checkpoints, look into them, and check them."""
 
@@ -161,14 +162,21 @@ def build(
     from signet_export.pinning import calibrate, pin
     from signet_export.tensorrt import choose_target
     from signet_runtime.bundle import Bundle, refuse_taken
+    from signet_runtime.errors import CheckpointError
     from signet_runtime.files import check_writable
-    from signet_train.checkpoint import demo_checkpoint_path, load_checkpoint
+    from signet_train.checkpoint import demo_checkpoint_path, load_cards, load_checkpoint, load_checkpoint_config
 
     refuse_taken(out, overwrite=force)
     if archive is not None:
         check_writable(archive)
     gpu = choose_target(target, _tell) if engine == "trt" else None
-    loaded = load_checkpoint(checkpoint or demo_checkpoint_path())
+    path = checkpoint or demo_checkpoint_path()
+    if top_k is not None:
+        load_checkpoint_config(path)
+        experts = len(load_cards(path))
+        if top_k > experts:  # told before the minutes of an export
+            raise CheckpointError(f"--top-k {top_k}: {path} has {experts} experts")
+    loaded = load_checkpoint(path)
     if vocabulary is not None:
         loaded = _trimmed(loaded, vocabulary, manifest, split)
     if manifest is not None and routing == "pinned":
@@ -187,9 +195,11 @@ def build(
         overwrite=force,
     )
     same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in parity.same_tokens.items())
+    exact = min(parity.same_tokens.values()) == 1
     _tell(
-        f"verified against PyTorch: encoder states within {parity.largest:.1e} (RMS {parity.relative:.1e}), "
-        f"the same tokens for {same} of {len(parity.frames)} clips"
+        f"{'verified against' if exact else 'compared with'} PyTorch: encoder states within {parity.largest:.1e} (RMS "
+        f"{parity.relative:.1e}), the same tokens for {same} of {len(parity.frames)} clips"
+        + ("" if exact else f"; {precision} writes other texts than the checkpoint for the rest: evaluate the bundle")
     )
     if card:
         told = None if scores is None else scores.read_text(encoding="utf-8", errors="replace")
@@ -199,6 +209,7 @@ def build(
         _tell(f"{archive}: {archive.stat().st_size / 1e6:.1f} MB")
     if gpu is not None and gpu.gpu is None:
         _tell(f"the TensorRT engines were built for {gpu.sm} and not run: they are checked where they first run")
+    _tell(f"Next: signet-translate --bundle {out} VIDEO")
 
 
 def _tell(line: str) -> None:

@@ -29,7 +29,7 @@ def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[No
     """End the process where the block raises `SignetError` or is interrupted: a line on stderr and its exit code.
 
     Args:
-        interrupted: what the line says after Ctrl-C.
+        interrupted: what the line says after Ctrl-C, unless the exception says more.
 
     Raises:
         SystemExit: with that code.
@@ -39,8 +39,8 @@ def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[No
     except SignetError as error:
         complain(command, error)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(f"{command}: {interrupted}", err=True)
+    except (KeyboardInterrupt, click.Abort) as stop:
+        click.echo(f"{command}: {stop if str(stop) else interrupted}", err=True)
         sys.exit(ExitCode.INTERRUPTED)
 
 

@@ -16,6 +16,7 @@ from signet_runtime.pose import holistic_files, mmpose, openpose
 from signet_runtime.pose.hdf5 import read_hdf5
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.pose.store import read_clip, split_location
 from signet_runtime.pose.unisign import read_unisign
 
 KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl", ".h5"}
@@ -28,6 +29,8 @@ def is_keypoints(path: Path) -> bool:
     """Whether a path is keypoints by its name, or a folder of OpenPose's or MediaPipe's by the names in it."""
     if path.is_dir():
         return _folder_reader(path) is not None
+    if path.suffix.lower() == ".arrow" or split_location(str(path))[1] is not None:
+        return True
     return path.suffix.lower() in KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES
 
 
@@ -40,6 +43,7 @@ def read_keypoints(path: str | Path, asked: Asked | None = None) -> PoseSequence
       arrays and containers are admitted.
     - ``.h5``: as the paper's authors lay them out, see `read_hdf5`; needs h5py.
     - ``.npy``, ``.parquet``: MediaPipe Holistic landmarks, see `signet_runtime.pose.holistic_files`.
+    - ``poses.arrow#ID``: a clip of a pose store, see `signet_runtime.pose.store`; needs pyarrow.
     - ``.json``: OpenPose's or MMPose's; and folders of OpenPose's JSON files or MediaPipe's arrays, a frame each.
 
     Where a file holds several people, the signer is followed as in a video (see `SignerTracker`).
@@ -51,6 +55,8 @@ def read_keypoints(path: str | Path, asked: Asked | None = None) -> PoseSequence
         InputError: no such file, not of its kind, damaged, unsafe, or without any confident joint.
     """
     path, asked = Path(path), asked or Asked()
+    if not path.is_dir() and (path.suffix.lower() == ".arrow" or split_location(str(path))[1] is not None):
+        return _with_somebody(read_clip(str(path)))
     reader = _folder_reader(path) if path.is_dir() else None
     if path.is_dir() and reader is None:
         raise InputError(f"{path}: is a directory, not a keypoint file")
@@ -139,8 +145,11 @@ def _read_others(path: Path, asked: Asked) -> PoseSequence:
     raise InputError("JSON, but neither OpenPose's keypoints (people) nor MMPose's (instances)")
 
 
-def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
+def write_keypoints(path: str | Path, sequence: PoseSequence, recording: str | None = None) -> None:
     """Write a ``.npz`` that is there whole or not at all.
+
+    Args:
+        recording: what they were found in, for whoever wants to know (see `signet_train.data.recordings`).
 
     Raises:
         OutputError: not a ``.npz`` path, or the file cannot be written (no such directory, no permission,
@@ -158,6 +167,7 @@ def write_keypoints(path: str | Path, sequence: PoseSequence) -> None:
             size=np.array(sequence.size, np.int64),
             source=np.array(sequence.source),
             start=np.float64(sequence.start),
+            **({} if recording is None else {"recording": np.array(recording)}),
         )
 
 

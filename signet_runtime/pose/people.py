@@ -49,7 +49,8 @@ def frame_rate(stated: object, asked: Asked) -> float:
             raise InputError(f"its frame rate {stated!r} is not a positive number")
         return float(stated)
     if asked.fps is None:
-        asked.notes.append(f"it does not state its frame rate; {UNKNOWN_FRAME_RATE:g} a second are assumed (--fps states another)")
+        assumed = f"{UNKNOWN_FRAME_RATE:g} a second are assumed"
+        asked.notes.append(f"it does not state its frame rate; {assumed} (--fps states another)")
     return asked.fps or UNKNOWN_FRAME_RATE
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from signet_runtime.errors import ExitCode
-from signet_train.evaluation.metrics import TOKENIZERS
+from signet_train.evaluation.tokenizers import TOKENIZERS
+
+_CANDIDATES = 5  # glosses of a sign that are kept
 
 if TYPE_CHECKING:
+    from signet_train.data.manifest import Row
     from signet_train.evaluation.predictions import Prediction
 
 
@@ -56,6 +59,12 @@ if TYPE_CHECKING:
     help="Directory of a BLEURT-20 checkpoint (see docs/metrics.md).",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]")
+@click.option(
+    "--allow-mix",
+    multiple=True,
+    type=click.Choice(["pose_estimator"]),
+    help="Take keypoints of another estimator than the model was trained on.",
+)
 def evaluate(
     checkpoint: Path | None,
     manifests: tuple[Path, ...],
@@ -72,11 +81,14 @@ def evaluate(
     batch_size: int,
     bleurt: Path | None,
     device: str | None,
+    allow_mix: tuple[str, ...],
 ) -> None:
     """Translate a split with CHECKPOINT, or take a file of predictions, and print the scores.
 
     BLEU-1 to -4, chrF, both kinds of ROUGE-L and the error rate of characters, each with the tokens it counts and
-    sacrebleu's signature; in recognition, top-1 accuracy per instance and per class.
+    sacrebleu's signature; in recognition, top-1 accuracy per instance and per class, and top-k, with k of up to 5
+    beams; --out then also has each sign's candidates and their scores. Where texts of several languages want different
+    tokenizers, each has a table of its own.
 
     \b
     Examples:
@@ -94,23 +106,31 @@ def evaluate(
     if corpus is not None and not (by_authors and predictions is not None):
         raise click.UsageError("--corpus is for --predictions with --scoring authors")
     if checkpoint is not None:
-        found, language, corpus, task = _translate(
-            checkpoint, manifests, split, beams, batch_size, device, task, "13a" if by_authors else tokenize
-        )
+        found, rows, task = _translate(checkpoint, manifests, split, beams, batch_size, device, task, allow_mix)
+        if not by_authors:
+            found = _comparable(found, rows, tokenize)
         if out is not None:
             write_predictions(out, found)
+        languages = [row.language for row in rows]
+        corpus = rows[0].corpus
     else:
         assert predictions is not None
         if language is None and tokenize is None and task != "recognise" and not by_authors:
             raise click.UsageError("--predictions needs --language (of the text), or --tokenize")
         found = read_predictions(predictions, references)
-    pairs = [p.reference for p in found], [p.hypothesis for p in found]
-    if by_authors and task != "recognise":
+        languages = [language or "und"] * len(found)
+    if task == "recognise":
+        _print_recognition(found)
+    elif by_authors:
         from signet_train.evaluation.authors import authors_scores
 
-        click.echo(authors_scores(*pairs, corpus).table())
-        return
-    _print_scores(*pairs, task or "translate", language, tokenize, bleurt, device)
+        click.echo(authors_scores([p.reference for p in found], [p.hypothesis for p in found], corpus).table())
+    else:
+        _print_scores(found, languages, tokenize, bleurt, device)
+    if checkpoint is not None:
+        if out is not None:
+            click.echo(f"{out}: {len(found)} texts, beside what they should be", err=True)
+        click.echo(f"Next: signet-export {checkpoint} --out BUNDLE", err=True)
 
 
 def _translate(
@@ -121,59 +141,81 @@ def _translate(
     batch_size: int,
     device: str | None,
     task: str | None,
-    tokenize: str | None,
-) -> tuple[list[Prediction], str, str | None, str]:
+    allow_mix: tuple[str, ...],
+) -> tuple[list[Prediction], list[Row], str]:
     from signet_train.checkpoint import load_checkpoint
     from signet_train.data.batches.dataset import PoseDataset, load_rows
-    from signet_train.evaluation.metrics import tokenizer_for
-    from signet_train.stages.generate import comparable, predict
+    from signet_train.stages.generate import predict
     from signet_train.stages.loop import make_accelerator
 
     loaded = load_checkpoint(checkpoint)
     if not manifests and not loaded.config.data.manifests:
         raise click.UsageError(f"{checkpoint} was trained elsewhere and has no data of its own: give --manifest")
     data = loaded.config.data.model_copy(update={"manifests": manifests} if manifests else {})
-    config = loaded.config.model_copy(update={"data": data, "task": task or loaded.config.task})
+    mix = (*loaded.config.allow_mix, *allow_mix)
+    config = loaded.config.model_copy(update={"data": data, "task": task or loaded.config.task, "allow_mix": mix})
     rows = load_rows(data, split)
     accelerator = make_accelerator("no", device)  # as the bundle computes, wherever it was trained
     loaded.model.to(accelerator.device)
+    beams = beams or config.card.num_beams
     found = predict(
         loaded,
         PoseDataset(rows, config, training=False),
         accelerator,
-        num_beams=beams or config.card.num_beams,
+        num_beams=beams,
         batch_size=batch_size,
+        candidates=min(beams, _CANDIDATES) if config.task == "recognise" else 1,
     )
     if not accelerator.is_main_process:
         raise SystemExit(ExitCode.DONE)  # one of several processes tells the scores
-    language, corpus = rows[0].row.language, rows[0].row.corpus
-    return comparable(found, tokenize or tokenizer_for(language)), language, corpus, config.task
+    return found, [located.row for located in rows], config.task
+
+
+def _comparable(found: list[Prediction], rows: list[Row], tokenize: str | None) -> list[Prediction]:
+    from signet_train.evaluation.metrics import tokenizer_for
+    from signet_train.stages.generate import comparable
+
+    return [
+        comparable([prediction], tokenize or tokenizer_for(row.language))[0]
+        for prediction, row in zip(found, rows, strict=True)
+    ]
+
+
+def _print_recognition(found: list[Prediction]) -> None:
+    from signet_train.evaluation import metrics
+
+    references = [p.reference for p in found]
+    per_instance, per_class = metrics.recognition_accuracy(references, [p.hypothesis for p in found])
+    click.echo(f"P-I  {per_instance:6.2f}  top-1, the mean over {len(references)} instances")
+    click.echo(f"P-C  {per_class:6.2f}  top-1, the mean over classes")
+    count = min((len(p.candidates) for p in found), default=0)
+    if count > 1:
+        top = metrics.top_accuracy(references, [[text for text, _ in p.candidates] for p in found], count)
+        click.echo(f"P-I  {top:6.2f}  top-{count}, of the {count} best that the search finds")
 
 
 def _print_scores(
-    references: list[str],
-    hypotheses: list[str],
-    task: str,
-    language: str | None,
-    tokenize: str | None,
-    bleurt: Path | None,
-    device: str | None,
+    found: list[Prediction], languages: list[str], tokenize: str | None, bleurt: Path | None, device: str | None
 ) -> None:
+    """Print the scores; texts that want different tokenizers apart, as no figure of all of them means anything."""
     from signet_train.evaluation import metrics
 
-    if task == "recognise":
-        per_instance, per_class = metrics.recognition_accuracy(references, hypotheses)
-        click.echo(f"P-I  {per_instance:6.2f}  top-1, the mean over {len(references)} instances")
-        click.echo(f"P-C  {per_class:6.2f}  top-1, the mean over classes")
-        return
-    tokenize = tokenize or metrics.tokenizer_for(language or "und")
-    click.echo(metrics.translation_scores(references, hypotheses, tokenize).table())
-    click.echo(f"{'CER':<12}  {100 * metrics.character_error_rate(references, hypotheses):6.2f}  edits a character")
-    if bleurt is not None:
-        import torch
+    groups: dict[str, list[int]] = {}
+    for i, language in enumerate(languages):
+        groups.setdefault(tokenize or metrics.tokenizer_for(language), []).append(i)
+    for how, chosen in groups.items():
+        pairs = [found[i] for i in chosen]
+        references, hypotheses = [p.reference for p in pairs], [p.hypothesis for p in pairs]
+        if len(groups) > 1:
+            named = ", ".join(sorted({languages[i] for i in chosen}))
+            click.echo(f"-- texts in {named}, by the tokenizer {how}; --tokenize scores all by one")
+        click.echo(metrics.translation_scores(references, hypotheses, how).table())
+        click.echo(f"{'CER':<12}  {100 * metrics.character_error_rate(references, hypotheses):6.2f}  edits a character")
+        if bleurt is not None:
+            import torch
 
-        from signet_train.evaluation import bleurt as learned
+            from signet_train.evaluation import bleurt as learned
 
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        scores = learned.bleurt(references, hypotheses, bleurt, where)
-        click.echo(f"{'BLEURT':<12}  {100 * sum(scores) / len(scores):6.2f}  {bleurt.name}|mean of sentences")
+            where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            scores = learned.bleurt(references, hypotheses, bleurt, where)
+            click.echo(f"{'BLEURT':<12}  {100 * sum(scores) / len(scores):6.2f}  {bleurt.name}|mean of sentences")

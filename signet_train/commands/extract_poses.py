@@ -115,7 +115,7 @@ def extract_poses(
     report = report or manifest.with_name(f"{manifest.stem}.failures{of_shard}.jsonl")
     if report.resolve() == manifest.resolve():
         raise click.UsageError("--report would overwrite the manifest")
-    to_do = plan(read_manifest(manifest), split=split, shard=shard, force=force)
+    to_do = plan(read_manifest(manifest), split=split, shard=shard, force=force, pose=pose)
     check_writable(report)
     load = partial(load_estimator, pose, pose, offline=offline, device=device, weights=pose_weights)
     noted: list[Noted] = []
@@ -132,6 +132,12 @@ def extract_poses(
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; the same command goes on with what is not there yet", err=True)
         sys.exit(ExitCode.INTERRUPTED)
+    if to_do.untold:
+        click.echo(
+            f"signet-train: {to_do.untold} keypoint files do not say which recording they are of, as an earlier "
+            "version wrote them: taken by their names; --force extracts them again",
+            err=True,
+        )
     done = len(to_do.jobs) - len(failures)
     failures = sorted([*to_do.failures, *failures], key=lambda failure: failure.row)
     _write_report(report, [*failures, *noted])
@@ -142,6 +148,7 @@ def extract_poses(
         first = failures[0]
         click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
         sys.exit(ExitCode.UNUSABLE)
+    click.echo(f"Next: signet-train check {manifest}", err=True)
 
 
 def _note(noted: Noted) -> str:

@@ -28,7 +28,10 @@ def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None
     from signet_train.data.spelled.corpus import spelling_rows
 
     clips = str(redrawn.resolve()) if redrawn else None
-    write_manifest(out, spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed))
+    rows = list(spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed))
+    write_manifest(out, rows)
+    click.echo(f"{out}: {len(rows)} words", err=True)
+    click.echo(f"Next: signet-train pretrain CONFIG --out RUN, with data.manifests = [{str(out)!r}]", err=True)
 
 
 @click.command()
@@ -49,7 +52,11 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
     if unknown:
         raise click.UsageError(f"no clips for {', '.join(sorted(unknown))}; there are: {' '.join(SIGN_LANGUAGES)}")
     estimator = load_estimator("mediapipe", "mediapipe", offline=True)  # the clips are its landmarks
-    run(sign_languages or SIGN_LANGUAGES, estimator, out)
+    try:
+        run(sign_languages or SIGN_LANGUAGES, estimator, out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; the alphabets in {out} that are whole are kept: give it again") from None
+    click.echo(f"Next: signet-train fingerspelling --redrawn {out} --out MANIFEST", err=True)
 
 
 @click.command()
@@ -65,3 +72,4 @@ def draw(word: str, sign_language: str, out: Path) -> None:
     from signet_train.data.spelled.drawing import draw_word
 
     draw_word(out, word, sign_language)
+    click.echo(f"Next: signet-translate {out}", err=True)

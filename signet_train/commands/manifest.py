@@ -31,13 +31,24 @@ def _check_pattern(_context: click.Context, _parameter: click.Parameter, pattern
     return pattern
 
 
+def column_names(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Read --column MEANING=NAME as a mapping."""
+    for pair in given:
+        if not all(pair.partition("=")):
+            raise click.BadParameter(f"{pair!r} is not MEANING=NAME, as text=Satz")
+    return {meaning.strip(): name.strip() for meaning, _, name in (pair.partition("=") for pair in given)}
+
+
 _PUBLISHED = [name for name, dataset in DATASETS.items() if dataset.corpus is not None]
 *_LABELLED, _LAST_LABELLED = [name for name, dataset in DATASETS.items() if dataset.unisign_labels]
 
 _HELP = f"""Make the manifest of a data set that lies in ROOT as it was published.
 
-DATASET is {", ".join(_PUBLISHED)}, or videos: a folder of your own recordings, with a metadata.csv (file_name,text,…)
-or with a .txt file beside each video. For {", ".join(_LABELLED)} and {_LAST_LABELLED}, ROOT may also be Uni-Sign's
+DATASET is {", ".join(_PUBLISHED)}, or videos: your own recordings, a folder with a metadata.csv or with a .txt file
+beside each video, or a table itself (.csv, .tsv). A table has the columns file_name and text, or gloss for recognition;
+split, language, sign_language, signer, gloss, start, end and id may be there. Other names are said by --column.
+
+For {", ".join(_LABELLED)} and {_LAST_LABELLED}, ROOT may also be Uni-Sign's
 folder of labels (labels.train, …).
 
 \b
@@ -49,6 +60,8 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
          signet-train manifest youtube-sl-25 videos --out data/bsl.parquet --sign-language bfi
          signet-train manifest videos clips --out data/mine.parquet \\
              --sign-language gsg --language de
+         signet-train manifest videos sentences.csv --out data/mine.parquet \\
+             --sign-language ase --language en --column text=Sentence
          signet-train manifest meinedgs --split-file train.csv --split-file dev.csv \\
              --poses 'pose_format/{{split}}/{{clip}}.h5' --out data/meinedgs.parquet
 """
@@ -56,7 +69,7 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
 
 @click.command(help=_HELP)
 @click.argument("dataset", type=click.Choice(list(DATASETS)), metavar="DATASET")
-@click.argument("root", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("root", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--split-file",
     "split_files",
@@ -94,6 +107,15 @@ Example: signet-train manifest phoenix14t PHOENIX-2014-T --out data/phoenix14t.p
     help="Keep the rows with text in this language (BCP 47: en, de). Videos of your own that do not say theirs are "
     "taken to be in it.",
 )
+@click.option(
+    "--column",
+    "columns",
+    metavar="MEANING=NAME",
+    multiple=True,
+    callback=column_names,
+    help="videos: what the table calls a column, as text=Satz; may be repeated. [default: by usual names]",
+)
+@click.option("--encoding", metavar="NAME", help="videos: of the table. [default: UTF-8, or what it seems to be]")
 def manifest(
     dataset: str,
     root: Path | None,
@@ -102,6 +124,8 @@ def manifest(
     pattern: str | None,
     sign_language: str | None,
     language: str | None,
+    columns: dict[str, str],
+    encoding: str | None,
 ) -> None:
     """Make a manifest, as `_HELP` says."""
     from dataclasses import replace
@@ -114,8 +138,14 @@ def manifest(
         read = _read_split_files(dataset, split_files, root.absolute())
     elif root is None:
         raise click.UsageError("Missing argument 'ROOT'.")
+    elif DATASETS[dataset].corpus is None:  # whose languages nobody published
+        read = read_own(root.absolute(), sign_language, language, columns, encoding)
+    elif root.is_file():
+        raise click.UsageError(f"{root} is a file: {dataset} is read from the folder that it was published as")
     else:
-        read = _read(dataset, root.absolute(), sign_language, language)
+        from signet_train.data.datasets import reader
+
+        read = reader(dataset)(root.absolute())
     rows = _keep(read, sign_language, language)
     if not rows:
         raise InputError(f"{root}: nothing to put into a manifest was found there")
@@ -125,17 +155,55 @@ def manifest(
     rows = [replace(row, corpus=DATASETS[dataset].corpus) for row in rows]
     if pattern is not None:
         rows = [_locate(row, pattern) for row in rows]
+    if DATASETS[dataset].corpus is None:
+        refuse_missing(rows, root, out.absolute().parent)
     write_manifest(out, rows)
     path, clip = split_location(pattern or rows[0].poses)
     _summarise(dataset, rows, out, can_extract=clip is None and path.endswith(".npz"))
 
 
-def _read(dataset: str, root: Path, sign_language: str | None, language: str | None) -> list[Row]:
-    from signet_train.data.datasets import reader
+def read_own(
+    root: Path, sign_language: str | None, language: str | None, columns: dict[str, str], encoding: str | None
+) -> list[Row]:
+    """Read one's own recordings, and see that their languages exist.
 
-    if DATASETS[dataset].corpus is None:  # whose languages nobody published
-        return reader(dataset)(root, language=language, sign_language=sign_language)
-    return reader(dataset)(root)
+    Raises:
+        InputError: as `signet_train.data.datasets.videos.read`; or a language is none, with what may be meant.
+    """
+    from signet_train.data.datasets import reader
+    from signet_train.data.languages import language_problem, sign_language_problem
+
+    for problem in (language and language_problem(language), sign_language and sign_language_problem(sign_language)):
+        if problem:
+            raise InputError(problem)
+    rows = reader("videos")(root, language=language, sign_language=sign_language, columns=columns, encoding=encoding)
+    for row in rows:
+        problem = language_problem(row.language) or sign_language_problem(row.sign_language)
+        if problem:
+            raise InputError(f"{root}: {row.id}: {problem}")
+    return rows
+
+
+def refuse_missing(rows: list[Row], root: Path, poses_root: Path) -> None:
+    """See that every recording is there, or else its keypoints, relative to ``poses_root``.
+
+    Raises:
+        InputError: some are not; the first of them are named.
+    """
+    from signet_train.data.poses import poses_exist
+
+    missing = [
+        row
+        for row in rows
+        if row.video is not None and not Path(row.video).exists() and not poses_exist(row.poses, poses_root)
+    ]
+    if missing:
+        names = ", ".join(str(row.video) for row in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise InputError(
+            f"{root}: {len(missing)} of {len(rows)} recordings are not there: {names}{more}; correct the table, or "
+            "leave their lines out"
+        )
 
 
 def _read_split_files(dataset: str, files: tuple[Path, ...], root: Path) -> list[Row]:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-import langcodes
-
 from signet_runtime.errors import InputError, one_line
 from signet_runtime.regions import extract_regions
+from signet_train.data.languages import language_problem, sign_language_problem
 from signet_train.data.manifest import Manifest, Row
 from signet_train.data.poses import load_poses, poses_exist, split_location
+from signet_train.data.recordings import identify, kept_with
 from signet_train.data.workers import run_jobs
 
 Kind = Literal[
@@ -29,6 +29,7 @@ Kind = Literal[
     "unusable keypoints",
     "too long",
     "no signer",
+    "another recording",
 ]
 
 
@@ -72,7 +73,7 @@ def check_rows(
                 found.insert(0, ("duplicate id", f"this is also the id of row {earlier}{of_other}"))
             first.setdefault(row.id, (path, number))
             faults[i, number] = [Fault(path, number, row.id, *fault) for fault in found]
-            jobs.append(_Job(i, number, row.poses, manifest.root))
+            jobs.append(_Job(i, number, row.poses, manifest.root, row.video, row.start, row.end))
 
     def finished(job: _Job, fault: tuple[Kind, str] | None) -> None:
         if fault is not None:
@@ -115,6 +116,9 @@ class _Job:
     row: int
     poses: str
     root: Path
+    video: str | None
+    start: float | None
+    end: float | None
 
 
 def _text_faults(row: Row, task: str) -> list[tuple[Kind, str]]:
@@ -125,15 +129,8 @@ def _text_faults(row: Row, task: str) -> list[tuple[Kind, str]]:
         found.append(("no gloss", "the gloss is empty"))
     if task == "translate" and not row.text.strip():
         found.append(("no text", "the text is empty"))
-    if not langcodes.tag_is_valid(row.language):
-        found.append(("unknown language", f"language {row.language!r} is not a BCP 47 tag (de, en, zh)"))
-    if not _is_iso_639_3(row.sign_language):
-        found.append(("unknown language", f"sign_language {row.sign_language!r} is not an ISO 639-3 code (gsg, ase)"))
-    return found
-
-
-def _is_iso_639_3(code: str) -> bool:
-    return len(code) == 3 and code.isascii() and code.isalpha() and code.islower() and langcodes.tag_is_valid(code)
+    problems = language_problem(row.language), sign_language_problem(row.sign_language)
+    return found + [("unknown language", problem) for problem in problems if problem is not None]
 
 
 class _PoseCheck:
@@ -152,6 +149,9 @@ class _PoseCheck:
             return "unusable keypoints", message if job.poses in message else f"{job.poses}: {message}"
         except Exception as error:  # whatever a damaged file brings out of a reader
             return "unusable keypoints", f"{job.poses}: {type(error).__name__}: {one_line(error)}"
+        problem = _of_another_recording(job)
+        if problem is not None:
+            return "another recording", problem
         if len(sequence) > self._max_frames:
             return (
                 "too long",
@@ -163,6 +163,16 @@ class _PoseCheck:
                 f"{job.poses}: fewer than four confident joints of the upper body in {len(sequence)} frames",
             )
         return None
+
+
+def _of_another_recording(job: _Job) -> str | None:
+    if job.video is None or not job.poses.lower().endswith(".npz") or not (job.root / job.video).exists():
+        return None
+    kept = kept_with(job.root / job.poses).recording
+    own = None if kept is None else identify(job.root / job.video, job.start, job.end)
+    if kept is None or own is None or not own.is_other_than(kept):
+        return None
+    return f"{job.poses}: has the keypoints of {kept}, and the row's recording is {own}"
 
 
 def _missing(job: _Job) -> str:

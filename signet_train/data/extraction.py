@@ -21,6 +21,7 @@ from signet_runtime.pose.estimators import PoseEstimator
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.sentences.keypoints import extract_poses
 from signet_train.data.poses import poses_exist, split_location
+from signet_train.data.recordings import identify, kept_with
 from signet_train.data.workers import run_jobs
 
 if TYPE_CHECKING:
@@ -63,10 +64,14 @@ class Noted:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be done; how many rows have their keypoints; and the rows that never can."""
+    """What is to be done; how many rows have their keypoints; and the rows that never can.
+
+    ``untold``: of those that have them, how many do not say which recording they are of.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     present: int = 0
+    untold: int = 0
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -79,7 +84,14 @@ def in_shard(poses: str, number: int, count: int) -> bool:
     return int.from_bytes(digest) % count == number - 1
 
 
-def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int] = (1, 1), force: bool = False) -> Plan:
+def plan(
+    manifest: Manifest,
+    *,
+    split: str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    force: bool = False,
+    pose: str | None = None,
+) -> Plan:
     """Work out what one run has to do.
 
     Args:
@@ -87,6 +99,7 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
         split: rows of this one only.
         shard: its number (from 1), and how many there are; see `in_shard`.
         force: also what is there already.
+        pose: the estimator; what another one found is not there already. None: whoever found it.
 
     Raises:
         InputError: there is no such split, or a pose store cannot be read.
@@ -109,7 +122,11 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
             problem = f"{row.poses}: row {earlier} keeps another recording's keypoints in this file"
             planned.failures.append(Failure(number, row.id, problem))
         elif not force and poses_exist(row.poses, manifest.root):
-            planned.present += 1
+            problem = _not_its_own(row, manifest.root, pose, planned)
+            if problem is None:
+                planned.present += 1
+            else:
+                planned.failures.append(Failure(number, row.id, problem))
         elif split_location(row.poses)[1] is not None:
             problem = f"{row.poses}: `signet-train convert-poses` writes pose stores; extract to .npz files and convert"
             planned.failures.append(Failure(number, row.id, problem))
@@ -126,6 +143,29 @@ def plan(manifest: Manifest, *, split: str | None = None, shard: tuple[int, int]
         splits = ", ".join(sorted({row.split for row in manifest.rows})) or "none at all"
         raise InputError(f"no rows of a split {split!r}; the manifest has {splits}")
     return planned
+
+
+def _not_its_own(row: Row, root: Path, pose: str | None, planned: Plan) -> str | None:
+    """Say why the keypoints that are there are not the row's; what does not tell is counted."""
+    poses = root / row.poses
+    if poses.suffix.lower() != ".npz" or row.video is None or not (root / row.video).exists():
+        return None
+    kept = kept_with(poses)
+    if kept.recording is None:
+        planned.untold += 1
+    else:
+        own = identify(root / row.video, row.start, row.end)
+        if own.is_other_than(kept.recording):
+            return (
+                f"{row.poses} has the keypoints of another recording, {kept.recording}, and the row's is {own}: give "
+                "this manifest a place of its own for them (signet-train manifest … --poses 'OTHER/{id}.npz'), or "
+                "replace them by --force"
+            )
+    if pose is not None and kept.source not in (None, pose):
+        return (
+            f"{row.poses} was found by {kept.source}, not {pose}: take --pose {kept.source}, or replace it by --force"
+        )
+    return None
 
 
 def extract(
@@ -209,7 +249,7 @@ class _Extractor:
                 fps=job.fps,
                 notes=notes,
             )
-            write_keypoints(job.poses, sequence)
+            write_keypoints(job.poses, sequence, identify(job.video, job.start, job.end).as_json())
         except (InputError, OutputError, OSError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError) and cause.errno in _NO_MORE_WRITING:

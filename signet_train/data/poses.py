@@ -8,8 +8,9 @@ import numpy as np
 
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.pose.store import PoseStore, split_location
 
-_IN_STORE = ".arrow#"
+__all__ = ["load_poses", "poses_exist", "split_location"]
 
 
 def load_poses(location: str, root: Path, rng: np.random.Generator | None = None) -> PoseSequence:
@@ -30,8 +31,6 @@ def load_poses(location: str, root: Path, rng: np.random.Generator | None = None
         return sign_word(location, root, rng)
     path, clip = split_location(location)
     if clip is not None:
-        from signet_train.data.store.arrow import PoseStore  # pyarrow, which single files do not need
-
         return PoseStore.open(root / path)[clip]
     return read_keypoints(root / path)
 
@@ -47,12 +46,4 @@ def poses_exist(location: str, root: Path) -> bool:
     path, clip = split_location(location)
     if clip is None or not (root / path).is_file():
         return clip is None and (root / path).is_file()
-    from signet_train.data.store.arrow import PoseStore
-
     return clip in PoseStore.open(root / path)
-
-
-def split_location(location: str) -> tuple[str, str | None]:
-    """Split a location into file and, if that is a pose store, clip: ``a.arrow#x`` -> ``a.arrow``, ``x``."""
-    name, mark, clip = location.partition(_IN_STORE)
-    return (name + mark[:-1], clip) if mark else (location, None)

@@ -15,9 +15,8 @@ import langcodes
 from rapidfuzz.distance import LCSseq
 
 from signet_runtime.errors import InputError
+from signet_train.evaluation.tokenizers import TOKENIZERS
 
-# sacrebleu's tokenizers that need no second installation and no download.
-TOKENIZERS = ("13a", "zh", "char", "intl", "none")
 # Scripts without spaces between words, and Korean, whose particles are written together with their words.
 # sacrebleu's own Japanese and Korean tokenizers need MeCab's dictionaries: characters instead.
 _TOKENIZER_OF_SCRIPT = {"Hans": "zh", "Hant": "zh", "Hani": "zh"} | dict.fromkeys(
@@ -150,6 +149,13 @@ def recognition_accuracy(references: Sequence[str], hypotheses: Sequence[str]) -
     per_instance = sum(map(sum, right.values())) / len(references)
     per_class = sum(sum(hits) / len(hits) for hits in right.values()) / len(right)
     return 100 * per_instance, 100 * per_class
+
+
+def top_accuracy(references: Sequence[str], candidates: Sequence[Sequence[str]], count: int) -> float:
+    """Compute how often a reference is among the first ``count`` candidates, 0 to 100; as `recognition_accuracy`."""
+    pairs = zip(references, candidates, strict=True)
+    hits = [_normal(reference) in {_normal(text) for text in texts[:count]} for reference, texts in pairs]
+    return 100 * sum(hits) / len(hits)
 
 
 def _normal(label: str) -> str:

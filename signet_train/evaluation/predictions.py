@@ -18,14 +18,19 @@ from signet_runtime.files import reporting, whole_file
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", coerce_numbers_to_str=True))
 class Prediction:
-    """One sentence: whose, what it should be, and what the model made of it (which may be nothing)."""
+    """One sentence: whose, what it should be, and what the model made of it (which may be nothing).
+
+    ``candidates`` are what the search found, the best first, each with the mean log-probability of its pieces; there
+    are some in recognition.
+    """
 
     id: str
     reference: str
     hypothesis: str
+    candidates: tuple[tuple[str, float], ...] = ()
 
 
-_COLUMNS = tuple(field.name for field in dataclasses.fields(Prediction))
+_COLUMNS = ("id", "reference", "hypothesis")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _ROW = TypeAdapter(Prediction)
 
@@ -43,7 +48,10 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, failure) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for prediction in predictions:
-            file.write(json.dumps(dataclasses.asdict(prediction), ensure_ascii=False) + "\n")
+            row = dataclasses.asdict(prediction)
+            if not prediction.candidates:
+                del row["candidates"]
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_predictions(path: Path, references: Path | None = None) -> list[Prediction]:

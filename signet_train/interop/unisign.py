@@ -130,6 +130,7 @@ def import_expert(path: Path, origin: Origin, name: str) -> tuple[ExpertCard, di
         corpus=" + ".join(origin.seen),
         seen=origin.seen,
         source=f"unisign {fingerprint(path)}",
+        pose_estimator="rtmpose",  # as the published keypoints say it
         backbone=published.backbone_config,
     )
     return card, published.backbone, published

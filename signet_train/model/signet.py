@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -141,13 +141,28 @@ class Signet(nn.Module):
     @torch.no_grad()
     def generate(self, features: Features, mask: Tensor, num_beams: int, max_new_tokens: int) -> Tensor:
         """Generate token ids (B, L) by greedy or beam search, transformers' own."""
+        return self.generate_ranked(features, mask, num_beams, max_new_tokens, 1)[0][:, 0]
+
+    @torch.no_grad()
+    def generate_ranked(
+        self, features: Features, mask: Tensor, num_beams: int, max_new_tokens: int, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Generate the ``count`` best of ``num_beams`` beams: ids (B, count, L), and scores (B, count).
+
+        A score is the mean log-probability of a text's pieces, which the search
+        ranks by; greedy search, of one beam, has none: 0.
+        """
         encoded = self.encode(features, mask)
-        tokens = self.language_model.generate(
+        found: Any = self.language_model.generate(
             encoder_outputs=BaseModelOutput(encoded.hidden_states),  # type: ignore[arg-type]
             attention_mask=encoded.mask.long(),
             num_beams=num_beams,
+            num_return_sequences=count,
             max_new_tokens=max_new_tokens,
             do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=count > 1,
         )
-        assert isinstance(tokens, Tensor)
-        return tokens
+        tokens = found.sequences.unflatten(0, (len(mask), count))
+        scores = getattr(found, "sequences_scores", None) if count > 1 else None
+        return tokens, torch.zeros(tokens.shape[:2]) if scores is None else scores.unflatten(0, (len(mask), count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -15,17 +16,18 @@ from signet_runtime.errors import CheckpointError, ConfigError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5
 from signet_train.config import LanguageModelConfig, TrainConfig
 from signet_train.data.batches.cache import digest
-from signet_train.data.batches.dataset import target
 from signet_train.model.signet import Signet
 from signet_train.stages.plan import StagePlan, find_start
 from signet_train.tokenizer import train_tokenizer
+
+_log = logging.getLogger(__name__)
 
 
 def new_expert(plan: StagePlan, name: str) -> Checkpoint:
     """Make Stage I's start: a fresh backbone, and ``config.mt5`` or a fresh mT5.
 
-    A fresh one gets a vocabulary of the characters of the whole corpus, whatever sign languages the expert learns, so
-    that experts of one corpus share it.
+    A fresh one gets a vocabulary of the characters of the whole corpus, whatever splits they are in and whatever sign
+    languages the expert learns, so that experts of one corpus share it and no reference has characters without a piece.
 
     Raises:
         ConfigError: fusion is configured, which a single expert has not.
@@ -40,8 +42,15 @@ def new_expert(plan: StagePlan, name: str) -> Checkpoint:
         language_model, tokenizer = load_mt5(config.mt5)
         put_language_model(model, language_model, config.mt5)
     else:
-        texts = (target(r.row, config.task) for r in plan.corpus)
-        tokenizer = train_tokenizer(texts, config.model.language_model.vocab_size)
+        tokenizer = train_tokenizer(plan.characters, config.model.language_model.vocab_size)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        _log.info(
+            "mt5 is not set: a vocabulary of the corpus's %d characters, and %.1f M weights from nothing. It can write "
+            "what it was trained on, and hardly more; mt5 = %s starts from a language model that has read text",
+            len(plan.characters),
+            size / 1e6,
+            '"google/mt5-base"',
+        )
     card = ExpertCard(
         name=name,
         sign_languages=tuple(sorted(plan.sign_languages)),
@@ -49,6 +58,8 @@ def new_expert(plan: StagePlan, name: str) -> Checkpoint:
         seen=tuple(sorted(plan.corpora)),
         source="signet-train pretrain",
         normalisation=config.data.normalisation,
+        pose_estimator=config.card.pose_estimator,
+        frame_rate=plan.clock,
         backbone=config.model.backbone,
     )
     return Checkpoint(model, [card], tokenizer, config)

@@ -37,11 +37,13 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
             "data.cache and experts: a configuration of Stage II or III that names both is what is cached"
         )
     accelerator = make_accelerator(config.optimisation.precision, device)
-    fitting_experts(config)
+    plan = plan_stage(config)
+    config = plan.config
+    fitting_experts(config, plan.clock)
     model = Signet(config.model, len(config.experts))
     load_experts(model, config.experts)
     experts = model.eval().requires_grad_(False).experts.to(accelerator.device)
-    rows = plan_stage(config).rows
+    rows = plan.rows
     description = {"views": views, "half": half, "made_of": fingerprint(config, experts, rows)}
     draft = cache / "unfinished.json"
     for file in (cache / "cache.json", draft):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from signet_runtime.errors import CheckpointError, ConfigError
 from signet_runtime.models.catalogue import built_in
-from signet_train.checkpoint import ExpertCard, load_cards, load_expert_card
-from signet_train.config import TrainConfig
+from signet_train.checkpoint import ExpertCard, load_cards, load_checkpoint_config, load_expert_card
+from signet_train.config import LanguageModelConfig, TrainConfig
 from signet_train.data.batches.dataset import LocatedRow, select_rows
-from signet_train.data.manifest import read_manifests
+from signet_train.data.manifest import Manifest, read_manifests
+from signet_train.data.provenance import VARIANTS, Survey, same_estimator, same_language, same_rate, survey
+from signet_train.tokenizer import characters_of, pieces_for
 
 _log = logging.getLogger(__name__)
 
@@ -24,15 +26,20 @@ class StagePlan:
     """A configuration and the rows that it names.
 
     Attributes:
-        config: what was resolved.
+        config: what was given, with what data and checkpoints say where it says nothing: language, pose estimator, and
+            the size of a vocabulary that is not mT5's.
         training, validation: rows of the two splits, in the configured sign languages.
         corpus: the training split in every sign language; `training` is part of it.
+        clock: the frames a second of what the model is trained on; None where recordings differ.
+        characters: of all targets of the corpus, where Stage I learns a vocabulary of them.
     """
 
     config: TrainConfig
     training: list[LocatedRow]
     validation: list[LocatedRow]
     corpus: list[LocatedRow]
+    clock: float | None = None
+    characters: Sequence[str] = ()
 
     @property
     def rows(self) -> dict[str, list[LocatedRow]]:
@@ -51,18 +58,97 @@ class StagePlan:
 
 
 def plan_stage(config: TrainConfig) -> StagePlan:
-    """Read the manifests of a run, and take from them what it needs.
+    """Read the manifests of a run, take from them what it needs, and let them say what the configuration leaves out.
 
     Raises:
-        InputError: as `load_rows`, for either split.
+        InputError: as `load_rows`, for either split; or keypoints that cannot be read.
+        ConfigError: the data are of several pose estimators, or of another one or another language than the
+            configuration states, and ``allow_mix`` does not name that.
     """
     data, manifests = config.data, read_manifests(config.data.manifests)
+    training, validation = (select_rows(manifests, data, split) for split in (data.train, data.validation))
+    found = survey([*training, *validation])
+    characters: Sequence[str] = ()
+    if config.stage == "pretrain" and config.mt5 is None:
+        characters = _characters(manifests, config.task)
     return StagePlan(
-        config,
-        training=select_rows(manifests, data, data.train),
-        validation=select_rows(manifests, data, data.validation),
+        _resolved(config, found, characters),
+        training,
+        validation,
         corpus=select_rows(manifests, data.model_copy(update={"sign_languages": ()}), data.train),
+        clock=_clock(config, found),
+        characters=characters,
     )
+
+
+def _characters(manifests: Sequence[Manifest], task: str) -> list[str]:
+    rows = [row for manifest in manifests for row in manifest.rows]
+    return characters_of((row.gloss or "") if task == "recognise" else row.text for row in rows)
+
+
+def _resolved(config: TrainConfig, found: Survey, characters: Sequence[str]) -> TrainConfig:
+    estimators, stated = list(found.estimators), config.card.pose_estimator
+    others = [name for name in estimators if not same_estimator(name, stated or estimators[0])]
+    if others and "pose_estimator" not in config.allow_mix:
+        what = f"card.pose_estimator is {stated}" if stated else f"keypoints are {estimators[0]}'s"
+        raise ConfigError(
+            f"{what}, and those of row {found.estimators[others[0]]!r} are {others[0]}'s: a model reads videos through "
+            "the estimator it was trained on. Extract all by one, or say card.pose_estimator and "
+            'allow_mix = ["pose_estimator"]'
+        )
+    if others and stated is None:
+        raise ConfigError(f"card.pose_estimator: say which of {', '.join(estimators)} the model is to read videos by")
+    language = config.card.language
+    if language in (None, "und"):
+        language = found.language
+    elif language != "mul" and "language" not in config.allow_mix and config.task == "translate":
+        foreign = [tag for tag in found.languages if not same_language(tag, str(language))]
+        if foreign:
+            raise ConfigError(
+                f"card.language is {language}, and there is text in {', '.join(foreign)}: leave it out, or say "
+                'allow_mix = ["language"]'
+            )
+    model = config.model
+    pieces = -(-pieces_for(characters) // 8) * 8 if characters else _pieces_at_the_start(config)
+    if pieces is not None and model.language_model.vocab_size == LanguageModelConfig().vocab_size:
+        resized = model.language_model.model_copy(update={"vocab_size": pieces})
+        model = model.model_copy(update={"language_model": resized})
+    estimator = stated or estimators[0]
+    if estimator in VARIANTS:
+        _log.warning(
+            "keypoints are of %s, and do not say of which size: the model will read videos through %s, unless "
+            "card.pose_estimator says otherwise",
+            estimator,
+            VARIANTS[estimator],
+        )
+        estimator = VARIANTS[estimator]
+    card = config.card.model_copy(update={"language": language, "pose_estimator": estimator})
+    return config.model_copy(update={"card": card, "model": model})
+
+
+def _pieces_at_the_start(config: TrainConfig) -> int | None:
+    """Return the size of the vocabulary that Stages II and III begin with: of the first checkpoint that has one."""
+    for path in (config.start_from, *config.experts):
+        if path is not None and (path / "language_model").is_dir():
+            return load_checkpoint_config(path).model.language_model.vocab_size
+    return None
+
+
+def _clock(config: TrainConfig, found: Survey) -> float | None:
+    """Return the rate of what the model sees: its clock, or the recordings' own, which may be slower."""
+    clock = config.data.frame_rate
+    low, high = found.rates
+    if clock is None and found.rate is None:
+        _log.warning(
+            "recordings have %.4g to %.4g frames a second, and data.frame_rate is not set: each is taken as it is",
+            low,
+            high,
+        )
+    if clock is not None and low < clock and not same_rate(low, clock):
+        _log.warning(
+            "data.frame_rate is %.4g, and some recordings have %.4g frames a second: these stay slower", clock, low
+        )
+    return clock or found.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +182,21 @@ def find_start(plan: StagePlan) -> StartingPoint:
         raise ConfigError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
     if config.model.fusion is not None and not 1 <= config.model.fusion.top_k <= len(config.experts):
         raise ConfigError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
-    cards = fitting_experts(config)
+    cards = fitting_experts(config, plan.clock)
     source = config.start_from or language_model_by_rule(config, cards, plan.sign_languages)
     refuse_leak([*cards, *load_cards(source)], plan.corpora, config.allow_leak)
     goes_on = config.start_from is not None and config.model.fusion is not None
     return StartingPoint(cards, source, source if goes_on and (source / "fusion.safetensors").is_file() else None)
 
 
-def fitting_experts(config: TrainConfig) -> list[ExpertCard]:
-    """Read the cards of a run's experts.
+def fitting_experts(config: TrainConfig, clock: float | None) -> list[ExpertCard]:
+    """Read the cards of a run's experts; ``clock`` is that of its data.
 
     Raises:
-        CheckpointError: another backbone size than the model's, or data with another normalisation.
+        CheckpointError: another backbone size than the model's, or data with another normalisation; or, unless
+            ``allow_mix`` names it, with another clock or by another pose estimator.
     """
+    estimator = config.card.pose_estimator
     cards: list[ExpertCard] = []
     for path in config.experts:
         card = load_expert_card(path)
@@ -119,6 +207,18 @@ def fitting_experts(config: TrainConfig) -> list[ExpertCard]:
                 f"{path}: its data had the normalisation {card.normalisation}, and data.normalisation states "
                 f"{config.data.normalisation}: experts of one model share it, so set data.normalisation or take other "
                 "experts"
+            )
+        other = card.pose_estimator
+        if other and estimator and not same_estimator(other, estimator) and "pose_estimator" not in config.allow_mix:
+            raise CheckpointError(
+                f"{path}: was trained on keypoints of {other}, and this run's are of {estimator}: extract them by "
+                f'{other} (--pose {other}), take other experts, or say allow_mix = ["pose_estimator"]'
+            )
+        rate = card.frame_rate
+        if rate and clock and not same_rate(rate, clock) and "frame_rate" not in config.allow_mix:
+            raise CheckpointError(
+                f"{path}: was trained at {rate:.4g} frames a second, and this run's data have {clock:.4g}: set "
+                f'data.frame_rate = {rate:.4g}, take other experts, or say allow_mix = ["frame_rate"]'
             )
         cards.append(card)
     return cards

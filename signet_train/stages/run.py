@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,19 +17,28 @@ from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
 from signet_train.data.batches.collate import Collate, load_batches
-from signet_train.data.batches.dataset import PoseDataset
+from signet_train.data.batches.dataset import LocatedRow, PoseDataset
 from signet_train.data.batches.sampling import in_order
-from signet_train.evaluation.metrics import corpus_bleu4, recognition_accuracy, tokenizer_for
+from signet_train.data.provenance import languages_of
+from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
 from signet_train.model.signet import Signet
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
-from signet_train.stages.loop import Run, make_accelerator, prepare_directory, train
+from signet_train.stages.loop import Outcome, check_fills_a_step, make_accelerator, train
 from signet_train.stages.objectives import Alignment, Translation, set_trainable
 from signet_train.stages.plan import StagePlan, plan_stage
+from signet_train.stages.progress import changes_since, prepare_directory
+from signet_train.stages.recipe import Run
+from signet_train.stages.validation import Observer, Validation
+
+_log = logging.getLogger(__name__)
 
 
-def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume: bool = False) -> None:
+def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume: bool = False) -> Outcome:
     """Train what ``config`` describes; ``out`` becomes a run directory (see `train`).
+
+    A run that is resumed may have other epochs than before, and other settings that make nothing wrong of what was
+    learned; what changed is in its log.
 
     Raises:
         InputError: manifests or samples that cannot be used.
@@ -34,10 +47,14 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
     """
     accelerator = make_accelerator(config.optimisation.precision, device)
     with accelerator.main_process_first():
-        prepare_directory(out, config, resume)
+        prepare_directory(out, resume)
     plan = plan_stage(config)
+    config = plan.config
+    changed: dict[str, tuple[Any, Any]] = {}
+    check_fills_a_step(len(plan.training), config.optimisation, accelerator.num_processes)
     if resume:
-        checkpoint = load_checkpoint(out / "last")
+        changed = changes_since(out, config)
+        checkpoint = replace(load_checkpoint(out / "last"), config=config)
     elif config.stage == "pretrain":
         checkpoint = new_expert(plan, out.name)
     else:
@@ -53,8 +70,8 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
         )
         run = alignment_run(checkpoint, objective, training, validation, accelerator)
     else:
-        run = translation_run(checkpoint, training, validation, plan.validation[0].row.language, accelerator)
-    train(run, out, accelerator, resume)
+        run = translation_run(checkpoint, training, validation, plan.validation, accelerator)
+    return train(run, out, accelerator, resume, changed)
 
 
 def datasets(plan: StagePlan, model: Signet) -> tuple[Dataset, Dataset]:
@@ -78,29 +95,52 @@ def translation_run(
     checkpoint: Checkpoint,
     training: Dataset,
     validation: Dataset,
-    language: str,
+    rows: Sequence[LocatedRow],
     accelerator: Accelerator,
 ) -> Run:
     """Set up Stage I or III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy.
 
-    ``language`` is the validation texts', BCP 47: it decides how BLEU takes them apart, unless the configuration does.
+    ``rows`` are the validation's: their texts' languages decide how BLEU takes them apart, unless the configuration
+    does.
     """
     config = checkpoint.config
-    tokenize = config.tokenize or tokenizer_for(language)
+    tokenize = config.tokenize or _common_tokenizer(rows)
 
-    def validate() -> dict[str, float]:
+    def validate() -> Validation:
         batch_size = config.optimisation.batch_size
-        found = predict(checkpoint, validation, accelerator, num_beams=config.card.num_beams, batch_size=batch_size)
+        observer = Observer(checkpoint.model, config.optimisation.label_smoothing, rows)
+        found = predict(
+            checkpoint,
+            validation,
+            accelerator,
+            num_beams=config.card.num_beams,
+            batch_size=batch_size,
+            observe=observer,
+        )
         found = comparable(found, tokenize)
         references, hypotheses = [p.reference for p in found], [p.hypothesis for p in found]
         if config.task == "recognise":
             per_instance, per_class = recognition_accuracy(references, hypotheses)
-            return {"per_instance": per_instance, "per_class": per_class}
-        return {"bleu4": corpus_bleu4(references, hypotheses, tokenize)}
+            figures = {"per_instance": per_instance, "per_class": per_class}
+        else:
+            bleu = corpus_bleu4(references, hypotheses, tokenize)
+            figures = {"bleu4": bleu, "cer": 100 * character_error_rate(references, hypotheses)}
+        figures = {"validation_loss": observer.loss(accelerator), **figures}
+        return Validation(figures, found, observer.routing())
 
     objective = Translation(checkpoint.model, config.optimisation.label_smoothing)
     metric = "per_instance" if config.task == "recognise" else "bleu4"
     return Run(checkpoint, objective, training, validate, metric, "highest")
+
+
+def _common_tokenizer(rows: Sequence[LocatedRow]) -> str:
+    """Return the tokenizer of all texts; of several languages that want different ones, characters, which is said."""
+    languages = languages_of(located.row for located in rows)
+    tokenizers = {tokenizer_for(language) for language in languages}
+    if len(tokenizers) <= 1:
+        return tokenizers.pop() if tokenizers else "13a"
+    _log.warning("validation has texts in %s: BLEU counts characters (tokenize says otherwise)", ", ".join(languages))
+    return "char"
 
 
 def alignment_run(
@@ -110,7 +150,7 @@ def alignment_run(
     config = checkpoint.config
 
     @torch.no_grad()
-    def validate() -> dict[str, float]:
+    def validate() -> Validation:
         objective.eval()
         size = config.optimisation.batch_size
         keys = in_order(len(validation), size)  # type: ignore[arg-type]
@@ -120,6 +160,7 @@ def alignment_run(
         for batch in load_batches(validation, keys, collate, config.data.workers):
             with accelerator.autocast():
                 total += objective(batch.to(accelerator.device), gather_negatives=False)
-        return {"info_nce": float(total) / len(validation), "temperature": float(objective.log_temperature.exp())}  # type: ignore[arg-type]
+        info_nce = float(total) / len(validation)  # type: ignore[arg-type]
+        return Validation({"info_nce": info_nce, "temperature": float(objective.log_temperature.exp())})
 
     return Run(checkpoint, objective, training, validate, "info_nce", "lowest")

@@ -207,7 +207,7 @@ def test_stretches_clocks_and_directories_of_frames_reach_the_estimator(tmp_path
 def test_a_full_disk_ends_the_run_and_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from signet_train.data import extraction
 
-    def full(path: Path, _sequence: object) -> None:
+    def full(path: Path, *_: object) -> None:
         raise OutputError(f"{path}: cannot write the keypoints") from OSError(28, "No space left on device")
 
     manifest = corpus(tmp_path, [FINE])

@@ -132,7 +132,7 @@ def test_two_processes_equal_one_with_the_same_global_batch(
         launch += ["--multi_gpu"] if processes > 1 else []  # several processes, of whatever device
         done = subprocess.run(
             [*launch, str(DRIVER), str(file), str(tmp_path / str(processes))],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(DRIVER.parent)},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(DRIVER.parent), *sys.path])},
             capture_output=True,
             text=True,
             timeout=300,

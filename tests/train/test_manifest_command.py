@@ -32,6 +32,8 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "metadata.csv").write_text(
         f"{METADATA}a.mp4,Hallo,train,de,gsg,0,1800\nb.mp4,Tschüss,dev,de,gsg,,\nc.mp4,Hi,test,,,,\n", encoding="utf-8"
     )
+    for name in "abc":
+        (root / f"{name}.mp4").touch()
     return root
 
 

@@ -279,7 +279,7 @@ def test_stage_one_starts_from_a_pretrained_mt5(manifest: Path, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"its d_ff is 32, and model\.language_model states 48"):
         run_stage(other, tmp_path / "other", "cpu")
     absent = config("pretrain", manifest, mt5=str(tmp_path / "none"))
-    with pytest.raises(CheckpointError, match="no mT5 there"):
+    with pytest.raises(CheckpointError, match="no such directory, and no name of the Hugging Face hub"):
         run_stage(absent, tmp_path / "absent", "cpu")
 
 
@@ -343,7 +343,7 @@ def test_a_run_is_not_overwritten_and_resumes_with_its_own_configuration(
     settings = config("pretrain", manifest, data={"sign_languages": ["ase"]})
     with pytest.raises(CheckpointError, match="holds a run already"):
         run_stage(settings, run, "cpu")
-    with pytest.raises(CheckpointError, match="another optimisation; resume with the same"):
+    with pytest.raises(CheckpointError, match=r"optimisation\.lr was 0\.01 and is 1"):
         run_stage(
             config("pretrain", manifest, data={"sign_languages": ["ase"]}, optimisation={"lr": 1}), run, "cpu", True
         )

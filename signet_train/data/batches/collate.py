@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -88,6 +89,12 @@ class Collate:
         return Batch(ids, texts, mask, labels, {}, (embeddings, priors))
 
 
+def _leave_signals_alone(_worker: int) -> None:
+    """Let the process that trains answer Ctrl-C, which a terminal sends to this one too, and end this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def load_batches(
     dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
 ) -> Iterator[Any]:
@@ -101,6 +108,7 @@ def load_batches(
         batch_sampler=order,
         collate_fn=collate,
         num_workers=min(workers, available_cpus()),
+        worker_init_fn=_leave_signals_alone,
         generator=torch.Generator(),  # its own: drawn from torch's, a seed for workers would shift a step's dropout
     )
     try:

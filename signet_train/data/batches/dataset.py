@@ -17,6 +17,7 @@ from signet_train.data.batches.augment import add_noise, drop_frames, vary_signe
 from signet_train.data.batches.sampling import Key
 from signet_train.data.manifest import Manifest, Row, read_manifests
 from signet_train.data.poses import load_poses
+from signet_train.data.provenance import estimator_of, same_estimator
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class PoseDataset(Dataset[Sample]):
         """Load, vary and cut the row of a key, ``(epoch, index)``.
 
         Raises:
-            InputError: the row's keypoints cannot be used; the message names the row.
+            InputError: the row's keypoints cannot be used, or another pose estimator made them than the model's and
+                ``allow_mix`` does not name that; the message names the row.
         """
         epoch, index = key
         row, root = self.rows[index].row, self.rows[index].root
@@ -87,7 +89,16 @@ class PoseDataset(Dataset[Sample]):
             sequence = load_poses(row.poses, root, rng)
         except InputError as error:
             raise InputError(f"row {row.id!r}: {error}") from error
+        self._refuse_others(row, estimator_of(sequence.source))
         return Sample(row.id, self._regions(sequence, rng), target(row, self.config.task))
+
+    def _refuse_others(self, row: Row, found: str) -> None:
+        stated = self.config.card.pose_estimator
+        if stated and not same_estimator(found, stated) and "pose_estimator" not in self.config.allow_mix:
+            raise InputError(
+                f"row {row.id!r}: {row.poses} has keypoints of {found}, and the model reads those of {stated}: extract "
+                'them by it, or allow the mix by its name (allow_mix = ["pose_estimator"], --allow-mix pose_estimator)'
+            )
 
     def _regions(self, sequence: PoseSequence, rng: np.random.Generator | None) -> dict[str, np.ndarray]:
         data = self.config.data

@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from signet_train.data.manifest import Row
+if TYPE_CHECKING:
+    from signet_train.data.manifest import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -86,7 +86,13 @@ def _encoding(begin: bytes) -> str:
 
 
 def read_table(
-    path: Path, columns: Sequence[str], delimiter: str, quoted: bool = False, strict: bool = True
+    path: Path,
+    columns: Sequence[str],
+    delimiter: str,
+    quoted: bool = False,
+    strict: bool = True,
+    text_of: Callable[[Path], str] | None = None,
+    names: Callable[[Sequence[str]], Mapping[str, str]] = lambda header: {},
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the lines of a delimited text file with a header, in UTF-8 with or without BOM, or in UTF-16.
 
@@ -97,6 +103,8 @@ def read_table(
         columns: those that must be there; others may be.
         quoted: whether ``"`` quotes fields, doubled inside of them, or is a character like any other.
         strict: whether text after a closing quote is an error, or belongs to the field.
+        text_of: reads the file; by default `read_text`.
+        names: gives other names to columns of a header, by their names there.
 
     Yields:
         Where the line is (``file: line 7``), and its fields by column.
@@ -105,7 +113,7 @@ def read_table(
         InputError: not readable, a column is missing, or a line has not as many fields as the header.
     """
     try:
-        text = read_text(path)
+        text = (text_of or read_text)(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
     except OSError as error:
@@ -116,7 +124,7 @@ def read_table(
         number, delimiter, quoted = 1, lines.readline().strip()[4:5] or delimiter, True
     try:
         begin = lines.tell()
-        delimiter, quoted, header = _header(path, lines, columns, delimiter, quoted)
+        delimiter, quoted, header = _header(path, lines, columns, delimiter, quoted, names)
         lines.seek(begin)
         reader = csv.reader(lines, delimiter=delimiter, quoting=_quoting(quoted), strict=strict)
         next(reader, [])
@@ -143,11 +151,16 @@ def _quoting(quoted: bool) -> Literal[0, 3]:
 
 
 def _header(
-    path: Path, lines: io.StringIO, columns: Sequence[str], delimiter: str, quoted: bool
+    path: Path,
+    lines: io.StringIO,
+    columns: Sequence[str],
+    delimiter: str,
+    quoted: bool,
+    names: Callable[[Sequence[str]], Mapping[str, str]],
 ) -> tuple[str, bool, list[str]]:
     """Return the delimiter with which the first line has the columns, whether fields are quoted, and the columns."""
     begin = lines.tell()
-    missing = list(columns)
+    missing, there = list(columns), ""
     for mark, in_quotes in ((delimiter, quoted), *((other, True) for other in ",;\t|" if other != delimiter)):
         lines.seek(begin)
         try:
@@ -160,11 +173,16 @@ def _header(
         header = [known.get(name.strip().casefold(), name) if name not in columns else name for name in header]
         while header and not header[-1].strip():
             header.pop()
+        if len(header) > len(columns) or mark == delimiter:
+            there = there or ", ".join(header)
+        called = names(header) if len(header) > 1 or len(columns) == 1 else {}
+        header = [called.get(name, name) for name in header]
         absent = [column for column in columns if column not in header]
         if not absent:
             return mark, in_quotes, header
         missing = min(missing, absent, key=len)
-    raise InputError(f"{path}: line 1: no column {missing[0]} (needs {delimiter.join(columns)!r})")
+    has = f"; it has {there}" if there else ""
+    raise InputError(f"{path}: line 1: no column {missing[0]} (needs {delimiter.join(columns)!r}{has})")
 
 
 def read_json(path: Path) -> Any:

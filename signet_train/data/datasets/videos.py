@@ -12,6 +12,10 @@ Its columns ``file_name`` (relative to the folder) and ``text`` are needed; ``sp
 `signet_train.data.manifest.Row`) and may be left out, or empty. Other columns are not read. ``start`` and ``end`` are
 seconds, for several sentences in one video.
 
+Columns may be called otherwise (``video``, ``sentence``, ``Übersetzung``; `signet_train.data.datasets.tables` has the
+names), and the table, too: then it is given in place of the folder, and ``file_name`` is relative to it. ``text`` may
+be left out where there is a ``gloss``: for recognition.
+
 Without the table, a text file beside each video says what is signed in it, all of it::
 
     train/0001.mp4
@@ -27,33 +31,54 @@ name. The id is, where it is not given, the file's name with its directories (``
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
 
 from signet_runtime.errors import InputError
 from signet_train.data.datasets.annotations import clip_id, read_table, read_text, readable
-from signet_train.data.datasets.splits import hash_split
+from signet_train.data.datasets.splits import own_split
+from signet_train.data.datasets.tables import any_text, meanings
 from signet_train.data.manifest import Row
 from signet_train.data.tree import VIDEO_SUFFIXES, files_below, find_below
 
-_SPLITS = {"train": "train", "training": "train", "dev": "dev", "val": "dev", "valid": "dev", "validation": "dev"}
-_SPLITS |= {"test": "test", "testing": "test"}
 
-
-def read(root: Path, language: str | None = None, sign_language: str | None = None) -> list[Row]:
+def read(
+    root: Path,
+    language: str | None = None,
+    sign_language: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+) -> list[Row]:
     """Make a row for each line of ``metadata.csv``, or for each video with a text file.
 
     Args:
+        root: the folder, or a table in it.
         language: of the text (BCP 47), where the table does not say.
         sign_language: as an ISO 639-3 code, where the table does not say.
+        columns: what the table calls its columns, by their meaning; else by their names.
+        encoding: of the table; else UTF-8, or what it seems to be.
 
     Raises:
         InputError: neither table nor videos, a broken line, no video with its text (one that has none is said and left
             out), or nothing says the language.
     """
     default = {"language": language or "", "sign_language": sign_language or ""}
-    table = root / "metadata.csv"
+    table = root if root.is_file() else root / "metadata.csv"
     if table.is_file():
-        lines = read_table(table, ("file_name", "text"), ",", quoted=True)
+        root = table.parent
+
+        def read_any(path: Path) -> str:
+            return any_text(path, encoding, language)
+
+        def names(header: Sequence[str]) -> dict[str, str]:
+            return meanings(header, columns or {})
+
+        lines = list(read_table(table, ("file_name",), ",", quoted=True, text_of=read_any, names=names))
+        if lines and not {"text", "gloss"} & lines[0][1].keys():
+            raise InputError(
+                f"{table}: line 1: no column text (what is signed), nor gloss; it has {', '.join(lines[0][1])}. Say "
+                "which it is: --column text=NAME"
+            )
         return [_row(root, where, {**default, **{k: v for k, v in line.items() if v.strip()}}) for where, line in lines]
     recordings = (path for path in files_below(root) if path.suffix.lower() in VIDEO_SUFFIXES)
     rows = [
@@ -88,7 +113,7 @@ def _row(root: Path, where: str, line: dict[str, str]) -> Row:
     if not name.name or name.is_absolute() or ".." in name.parts:
         raise InputError(f"{where}: file_name {str(name)!r} is not a file in the folder")
     text = " ".join(line.get("text", "").split())
-    if not text:
+    if not text and not line.get("gloss", "").strip():
         raise InputError(f"{where}: no text; it should say what is signed in {name.name}")
     for column, meaning in (("language", "of the text, as en or de"), ("sign_language", "ISO 639-3, as ase or gsg")):
         if not line[column].strip():
@@ -104,7 +129,7 @@ def _row(root: Path, where: str, line: dict[str, str]) -> Row:
     signer = line.get("signer", "").strip() or None
     return Row(
         id=clip,
-        split=_split(line.get("split", "").strip(), name, signer, where),
+        split=own_split(line.get("split", "").strip(), name, signer),
         poses=f"poses/{clip}.npz",
         text=text,
         language=line["language"].strip(),
@@ -127,10 +152,3 @@ def _seconds(value: str | None, where: str) -> float | None:
     if not 0 <= seconds < float("inf"):
         raise InputError(f"{where}: {value!r} is not a time in a video")
     return seconds
-
-
-def _split(given: str, name: PurePosixPath, signer: str | None, where: str) -> str:
-    if given:
-        return _SPLITS.get(given.lower(), given)
-    directory = name.parts[0] if len(name.parts) > 1 else ""
-    return _SPLITS.get(directory.lower()) or hash_split(signer or name.as_posix(), percent=10)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from signet_runtime.files import whole_file
 from signet_runtime.pose.estimators import PoseEstimator
 from signet_train.data.spelled.clips import REDRAWN_STRIDE, lexicon, load_landmarks
 from signet_train.data.spelled.drawing import draw_frames
@@ -28,7 +29,8 @@ def redraw(sign_languages: Iterable[str], estimator: PoseEstimator, out: Path) -
         for letters, path in alphabet.items():
             count = len(load_landmarks(sign_language, letters).points[::REDRAWN_STRIDE])
             keypoints, scores = zip(*(next(found) for _ in range(count)), strict=True)
-            np.savez_compressed(out / f"{path.stem}.npz", keypoints=np.float32(keypoints), scores=np.float32(scores))
+            with whole_file(out / f"{path.stem}.npz") as temporary:
+                np.savez_compressed(temporary, keypoints=np.float32(keypoints), scores=np.float32(scores))
 
 
 def _frames(sign_language: str) -> Iterator[np.ndarray]:

@@ -154,7 +154,7 @@ def test_errors(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" \n")
     with pytest.raises(InputError, match=r"a\.mp4: no text"):
         read(tmp_path, "en", "ase")
-    (tmp_path / "metadata.csv").write_text("file_name,sentence\na.mp4,x\n")
+    (tmp_path / "metadata.csv").write_text("file_name,words\na.mp4,x\n")
     with pytest.raises(InputError, match=r"metadata\.csv: line 1: no column text"):
         read(tmp_path, "en", "ase")
     (tmp_path / "metadata.csv").write_text("file_name,text\na.mp4,Hello, world\n")

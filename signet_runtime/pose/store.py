@@ -1,0 +1,179 @@
+"""Reading the pose store: many clips' keypoints in one memory-mapped Arrow file, of which a load is a slice.
+
+`signet_train.data.store.arrow` writes it, and says how it is laid out. Nothing else in this package needs pyarrow,
+which comes with the extra ``train``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from signet_runtime.errors import EngineError, InputError, first_line
+from signet_runtime.installation import how_to_install
+from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.skeleton import NUM_KEYPOINTS
+
+LEVELS = 65535
+
+_NUMBERS = ["fps", "width", "height", "low_x", "low_y", "step_x", "step_y"]
+_FRAME_BYTES = 3 * NUM_KEYPOINTS * 2
+_FAR = 1e6  # no clip's range begins so far away, or has such steps
+_IN_STORE = ".arrow#"
+
+
+def split_location(location: str) -> tuple[str, str | None]:
+    """Split a location into file and, if that is a pose store, clip: ``a.arrow#x`` -> ``a.arrow``, ``x``."""
+    name, mark, clip = location.partition(_IN_STORE)
+    return (name + mark[:-1], clip) if mark else (location, None)
+
+
+def read_clip(location: str) -> PoseSequence:
+    """Return a clip of a store, ``a.arrow#x``.
+
+    Raises:
+        InputError: no such store or clip, or no clip is named.
+        EngineError: pyarrow is not installed.
+    """
+    path, clip = split_location(location)
+    if not clip:
+        raise InputError(f"{location}: which clip of this pose store? {path}#ID is one")
+    return PoseStore.open(path)[clip]
+
+
+def schema() -> Any:
+    """Return a store's columns, as pyarrow's schema."""
+    pa = _arrow()
+    numbers = [(name, pa.int64() if name in ("width", "height") else pa.float64()) for name in _NUMBERS]
+    columns = [("id", pa.string()), ("source", pa.string()), *numbers, ("levels", pa.binary())]
+    return pa.schema(columns, metadata={"signet_pose_store": "1"})
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+    except ModuleNotFoundError as error:
+        raise EngineError(f"a pose store needs pyarrow: pip install pyarrow, or {how_to_install('train')}") from error
+    return pyarrow
+
+
+def dequantised(
+    levels: np.ndarray, low_x: float, low_y: float, step_x: float, step_y: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints (T, 133, 2) and scores (T, 133) from a clip's bytes.
+
+    In memory all x come before all y: faster to scale here, and to cut into regions later, than pair by pair.
+    """
+    values = levels.view("<u2").reshape(3, -1, NUM_KEYPOINTS).astype(np.float32)
+    x, y, scores = values
+    x *= step_x
+    x += low_x
+    y *= step_y
+    y += low_y
+    scores *= 1 / LEVELS
+    return values[:2].transpose(1, 2, 0), scores
+
+
+class PoseStore:
+    """An open store: a mapping from ids to `PoseSequence`. A process keeps one of each, see `open`."""
+
+    def __init__(self, path: Path) -> None:
+        """Map the file and find its clips.
+
+        Raises:
+            InputError: no such file, or not a pose store, a damaged or a newer one.
+        """
+        self.path = path
+        pa = _arrow()
+        try:
+            whole = pa.memory_map(str(path)).read_buffer()
+            # Threads of Arrow's own would not survive the fork of a DataLoader.
+            options = pa.ipc.IpcReadOptions(use_threads=False)
+            reader = pa.ipc.open_file(pa.BufferReader(whole), options=options)
+            if not reader.schema.equals(schema(), check_metadata=True):
+                raise InputError(f"{path}: not a pose store, or one of another version")
+            table = reader.read_all()
+            table.validate(full=True)  # ids and offsets: the frames themselves stay on the disk
+            self._index(table, whole)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such pose store; `signet-train convert-poses` makes one") from None
+        except (OSError, ValueError, pa.ArrowException) as error:
+            reason = first_line(error)
+            raise InputError(f"{path}: not a pose store, or a damaged one ({reason})") from error
+
+    def _index(self, table: Any, whole: Any) -> None:
+        """Note where in the file each clip's frames are: to find them through Arrow takes as long as to load them."""
+        self._bytes = np.frombuffer(whole, np.uint8)
+        starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for chunk in table["levels"].chunks:
+            _, offsets, data = chunk.buffers()
+            at = np.frombuffer(offsets, np.int32)[chunk.offset :][: len(chunk) + 1].astype(np.int64)
+            at += data.address - whole.address
+            starts.append(at[:-1])
+            ends.append(at[1:])
+        self._starts, self._ends = np.concatenate(starts), np.concatenate(ends)
+        self._numbers = np.stack([table[name].to_numpy().astype(np.float64) for name in _NUMBERS], axis=1)
+        sources = table["source"].combine_chunks().dictionary_encode()
+        self._sources, self._source = sources.dictionary.to_pylist(), sources.indices.to_numpy()
+        self._rows = {clip_id: row for row, clip_id in enumerate(table["id"].to_pylist())}
+        lengths = self._ends - self._starts
+        if len(self._rows) != len(table):
+            raise ValueError("an id occurs twice")
+        if any(column.null_count for column in table.columns) or (lengths <= 0).any() or (lengths % _FRAME_BYTES).any():
+            raise ValueError("a clip is not there, or without whole frames")
+        if (self._starts < 0).any() or (self._ends > len(self._bytes)).any():
+            raise ValueError("it is compressed")
+        fps_and_size, low_and_step = self._numbers[:, :3], self._numbers[:, 3:]
+        if not (np.isfinite(self._numbers).all() and (fps_and_size > 0).all() and (np.abs(low_and_step) < _FAR).all()):
+            raise ValueError("a number is out of range")
+
+    @classmethod
+    def open(cls, path: str | Path) -> PoseStore:
+        """Return the store at ``path``, opened once a process, and again when the file there is another one.
+
+        Raises:
+            InputError: no such file, or not a pose store, a damaged or a newer one.
+        """
+        try:
+            now = Path(path).stat()
+        except OSError as error:
+            made = "; `signet-train convert-poses` makes one" if isinstance(error, FileNotFoundError) else ""
+            raise InputError(f"{path}: cannot be read ({error.strerror}){made}") from error
+        return _opened(str(path), (now.st_ino, now.st_size, now.st_mtime_ns))
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return PoseStore.open, (self.path,)  # the path, not what is mapped: another process maps it anew
+
+    @property
+    def ids(self) -> list[str]:
+        """The clips' ids, in the order in which they were written."""
+        return list(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, clip_id: str) -> bool:
+        return clip_id in self._rows
+
+    def __getitem__(self, clip_id: str) -> PoseSequence:
+        """Return a clip's keypoints.
+
+        Raises:
+            InputError: no clip of this id.
+        """
+        row = self._rows.get(clip_id)
+        if row is None:
+            raise InputError(f"{self.path}#{clip_id}: no such clip among the {len(self)} of this pose store")
+        fps, width, height, *low_and_step = self._numbers[row].tolist()
+        keypoints, scores = dequantised(self._bytes[self._starts[row] : self._ends[row]], *low_and_step)
+        # That it fits follows from the levels, and from what was checked when the store was opened.
+        size, source = (int(width), int(height)), self._sources[self._source[row]]
+        return PoseSequence.unchecked(keypoints, scores, fps, size, source)
+
+
+@lru_cache(maxsize=64)
+def _opened(path: str, _version: tuple[int, int, int]) -> PoseStore:
+    return PoseStore(Path(path))

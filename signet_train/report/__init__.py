@@ -1,0 +1,1 @@
+"""How a run went, as one page that is whole in itself."""

@@ -1,0 +1,224 @@
+"""What a run leaves in its directory, and where it goes on from.
+
+last, best             checkpoints: the last one resumes, the best validation's is what is exported
+run.json               what is trained: the configuration, sizes, where it runs
+log.jsonl              a line every few steps and every validation; report.html and tensorboard show the same
+validation.jsonl       all texts of the last validation beside their references
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch.utils.tensorboard import SummaryWriter
+
+from signet_runtime.errors import CheckpointError
+from signet_runtime.files import reporting, whole_file
+from signet_train.checkpoint import load_training_state, recover_checkpoint, save_checkpoint
+from signet_train.config import TrainConfig
+from signet_train.evaluation.predictions import write_predictions
+from signet_train.report.page import write_page
+from signet_train.stages.objectives import Alignment
+from signet_train.stages.recipe import Run
+from signet_train.stages.validation import Validation
+
+_SAMPLES = 12  # texts of a validation that are shown, the same rows every time
+
+# What a run may be resumed with another value of: none of them makes what was learned so far wrong.
+_MAY_CHANGE = ("optimisation.epochs", "optimisation.save_every", "optimisation.validate_every")
+_MAY_CHANGE += ("data.workers", "tokenize", "card.")
+
+
+class Progress:
+    """The directory of a run that is going on; on processes other than the first it writes nothing.
+
+    Attributes:
+        step: how many steps were done when it began.
+        unvalidated: whether it was stopped in the validation that is due at that step.
+        best, best_step: the validation figure that decides (the lower the better), and the step that had it.
+        seconds: how long the run had taken until then.
+    """
+
+    def __init__(self, out: Path, accelerator: Accelerator, resume: bool, run: Run) -> None:
+        self.out, self.accelerator, self.run = out, accelerator, run
+        self.step, self.best, self.best_step, self.seconds, self.unvalidated = 0, math.inf, 0, 0.0, False
+        self.state: dict[str, Any] = {}
+        if resume:
+            self.state = load_training_state(out / "last")
+            if self.state["processes"] != accelerator.num_processes:
+                raise CheckpointError(
+                    f"{out}: was trained by {self.state['processes']} processes, and these are "
+                    f"{accelerator.num_processes}: a run goes on with as many as it began"
+                )
+            self.step, self.best = self.state["step"], self.state["best"]
+            self.best_step, self.seconds = self.state.get("best_step", 0), self.state.get("seconds", 0.0)
+            self.unvalidated = self.state.get("unvalidated", False)
+        self.began = time.monotonic() - self.seconds
+        self.saved = self.step
+        self.writer: SummaryWriter | None = None
+        if accelerator.is_main_process:
+            with reporting(out):
+                out.mkdir(parents=True, exist_ok=True)
+                _cut_log(out / "log.jsonl", self.step, run.metric if self.unvalidated else None)
+                self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
+
+    def describe(self, steps: int, steps_per_epoch: int, changed: Mapping[str, Any]) -> None:
+        """Write what is trained, and what is another than before the run was resumed."""
+        if self.writer is None:
+            return
+        model, config = self.run.checkpoint.model, self.run.checkpoint.config
+        description = {
+            "config": config.model_dump(mode="json", by_alias=True),
+            "steps": steps,
+            "steps_per_epoch": steps_per_epoch,
+            "metric": self.run.metric,
+            "weights": sum(p.numel() for p in model.parameters()),
+            "trained_weights": sum(p.numel() for p in self.run.objective.parameters() if p.requires_grad),
+            "experts": [card.name for card in self.run.checkpoint.experts],
+            "samples": len(self.run.dataset),  # type: ignore[arg-type]
+            "device": _device(self.accelerator.device),
+            "processes": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+        }
+        with whole_file(self.out / "run.json") as temporary:
+            temporary.write_text(json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8")
+        if changed:
+            self._log({"step": self.step, "changed": {key: list(values) for key, values in changed.items()}})
+
+    def report(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write one line to the log, one point to each of TensorBoard's curves."""
+        if self.writer is None:
+            return
+        self._log({"step": step, "seconds": self.elapsed(), **figures})
+        for name, value in figures.items():
+            self.writer.add_scalar(name, value, step)
+
+    def elapsed(self) -> float:
+        """Return the seconds that the run has taken, over all its parts."""
+        return round(time.monotonic() - self.began, 1)
+
+    def save(self, step: int, optimizer: Any, found: Validation | None, unvalidated: bool = False) -> None:
+        """Save ``last``, and after a validation that is the best so far, ``best``.
+
+        ``unvalidated``: a validation is due at this step, and is done when the run goes on.
+        """
+        run = self.run
+        better = False
+        if found is not None:
+            value = found.figures[run.metric] * (1 if run.best == "lowest" else -1)
+            better = value <= self.best
+            if better:
+                self.best, self.best_step = value, step
+            self._tell(step, found)
+        if self.accelerator.is_main_process:
+            state = {
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "best": self.best,
+                "best_step": self.best_step,
+                "seconds": self.elapsed(),
+                "unvalidated": unvalidated,
+                "processes": self.accelerator.num_processes,
+            }
+            if isinstance(run.objective, Alignment):
+                state["log_temperature"] = run.objective.log_temperature.item()
+            if better:
+                save_checkpoint(self.out / "best", run.checkpoint)
+            save_checkpoint(self.out / "last", run.checkpoint, state)
+        self.saved = step
+        self.accelerator.wait_for_everyone()
+
+    def _tell(self, step: int, found: Validation) -> None:
+        if self.writer is None:
+            return
+        row: dict[str, Any] = {"step": step, "seconds": self.elapsed(), **found.figures}
+        if found.routing:
+            row["routing"] = found.routing
+        if found.predictions:
+            chosen = found.predictions[:: max(1, -(-len(found.predictions) // _SAMPLES))]
+            row["samples"] = [{"id": p.id, "reference": p.reference, "hypothesis": p.hypothesis} for p in chosen]
+            table = "\n".join(f"| {p.id} | {p.reference} | {p.hypothesis} |" for p in chosen)
+            self.writer.add_text("samples", f"| id | reference | written |\n|---|---|---|\n{table}", step)
+            write_predictions(self.out / "validation.jsonl", found.predictions)
+        self._log(row)
+        for name, value in found.figures.items():
+            self.writer.add_scalar(name, value, step)
+        for language, by_k in found.routing.items():
+            for k, shares in by_k.items():
+                for expert, share in enumerate(shares):
+                    self.writer.add_scalar(f"routing/{language}/k={k}/expert {expert}", share, step)
+        self.writer.flush()
+        write_page(self.out)
+
+    def _log(self, row: Mapping[str, Any]) -> None:
+        with reporting(self.out / "log.jsonl"), open(self.out / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Write what TensorBoard's writer still holds."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def prepare_directory(out: Path, resume: bool) -> None:
+    """See that ``out`` is a new run's, or has one that can go on.
+
+    Raises:
+        CheckpointError: it holds a run already, or none to resume.
+    """
+    recover_checkpoint(out / "last")
+    if not resume and (out / "last").exists():
+        raise CheckpointError(f"{out}: holds a run already; go on with it by --resume, or give another --out")
+    if resume and not (out / "last" / "config.json").is_file():
+        raise CheckpointError(f"{out}: no checkpoint to resume from; start the run without --resume")
+
+
+def changes_since(out: Path, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Return what a run that goes on with ``config`` had before, and what it has now, by the setting's dotted key.
+
+    Raises:
+        CheckpointError: a setting is another that must not be, or the epochs end before what is done; it is named.
+    """
+    before = TrainConfig.model_validate_json((out / "last" / "config.json").read_text(encoding="utf-8"))
+    then, now = (dict(_flat(c.model_dump(mode="json"))) for c in (before, config))
+    changed = {key: (then.get(key), now.get(key)) for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
+    harmful = [key for key in changed if not key.startswith(_MAY_CHANGE)]
+    if harmful:
+        told = ", ".join(f"{key} was {changed[key][0]} and is {changed[key][1]}" for key in harmful[:3])
+        more = f", and {len(harmful) - 3} more" if len(harmful) > 3 else ""
+        raise CheckpointError(
+            f"{out}: the run had other settings: {told}{more}; set them as they were, or give another --out "
+            "(epochs, save_every, validate_every, workers and the card may change)"
+        )
+    return changed
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _cut_log(path: Path, step: int, again: str | None) -> None:
+    """Drop what a killed run logged after its last checkpoint, and at it the rows with ``again``: it is done again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        row = json.loads(line) if line.endswith("}") else None
+        if row is not None and row["step"] <= step and not (row["step"] == step and again in row):
+            kept.append(line)
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
