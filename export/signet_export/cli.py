@@ -18,7 +18,7 @@ class _Export(click.Group):
     """`build` where no command is named; every expected failure is one line on stderr and the right exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, args if args and args[0] in self.commands else ["build", *args])
+        return super().parse_args(ctx, args if args and args[0] in (*self.commands, "--version") else ["build", *args])
 
     def invoke(self, ctx: click.Context) -> object:
         with exit_on_error("signet-export", "interrupted; nothing was written"):

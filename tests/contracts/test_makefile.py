@@ -44,3 +44,14 @@ def test_one_of_the_same_python_is_and_so_is_any_where_none_is_asked_for(make) -
         done = make(*arguments)
         assert done.returncode == 0, done.stderr
         assert "signet-translate examples" in done.stdout
+
+
+@pytest.mark.parametrize(("version", "works"), [("3.10", False), ("3.15", False), ("3.11", True), ("3.14", True)])
+def test_a_python_that_is_too_old_or_new_is_said_before_pip_is_asked(make, tmp_path: Path, version, works) -> None:
+    shutil.rmtree(tmp_path / ".venv")
+    (tmp_path / "other").write_text(f"#!/bin/sh\necho {version}\n")
+    done = make("PYTHON=./other")
+    assert (done.returncode == 0) == works
+    if not works:
+        assert f"SIGNET needs Python 3.11 to 3.14, and ./other is {version}: install one" in done.stderr
+    assert "and ./none is not there" in make("PYTHON=./none").stderr
