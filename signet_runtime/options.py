@@ -26,6 +26,9 @@ class TranslatorOptions(TypedDict, total=False):
         signer: whom to follow among several people, see `signet_runtime.pose.signer.SignerTracker`.
         track: which video track of a file to read, from 1; None takes the default one, or the one with most pictures.
         fps: frames a second of keypoints that do not state it.
+        n_best: how many texts to find, as many as there are beams at most; the others are alternatives.
+        min_confidence: texts whose reliability is below are left out; needs a bundle with a calibration.
+        piece_times: say where each piece of a text was read; needs a bundle whose decoder says what it looks at.
         speed: at which recordings were slowed down or sped up: 0.25 is slow motion that takes four times as long.
     """
 
@@ -41,6 +44,9 @@ class TranslatorOptions(TypedDict, total=False):
     track: int | None
     fps: float | None
     speed: float
+    n_best: int
+    min_confidence: float
+    piece_times: bool
 
 
 DEFAULTS: TranslatorOptions = {
@@ -56,6 +62,9 @@ DEFAULTS: TranslatorOptions = {
     "track": None,
     "fps": None,
     "speed": 1.0,
+    "n_best": 1,
+    "min_confidence": 0.0,
+    "piece_times": False,
 }
 
 

@@ -6,9 +6,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
+
+import numpy as np
 
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoder
@@ -17,77 +19,60 @@ from signet_runtime.engines.load import load_engine
 from signet_runtime.errors import InputError
 from signet_runtime.forking import refuse_forked
 from signet_runtime.options import TranslatorOptions, with_defaults
+from signet_runtime.overlay.drawn import Drawn, refuse_overlay
 from signet_runtime.pose.estimators import PoseEstimator, load_estimator
 from signet_runtime.pose.files import is_keypoints, read_keypoints
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.regions import Regions, on_clock, prepare
+from signet_runtime.progress import Progress, shown_progress
+from signet_runtime.reading import ClipReader
+from signet_runtime.regions import on_clock
 from signet_runtime.sentences.keypoints import (
     PoseStream,
     RecordedStream,
     extract_poses,
+    on_ticks,
     stream_live,
     stream_sequence,
     stream_video,
 )
 from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
+from signet_runtime.sources.arrays import FrameArrays
 from signet_runtime.sources.live import Live
 from signet_runtime.sources.video import Video
+from signet_runtime.translation import Translation
 
 logger = logging.getLogger("signet_runtime")
 
-
-@dataclass(frozen=True)
-class Translation:
-    """What one clip says.
-
-    Attributes:
-        text: in ``language``.
-        start, end: seconds on the clip's own clock.
-        language: BCP 47 of the text, "mul" where the bundle writes several.
-        routing: weight of every expert by its name; 0 for those not chosen.
-        pose_source: who found the keypoints.
-        frames: how many the model read.
-        timings: seconds by stage (pose, regions, encoder, decoder); in a batch, encoder and decoder are
-            those of the whole batch. Of `sentences`, pose is how long their keypoints were waited for, and
-            last_frame_to_text the time from the frame that ended the sentence to the text.
-        complete: False for what there is of a sentence that still goes on.
-        notes: what was assumed, chosen or left out in reading the clip so far, a line each.
-    """
-
-    text: str
-    start: float
-    end: float
-    language: str
-    routing: dict[str, float]
-    pose_source: str
-    frames: int
-    timings: dict[str, float]
-    complete: bool = True
-    notes: tuple[str, ...] = ()
+# What can be translated, see `Translator.sentences`.
+Source = str | Path | np.ndarray | Iterable[np.ndarray] | PoseSequence | PoseStream | Live
 
 
 class Translator:
     """A bundle, loaded: made once, used for many clips.
 
     Args:
-        bundle: that `Bundle.load` gave.
+        bundle: that `Bundle.load` gave, or its directory; None is the demonstration that comes with the package.
         options: see `TranslatorOptions`.
 
     Raises:
-        BundleError: the bundle is damaged.
+        BundleError: the bundle is damaged, or lacks what ``min_confidence`` or ``piece_times`` need.
         EngineError: the device, the engine or a package is not available.
+        ValueError: ``n_best`` is more than there are beams.
     """
 
-    def __init__(self, bundle: Bundle, **options: Unpack[TranslatorOptions]) -> None:
+    def __init__(self, bundle: Bundle | str | Path | None = None, **options: Unpack[TranslatorOptions]) -> None:
         refuse_forked()
         self._options = with_defaults(options)
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.load(bundle)
         self.bundle = bundle
         self.device, self.num_beams = self._options["device"], self._options["num_beams"]
         self._estimator: PoseEstimator | None = None
         self.encoder, self.decoder, self._close_engine = load_engine(
             bundle, self._options["engine"], self.device, self._options["generation"]
         )
+        self._reader = ClipReader(bundle, self.decoder, self._options)
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 
@@ -133,17 +118,20 @@ class Translator:
 
     def translate(
         self,
-        source: str | Path | PoseSequence,
+        source: str | Path | np.ndarray | Iterable[np.ndarray] | PoseSequence,
         *,
+        fps: float | None = None,
         keypoints_out: Path | None = None,
-        progress: Callable[[int, int | None], None] | None = None,
+        progress: Progress = None,
     ) -> Translation:
         """Translate one clip.
 
         Args:
-            source: a video file, a keypoint file or folder (see `read_keypoints`), or keypoints.
+            source: a video file, a keypoint file or folder (see `read_keypoints`), pictures (see `sentences`), or
+                keypoints.
+            fps: of pictures, frames a second; None takes 25, which is noted.
             keypoints_out: also write the keypoints there, as .npz.
-            progress: called with the number of frames read so far and of all frames, None if unknown.
+            progress: see `sentences`.
 
         Raises:
             InputError: the clip cannot be read, or there is no signer in it.
@@ -153,21 +141,25 @@ class Translator:
         if isinstance(source, PoseSequence):
             return self.translate_poses([source])[0]
         with contextlib.ExitStack() as stack:
-            name, stream = self._open(source, None, stack)
-            recorded = RecordedStream(stream, False, keypoints_out, progress)
+            called = stack.enter_context(shown_progress(progress, source))
+            name, stream = self._open(source, None, stack, fps)
+            recorded = RecordedStream(stream, False, keypoints_out, called)
             (translation,) = self._follow(name, recorded, whole=None, even_if_still=True)
         timings = {stage: seconds for stage, seconds in translation.timings.items() if stage != "last_frame_to_text"}
         return replace(translation, timings=timings)
 
     def sentences(
         self,
-        source: str | Path | PoseSequence | PoseStream | Live,
+        source: Source,
         *,
+        fps: float | None = None,
         pauses: Pauses | None = None,
         whole: int | None = 0,
         partial: float | None = None,
         keypoints_out: Path | None = None,
-        progress: Callable[[int, int | None], None] | None = None,
+        overlay: Path | None = None,
+        all_frames: bool = False,
+        progress: Progress = None,
     ) -> Generator[Translation]:
         """Translate what is signed sentence by sentence, each as soon as it has ended.
 
@@ -175,13 +167,18 @@ class Translator:
         bundle whose features are apart, a sentence is read along while it is signed.
 
         Args:
-            source: a video file, a keypoint file, keypoints, a `Live` source, or a `PoseStream` of keypoints that
-                somebody else finds, on the bundle's clock.
+            source: a video file; pictures, uint8 RGB, as an array (T, H, W, 3) or whatever gives them one by one, each
+                (H, W, 3); a keypoint file; keypoints; a `Live` source; or a `PoseStream` of keypoints that somebody
+                else finds, on the bundle's clock.
+            fps: of pictures, frames a second; None takes 25, which is noted.
             pauses: what ends a sentence, see `signet_runtime.sentences.segmenter`.
             whole: a source of up to so many frames is one sentence and not cut; None: any source.
             partial: every so many seconds of a sentence also translate, greedily, what there is of it.
             keypoints_out: also write the keypoints there, as .npz, when the source has ended; they are held till then.
-            progress: called with the number of frames done and of all, None if unknown.
+            overlay: also write the video there, with what was seen and said, when all of it was read.
+            all_frames: find the keypoints of every frame of a video, for these two; the model reads those on its clock.
+            progress: called with the number of frames done and of all, None if unknown; True shows a bar, on a terminal
+                or in a notebook.
 
         Yields:
             translations with their ``start`` and ``end`` in the source, in seconds.
@@ -194,16 +191,29 @@ class Translator:
         """
         refuse_forked()
         live = source if isinstance(source, Live) else None
+        if overlay is not None:
+            refuse_overlay(source)
         with contextlib.ExitStack() as stack:
-            name, stream = self._open(source, self.bundle.manifest.frame_rate, stack)
-            recorded = RecordedStream(stream, isinstance(source, Live | PoseStream), keypoints_out, progress)
-            yield from self._follow(name, recorded, pauses=pauses, whole=whole, partial=partial, live=live)
+            called = stack.enter_context(shown_progress(progress, source))
+            name, stream = self._open(source, self.bundle.manifest.frame_rate, stack, fps, all_frames)
+            drawn = stack.enter_context(contextlib.closing(Drawn(overlay, self._options))) if overlay else None
+            also = None if drawn is None else drawn.poses.add
+            recorded = RecordedStream(stream, isinstance(source, Live | PoseStream), keypoints_out, called, also)
+            for translation in self._follow(name, recorded, pauses=pauses, whole=whole, partial=partial, live=live):
+                if drawn is not None and translation.complete:
+                    drawn.sentences.append(translation)
+                yield translation
+            if drawn is not None and isinstance(source, str | Path):
+                for note in drawn.write(Path(source), called):
+                    logger.warning("%s: %s", name, note)
 
     def _open(
         self,
-        source: str | Path | PoseSequence | PoseStream | Live,
+        source: Source,
         frame_rate: float | None,
         stack: contextlib.ExitStack,
+        fps: float | None = None,
+        all_frames: bool = False,
     ) -> tuple[str, PoseStream]:
         """Return what to call a source in messages, and its keypoints.
 
@@ -211,6 +221,7 @@ class Translator:
             frame_rate: a clock to bring keypoints to that are there; None leaves them as they are. What is yet to be
                 posed is on the bundle's.
             stack: closes what is opened.
+            fps, all_frames: see `sentences`.
         """
         if isinstance(source, PoseStream):
             return "the keypoints", source
@@ -218,13 +229,20 @@ class Translator:
             return source.name, stack.enter_context(stream_live(source, self.estimator))
         if isinstance(source, PoseSequence):
             return "the pose sequence", stream_sequence(on_clock(source, frame_rate))
+        clock, speed = self.bundle.manifest.frame_rate, self._options["speed"]
+        wanted = clock and clock * speed
+        if not isinstance(source, str | Path):
+            pictures = FrameArrays(source, fps, wanted)
+            return "the frames", stack.enter_context(stream_video(pictures, self.estimator, speed))
         if is_keypoints(Path(source)):
             notes: list[str] = []
             return str(source), stream_sequence(on_clock(self._read_keypoints(source, notes), frame_rate), notes)
-        estimator, speed = self.estimator, self._options["speed"]
-        clock = self.bundle.manifest.frame_rate
-        video = stack.enter_context(Video(source, clock and clock * speed, track=self._options["track"]))
-        return str(source), stack.enter_context(stream_video(video, estimator, speed))
+        estimator = self.estimator
+        video = stack.enter_context(Video(source, None if all_frames else wanted, track=self._options["track"]))
+        thinned = all_frames and wanted is not None and (video.info.fps > wanted or not video.regular)
+        return str(source), stack.enter_context(
+            stream_video(video, estimator, speed, all_frames, clock if thinned else None)
+        )
 
     def _read_keypoints(self, path: str | Path, notes: list[str]) -> PoseSequence:
         options = self._options
@@ -245,13 +263,16 @@ class Translator:
         """Translate the sentences of a stream, see `sentences`; ``live`` is what it comes from, if that is live."""
         longest = self.bundle.manifest.max_frames
         stream = recorded.stream
-        segmenter = Segmenter(stream.fps, stream.size, stream.source, longest, pauses or Pauses())
         frames: Iterable[PosedFrame] = recorded
+        if stream.clock is not None and stream.end is not None:
+            frames = on_ticks(recorded, stream.clock, stream.end)
+        fps = stream.clock or stream.fps
+        segmenter = Segmenter(fps, stream.size, stream.source, longest, pauses or Pauses())
         encoder: Encoder = self.encoder
         reader = incremental(self.encoder)
         if reader is not None:
             encoder = reader
-            frames = read_along(recorded, reader, self._prepare, segmenter, whole, longest)
+            frames = read_along(frames, reader, self._reader.prepare, segmenter, whole, longest)
         signed = False
         said: list[str] = []
 
@@ -270,16 +291,14 @@ class Translator:
                 break
             waited = time.perf_counter() - since
             num_beams = self.num_beams if sentence.complete else 1
-            translation = self._translate([sentence.poses], [name], num_beams, encoder)[0]
+            translation = self._reader.read([sentence.poses], [name], num_beams, encoder)[0]
             since = time.perf_counter()
             arrived = sentence.arrived
             if recorded.ended and live is not None:
                 arrived = live.last_arrival  # its last frame may be between two ticks of the clock
             signed = signed or sentence.complete
             yield replace(
-                translation,
-                start=translation.start / speed,
-                end=translation.end / speed,
+                translation.placed(0.0, speed),
                 timings={"pose": waited, **translation.timings, "last_frame_to_text": since - arrived},
                 complete=sentence.complete,
                 notes=say(),
@@ -330,6 +349,35 @@ class Translator:
         poses = extract_poses(path, self.estimator, frame_rate=frame_rate, track=track, progress=progress)
         return _as_signed(poses, speed)
 
+    def translate_batch(
+        self, sources: Iterable[str | Path | PoseSequence], *, batch_size: int = 8
+    ) -> list[Translation]:
+        """Translate clips, each as a whole, in batches of those that are about as long, so that little is padded.
+
+        Args:
+            sources: videos, keypoint files, or keypoints.
+            batch_size: clips that the model reads together.
+
+        Returns:
+            translations in the order of the sources; each as it would be alone.
+
+        Raises:
+            InputError: one of them cannot be read, or there is no signer in it.
+            EngineError: the pose estimator is not available.
+        """
+        clips, names = [], []
+        for source in sources:
+            is_there = isinstance(source, PoseSequence)
+            clips.append(source if is_there else self.read_poses(source))
+            names.append("the pose sequence" if is_there else str(source))
+        order = sorted(range(len(clips)), key=lambda i: clips[i].duration)
+        found: dict[int, Translation] = {}
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            together = self.translate_poses([clips[i] for i in batch], names=[names[i] for i in batch])
+            found.update(zip(batch, together, strict=True))
+        return [found[i] for i in range(len(clips))]
+
     def translate_poses(self, clips: Sequence[PoseSequence], *, names: Sequence[str] = ()) -> list[Translation]:
         """Translate clips together in one padded batch; each comes out as it would alone.
 
@@ -341,62 +389,7 @@ class Translator:
             InputError: there is no signer in one of them.
         """
         refuse_forked()
-        return self._translate(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
-
-    def _prepare(self, clip: PoseSequence) -> Regions:
-        return prepare(clip, self.bundle.manifest)
-
-    def _translate(
-        self,
-        clips: Sequence[PoseSequence],
-        names: Sequence[str],
-        num_beams: int | None,
-        encoder: Encoder,
-    ) -> list[Translation]:
-        manifest = self.bundle.manifest
-        clock = _StageClock()
-
-        regions: list[Regions] = []
-        for clip, name in zip(clips, names, strict=True):
-            at_rate = on_clock(clip, manifest.frame_rate)
-            if len(at_rate) > manifest.max_frames:
-                logger.warning(
-                    "%s: %d frames %s %d the model reads; cut the clip into sentences for a better text",
-                    name,
-                    len(at_rate),
-                    "thinned to the" if manifest.long_clips == "sampled" else "cut to the first",
-                    manifest.max_frames,
-                )
-            clip_regions = self._prepare(at_rate)
-            if not clip_regions["body"].any():
-                raise InputError(f"{name}: no signer found; the upper body must be in view")
-            regions.append(clip_regions)
-        clock.lap("regions")
-
-        texts: list[str] = []
-        routing: list[list[float]] = []
-        together = encoder.max_clips or len(regions)
-        for start in range(0, len(regions), together):
-            encoded = encoder(regions[start : start + together])
-            clock.lap("encoder")
-            texts += self.decoder.text(self.decoder.generate(encoded, num_beams))
-            clock.lap("decoder")
-            routing += encoded.routing_weights.tolist()  # on a GPU they are there when the text is
-
-        experts = [expert.name for expert in manifest.experts]
-        return [
-            Translation(
-                text=text,
-                start=clip.start,
-                end=clip.start + clip.duration,
-                language=manifest.language,
-                routing=dict(zip(experts, weights, strict=True)),
-                pose_source=clip.source,
-                frames=len(clip_regions["body"]),
-                timings=dict(clock.seconds),
-            )
-            for clip, clip_regions, text, weights in zip(clips, regions, texts, routing, strict=True)
-        ]
+        return self._reader.read(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
 
     def close(self) -> None:
         """Give back what the pose estimator and the engines hold."""
@@ -415,14 +408,3 @@ class Translator:
 def _as_signed(poses: PoseSequence, speed: float) -> PoseSequence:
     """Return the keypoints of a recording that plays at ``speed``, on the clock of what was signed."""
     return poses if speed == 1 else replace(poses, fps=poses.fps / speed, start=poses.start * speed)
-
-
-class _StageClock:
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from signet_export.attention import expose_attention
 from signet_export.decoder import (
     DECODER,
     DECODER_DATA,
@@ -37,6 +38,7 @@ from signet_runtime.bundle import (
     new_bundle,
     write_manifest,
 )
+from signet_runtime.confidence.calibration import Calibration, write_calibration
 from signet_runtime.errors import BundleError, CheckpointError, EngineError, OutputError
 from signet_train.checkpoint import Checkpoint
 from signet_train.model.signet import Signet
@@ -53,6 +55,7 @@ def export_bundle(
     routing: Literal["topk", "dense", "pinned"] = "topk",
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     target: Target | None = None,
+    confidence: Callable[[Bundle], Calibration] | None = None,
     report: Callable[[str], None] = lambda line: None,
     overwrite: bool = False,
 ) -> Verification:
@@ -67,6 +70,7 @@ def export_bundle(
             whose graph is then dense.
         precision: of the large products, see `precision` and `quantize`.
         target: also build TensorRT engines for it; the ONNX engine is in every bundle.
+        confidence: fits what the bundle's confidence is worth, see `signet_export.confidence`; None: it has none.
         report: takes a line for the user before and after each of these.
 
     Raises:
@@ -130,8 +134,12 @@ def export_bundle(
             export_decoders(model.language_model, checkpoint.tokenizer, draft)
         else:
             _export_converted(checkpoint, encoder, streams, precision, draft)
+        for name in (DECODER, DECODER_WITH_PAST):
+            expose_attention(draft / name)
         verification = verify(Bundle(draft, write_manifest(draft, manifest)), model)
         (draft / FILE).write_text(verification.model_dump_json(indent=2) + "\n")
+        if confidence is not None:
+            write_calibration(draft, confidence(Bundle(draft, write_manifest(draft, manifest))))
         if target is not None:
             engine = _build(draft, manifest, target, len(model.prompt), report)
             manifest = manifest.model_copy(update={"engines": [*manifest.engines, engine]})

@@ -11,6 +11,10 @@ from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from signet_runtime.bundle import Bundle
+    from signet_runtime.confidence.calibration import Calibration
     from signet_train.checkpoint import Checkpoint
 
 
@@ -66,6 +70,13 @@ def main() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Samples by which --routing pinned chooses, and on which --vocabulary is compared; of their --split.",
 )
+@click.option(
+    "--calibrate-confidence",
+    "confidence_manifest",
+    metavar="MANIFEST",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Samples that were not trained on, of its --split, by which the bundle learns how reliable its texts are.",
+)
 @click.option("--split", default="dev", show_default=True, help="Of the samples to calibrate with.")
 @click.option(
     "--vocabulary",
@@ -104,6 +115,7 @@ def build(
     routing: Literal["topk", "dense", "pinned"],
     top_k: int | None,
     manifest: Path | None,
+    confidence_manifest: Path | None,
     split: str,
     vocabulary: str | None,
     precision: Literal["fp32", "fp16", "int8"],
@@ -135,6 +147,7 @@ def build(
       signet-export --out my-bundle
       signet-export runs/finetune/best --out my-bundle --top-k 1
       signet-export runs/finetune/best --out small --routing pinned --calibrate data/mine.parquet
+      signet-export runs/finetune/best --out sure --calibrate-confidence data/mine.parquet
       signet-export runs/finetune/best --out german --vocabulary lang:de
       signet-export runs/finetune/best --out mine --card --licence cc-by-4.0 --scores scores.txt
       signet-export runs/finetune/best --out rtx --engine trt --target rtx3090
@@ -191,6 +204,7 @@ def build(
         routing=routing,
         precision=precision,
         target=gpu,
+        confidence=None if confidence_manifest is None else _confidence(confidence_manifest, split),
         report=_tell,
         overwrite=force,
     )
@@ -214,6 +228,26 @@ def build(
 
 def _tell(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _confidence(manifest: Path, split: str) -> Callable[[Bundle], Calibration]:
+    """Return what fits a bundle's confidence on a manifest, and says how good it is."""
+    from tqdm import tqdm
+
+    from signet_export.confidence import calibrate_confidence
+
+    def calibrate(bundle: Bundle) -> Calibration:
+        with tqdm(desc="confidence", unit="clip", leave=False, mininterval=2) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            fit = calibrate_confidence(bundle, manifest, split, progress)
+        _tell(fit.report())
+        return fit.calibration
+
+    return calibrate
 
 
 def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, split: str) -> Checkpoint:

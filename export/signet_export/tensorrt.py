@@ -33,6 +33,7 @@ from signet_runtime.engines.tensorrt import (
 )
 from signet_runtime.errors import BundleError, EngineError, OutputError
 from signet_runtime.files import whole_file
+from signet_runtime.generation import CROSS_ATTENTION
 from signet_runtime.installation import how_to_install
 
 Kind = Literal["tensorrt", "tensorrt-rtx"]
@@ -247,6 +248,8 @@ def _build(job: _Job) -> tuple[float, int]:
         raise EngineError(f"{name} cannot read it: {_parser_error(parser)}")
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     outputs = {network.get_output(i).name: network.get_output(i) for i in range(network.num_outputs)}
+    if CROSS_ATTENTION in outputs:  # which `optimum`, that drives the engines, has no use for
+        network.unmark_output(outputs.pop(CROSS_ATTENTION))
     _check_contract(Path(job.engine).name, inputs, outputs)
 
     config = builder.create_builder_config()

@@ -8,15 +8,11 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
 from signet_runtime.errors import ExitCode, OutputError, SignetError, one_line
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 
 def complain(command: str, error: SignetError) -> None:
@@ -42,44 +38,6 @@ def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[No
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo(f"{command}: {stop if str(stop) else interrupted}", err=True)
         sys.exit(ExitCode.INTERRUPTED)
-
-
-class Bar:
-    """How far an input is, on a terminal."""
-
-    def __init__(self, path: Path, quiet: bool) -> None:
-        self._name = path.name
-        self._bar: Progress | None = None
-        self._shown = not quiet and sys.stderr.isatty()
-
-    def __enter__(self) -> Bar:
-        if self._shown:
-            from rich.console import Console
-            from rich.markup import escape
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(escape(self._name), total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def update(self, done: int, total: int | None) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
-
-    @contextlib.contextmanager
-    def hidden(self) -> Iterator[None]:
-        """While something else is written to the terminal."""
-        if self._bar is not None:
-            self._bar.stop()
-        yield
-        if self._bar is not None:
-            self._bar.start()
 
 
 @contextlib.contextmanager

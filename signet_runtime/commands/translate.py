@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypedDict, Unpack
+from typing import TYPE_CHECKING, TextIO, Unpack
 
 import click
 
 from signet_runtime.bundle import ENGINE_CHOICES, Bundle
-from signet_runtime.commands.console import Bar, complain, exit_on_error, own_stderr, own_stdout
+from signet_runtime.commands.console import exit_on_error, own_stderr, own_stdout
+from signet_runtime.commands.inputs import SentenceOptions, name_problem, translate_all, translate_live
 from signet_runtime.commands.models import named_bundle
-from signet_runtime.errors import ExitCode, InputError, SignetError
+from signet_runtime.commands.output_options import certainty_options, check_outputs, output_options
+from signet_runtime.commands.side_by_side import translate_side_by_side
+from signet_runtime.errors import ExitCode
 from signet_runtime.files import GrowingFile, check_writable
 from signet_runtime.generation import DECODER_BACKENDS
 from signet_runtime.options import DEFAULTS, TranslatorOptions
-from signet_runtime.outputs.formats import FORMATS
-from signet_runtime.outputs.results import Results
+from signet_runtime.outputs.results import OneOutput, OutputDirectory, names_of_outputs
 from signet_runtime.pose.estimators import estimator_choices, takes_option
-from signet_runtime.pose.files import is_keypoints
 from signet_runtime.pose.signer import CHOICES as SIGNER_CHOICES
 from signet_runtime.sentences.segmenter import Pauses
 
 if TYPE_CHECKING:
-    from signet_runtime.translator import Translation, Translator
+    from signet_runtime.translator import Translator
 
 _POSITIVE = click.FloatRange(min=0, min_open=True)
 
@@ -48,6 +48,9 @@ Examples:
   signet-translate talk.mp4 --format srt -o talk.srt
   signet-translate video.mp4 --keypoints-out video.npz
   signet-translate video.npz                      the same, without the pose estimator
+  signet-translate video.mp4 --overlay seen.mp4   the video with what was seen and said
+  signet-translate *.mp4 --format eaf --output-dir tiers --jobs 4
+  signet-translate *.mp4 --min-confidence 0.5     what is not sure is left out
   signet-translate lecture.mp4 --cut always --format srt
   signet-translate --camera 0                     a line a sentence, until Ctrl-C
   signet-translate --camera rtsp://camera/stream --format json --partial 2
@@ -107,28 +110,8 @@ With several inputs the others are still done, and the code is that of the first
     show_default="1 on a GPU, on a CPU by what it costs there",
     help="RTMPose looks for people in every N-th frame and holds the signer's box between; sooner where it is lost.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-    help="text: one line a sentence, in order, an empty one where an input failed. json: one object a line. "
-    "srt, vtt: subtitles of one input.",
-)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write there instead of stdout; until all is done, to FILE.part.",
-)
-@click.option(
-    "--keypoints-out",
-    metavar="FILE.npz",
-    type=click.Path(path_type=Path),
-    help="Also keep the keypoints of the one input.",
-)
+@output_options
+@certainty_options
 @click.option(
     "--cut",
     type=click.Choice(["auto", "always", "never"]),
@@ -214,6 +197,14 @@ With several inputs the others are still done, and the code is that of the first
     show_default=True,
     help="How fast the recording plays what was signed: 0.25 for slow motion that takes four times as long.",
 )
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Translate so many inputs side by side, each in a process with a model of its own.",
+)
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
@@ -225,7 +216,11 @@ def main(
     model: str | None,
     form: str,
     output: Path | None,
+    output_dir: Path | None,
     keypoints_out: Path | None,
+    overlay: Path | None,
+    all_frames: bool,
+    jobs: int,
     cut: str,
     rest: float,
     pause: float,
@@ -244,25 +239,28 @@ def main(
         raise click.UsageError("Give INPUT, or --camera SOURCE, and not both.")
     if bundle is not None and model is not None:
         raise click.UsageError("Give --bundle DIR or --model MODEL, not both.")
-    if len(inputs) > 1 and FORMATS[form]().one_input:
-        raise click.UsageError(f"--format {form} holds the subtitles of one input; run it once for each.")
-    if keypoints_out is not None:
-        if len(inputs) > 1:
-            raise click.UsageError("--keypoints-out holds the keypoints of one input; run it once for each.")
-        if keypoints_out.suffix != ".npz":
-            raise click.UsageError("--keypoints-out must end in .npz.")
+    check_outputs(
+        inputs,
+        camera,
+        form,
+        {"output": output, "output_dir": output_dir, "keypoints_out": keypoints_out, "overlay": overlay},
+    )
+    if jobs > 1 and (partial is not None or camera is not None):
+        raise click.UsageError("--jobs is for several files that are there, and shows nothing before a file is done.")
     if (options["detect_every"] or 1) > 1 and not takes_option(options["pose"], "detect_every"):
         raise click.UsageError("--detect-every is RTMPose's; MediaPipe tracks in a way of its own.")
-    for written in filter(None, (output, keypoints_out)):
-        if written.resolve() in [path.resolve() for path in inputs]:
-            raise click.UsageError(f"{written} is an input and would be overwritten.")
 
-    if model is not None and (camera is not None or any(_name_problem(path) is None for path in inputs)):
+    if model is not None and (camera is not None or any(name_problem(path) is None for path in inputs)):
         bundle = named_bundle("signet-translate", model, options["offline"], quiet)
 
     def load() -> Translator:
         # The bundle is checked before the seconds that loading the libraries takes.
         checked = Bundle.load(bundle, verify=verify)
+        beams = options["num_beams"] or checked.manifest.generation.num_beams
+        if options["n_best"] > beams:
+            raise click.UsageError(
+                f"--n-best {options['n_best']}: a search with {beams} beams finds no more than {beams}; give --beams N."
+            )
         from signet_runtime.translator import Translator
 
         return Translator(checked, **options)
@@ -271,6 +269,8 @@ def main(
         "pauses": Pauses(rest, pause, still),
         "partial": partial,
         "keypoints_out": keypoints_out,
+        "overlay": overlay,
+        "all_frames": all_frames,
     }
     code: int = ExitCode.DONE  # also where the reader has what it wanted, and closes the pipe
     with (
@@ -278,134 +278,42 @@ def main(
         contextlib.suppress(BrokenPipeError),
         own_stdout() as stdout,
         own_stderr(quiet),
-        _destination(output, keypoints_out, stdout) as to,
+        _destination(inputs, form, output, output_dir, (keypoints_out, overlay), stdout) as to,
     ):
-        results = Results(form, to)
         if camera is not None:
-            code = _translate_live(camera, load, results, sentence_options, quiet)
+            code = translate_live(camera, load, to, sentence_options, quiet)
+        elif jobs > 1 and len(inputs) > 1:
+            code = translate_side_by_side(inputs, bundle, verify, options, to, sentence_options, cut, quiet, jobs)
         else:
-            code = _translate_all(inputs, load, results, sentence_options, cut, quiet)
+            code = translate_all(inputs, load, to, sentence_options, cut, quiet)
     sys.exit(code)
 
 
-class SentenceOptions(TypedDict):
-    """Keywords of `Translator.sentences`."""
-
-    pauses: Pauses
-    partial: float | None
-    keypoints_out: Path | None
-
-
 @contextlib.contextmanager
-def _destination(output: Path | None, keypoints_out: Path | None, stdout: TextIO) -> Iterator[TextIO | GrowingFile]:
-    """Open where results go; a file is finished however the run ends."""
-    for written in filter(None, (output, keypoints_out)):
-        check_writable(written)
-    if output is None:
-        yield stdout
-        return
-    file = GrowingFile(output)
-    try:
-        yield file
-    finally:
-        file.finish()
-
-
-def _translate_all(
+def _destination(
     inputs: tuple[Path, ...],
-    load: Callable[[], Translator],
-    results: Results,
-    sentence_options: SentenceOptions,
-    cut: str,
-    quiet: bool,
-) -> int:
-    """Translate and write every input; return the exit code."""
-    problems = {path: _name_problem(path) for path in inputs}
-    code = 0
-    with contextlib.ExitStack() as stack:
-        # What fails here is no input's fault and ends the run.
-        translator = stack.enter_context(load()) if None in problems.values() else None
-        for path in inputs:
-            try:
-                if translator is None or problems[path]:
-                    raise InputError(f"{path}: {problems[path]}")
-                whole = {"auto": 2 * translator.bundle.manifest.max_frames, "always": 0, "never": None}[cut]
-                with (
-                    Bar(path, quiet) as bar,
-                    contextlib.closing(
-                        translator.sentences(path, whole=whole, progress=bar.update, **sentence_options)
-                    ) as sentences,
-                ):
-                    for translation in sentences:
-                        with bar.hidden():
-                            _give(results, path, translation, quiet)
-            except SignetError as error:
-                if results.broken:
-                    raise
-                code = code or error.exit_code
-                complain("signet-translate", error)
-                results.fail(str(path), error, alone=len(inputs) == 1)
-    return code
-
-
-def _translate_live(
-    camera: str, load: Callable[[], Translator], results: Results, sentence_options: SentenceOptions, quiet: bool
-) -> int:
-    """Translate until the source ends, or is ended by Ctrl-C or SIGTERM; return the exit code."""
-    from signet_runtime.sources.live import Live, locate
-
-    locate(camera)  # a camera that is not there is known before the seconds of loading
-    signed = False
-    with load() as translator:
-        _ = translator.estimator  # loads before the camera starts, whose first seconds would be lost
-        with Live(camera, translator.bundle.manifest.frame_rate) as live, _ended_by_signals(live.stop):
-            if not quiet:
-                width, height = live.info.size
-                click.echo(f"signet-translate: {live.name}, {width}x{height}; Ctrl-C ends it", err=True)
-            with contextlib.closing(translator.sentences(live, **sentence_options)) as sentences:
-                for translation in sentences:
-                    signed = True
-                    _give(results, camera, translation, quiet)
-    if not signed and not quiet:
-        click.echo(f"signet-translate: {live.name}: nobody signed", err=True)
-    return 0
-
-
-def _give(results: Results, source: str | Path, translation: Translation, quiet: bool) -> None:
-    results.add(str(source), translation)
-    if not translation.complete and not quiet:
-        click.echo(f"… {' '.join(translation.text.split())}", err=True)
-
-
-@contextlib.contextmanager
-def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM stop what runs, so that the open sentence is not lost; the second is as ever."""
-    ends = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in ends]
-
-    def as_ever() -> None:
-        for number, handler in zip(ends, before, strict=True):
-            signal.signal(number, handler)
-
-    def handle(number: int, frame: object) -> None:
-        as_ever()
-        stop()
-
-    for number in ends:
-        signal.signal(number, handle)
+    form: str,
+    output: Path | None,
+    output_dir: Path | None,
+    others: tuple[Path | None, ...],
+    stdout: TextIO,
+) -> Iterator[OneOutput | OutputDirectory]:
+    """Open where results go; a file is finished however the run ends."""
+    for written in filter(None, (output, *others)):
+        check_writable(written)
+    if output_dir is not None:
+        yield OutputDirectory(form, names_of_outputs(inputs, output_dir, form))
+        return
+    file = None if output is None else GrowingFile(output)
+    to = OneOutput(form, stdout if file is None else file)
     try:
-        yield
+        yield to
     finally:
-        as_ever()
-
-
-def _name_problem(path: Path) -> str | None:
-    """Say what is wrong with an input, as far as it can be known before anything is loaded."""
-    if path.is_dir() and not is_keypoints(path):
-        return "is a directory; give the videos in it"
-    if not path.exists():
-        return "no such file"
-    return None
+        try:
+            to.end()
+        finally:
+            if file is not None:
+                file.finish()
 
 
 if __name__ == "__main__":

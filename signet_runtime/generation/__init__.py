@@ -6,9 +6,11 @@ drives TensorRT engines. Both write the same tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 if TYPE_CHECKING:
+    import numpy as np
     from onnxruntime import InferenceSession
 
     from signet_runtime.bundle import Bundle, Engine
@@ -16,6 +18,41 @@ if TYPE_CHECKING:
 
 DecoderBackend = Literal["fast", "optimum"]
 DECODER_BACKENDS: tuple[DecoderBackend, ...] = get_args(DecoderBackend)
+
+
+# An output of a bundle's decoders, where they have it: how much each token looked at each position of the encoder's,
+# the mean over the heads of the later half of the layers, float32 (R, tokens, S).
+CROSS_ATTENTION = "cross_attention"
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text that the search found, and how likely the model finds it.
+
+    Attributes:
+        tokens: ids, without the start, end and padding tokens.
+        log_probs: natural logarithm of each token's probability, given those before it.
+        log_prob: the average over all that was written, with the end token.
+        attention: float32 (tokens, P+T), what each token looked at, where that was asked for.
+    """
+
+    tokens: list[int]
+    log_probs: list[float]
+    log_prob: float
+    attention: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, tokens: list[int], log_probs: np.ndarray, attention: np.ndarray | None, marks: frozenset[int]
+    ) -> Hypothesis:
+        """Make one of all L tokens that were written; log_probs is float32 (L,), attention (L, P+T)."""
+        kept = [i for i, token in enumerate(tokens) if token not in marks]
+        return cls(
+            [tokens[i] for i in kept],
+            [float(log_probs[i]) for i in kept],
+            float(log_probs.mean()),
+            None if attention is None else attention[kept],
+        )
 
 
 class TextDecoder(Protocol):
@@ -36,8 +73,25 @@ class TextDecoder(Protocol):
             max_new_tokens: None takes the bundle's limit.
         """
 
+    @property
+    def gives_attention(self) -> bool:
+        """Whether `search` can give what each token looked at."""
+
+    def search(
+        self, encoded: Encoded, num_beams: int | None = None, *, n_best: int = 1, attention: bool = False
+    ) -> list[list[Hypothesis]]:
+        """Return for each clip its likeliest texts, the best first, the tokens of which are those of `generate`.
+
+        Args:
+            n_best: how many, as many as there are beams at most.
+            attention: give what each token looked at, see `gives_attention`.
+        """
+
     def text(self, tokens: list[list[int]]) -> list[str]:
         """Spell the token ids of `generate`; ids that only pad mT5's vocabulary spell nothing."""
+
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """Name the pieces that token ids stand for; one that begins a word begins with a space."""
 
 
 def load_text_decoder(

@@ -14,6 +14,7 @@ import numpy as np
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError
+from signet_runtime.generation import CROSS_ATTENTION, Hypothesis
 from signet_runtime.generation.memory import Memory, memory_of
 from signet_runtime.generation.search import Candidates, beam_search, greedy_search
 from signet_runtime.generation.settings import SearchSettings
@@ -82,20 +83,52 @@ class FastDecoder:
         Raises:
             EngineError: a decoder failed.
         """
+        return [best.tokens for best, *_ in self._search(encoded, num_beams, max_new_tokens)]
+
+    @property
+    def gives_attention(self) -> bool:
+        """Whether the bundle's decoders have that output."""
+        return self._sessions.gives_attention
+
+    def search(
+        self, encoded: Encoded, num_beams: int | None = None, *, n_best: int = 1, attention: bool = False
+    ) -> list[list[Hypothesis]]:
+        """Return for each clip its likeliest texts, see `TextDecoder.search`; ``encoded`` is of arrays.
+
+        Raises:
+            EngineError: a decoder failed.
+        """
+        return self._search(encoded, num_beams, None, n_best, attention)
+
+    def _search(
+        self,
+        encoded: Encoded,
+        num_beams: int | None,
+        max_new_tokens: int | None,
+        n_best: int = 1,
+        attention: bool = False,
+    ) -> list[list[Hypothesis]]:
         assert isinstance(encoded.hidden_states, np.ndarray), "tensors go through Optimum"
-        step = _Decoding(self._sessions, self._memory, encoded)
+        step = _Decoding(self._sessions, self._memory, encoded, attention)
         clips, limit = len(encoded.hidden_states), max_new_tokens or self._max_new_tokens
         beams = num_beams or self._num_beams
         if beams == 1:
-            texts = greedy_search(step, clips, self._settings, limit)
+            found = [[text] for text in greedy_search(step, clips, self._settings, limit)]
         else:
-            texts = beam_search(step, clips, self._settings, limit, beams)
+            found = beam_search(step, clips, self._settings, limit, beams, n_best)
         marks = self._settings.marks
-        return [[token for token in text if token not in marks] for text in texts]
+        return [
+            [Hypothesis.of(text.tokens, text.log_probs, step.attention(text.rows), marks) for text in texts]
+            for texts in found
+        ]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
         """Spell the token ids of `generate`."""
         return [self._tokenizer.decode(row) for row in tokens]
+
+    def pieces(self, tokens: list[int]) -> list[str]:
+        """Name the pieces of token ids."""
+        return self._tokenizer.pieces(tokens)
 
 
 class _Sessions:
@@ -104,6 +137,7 @@ class _Sessions:
     Attributes:
         cross: keys and values of the encoder's states, the later decoder's input -> the first one's output.
         own: of the tokens, the later decoder's input -> both ones' output.
+        gives_attention: whether both say what a token looked at.
     """
 
     def __init__(self, decoder: InferenceSession, decoder_with_past: InferenceSession) -> None:
@@ -114,6 +148,7 @@ class _Sessions:
         self.own = {name: present for name, present in past.items() if ".decoder." in name}
         self.first_outputs, self.later_outputs = ["logits", *past.values()], ["logits", *self.own.values()]
         first, later = ({v.name for v in s.get_outputs()} for s in (decoder, decoder_with_past))
+        self.gives_attention = CROSS_ATTENTION in first & later
         known = {"encoder_attention_mask", "encoder_hidden_states", "input_ids"}
         if not (
             self.own
@@ -128,8 +163,9 @@ class _Sessions:
 class _Decoding:
     """One batch being decoded: the `Step` of the search."""
 
-    def __init__(self, sessions: _Sessions, memory: Memory, encoded: Encoded) -> None:
+    def __init__(self, sessions: _Sessions, memory: Memory, encoded: Encoded, attention: bool) -> None:
         self._sessions, self._encoded = sessions, encoded
+        self._attention: list[np.ndarray] | None = [] if attention else None  # of every step, (R, P+T)
         # Which of the two memories it is, and so what a tensor is, is none of this class' business.
         self._memory: Any = memory
         self._clips = np.arange(0)  # of every row, which clip it is of
@@ -148,7 +184,7 @@ class _Decoding:
                 "encoder_hidden_states": memory.put(self._encoded.hidden_states),
                 "encoder_attention_mask": memory.put(self._encoded.attention_mask),
             }
-            found = memory.run(sessions.first, sessions.first_outputs, {n: given[n] for n in sessions.first_inputs})
+            found = self._run(sessions.first, sessions.first_outputs, {n: given[n] for n in sessions.first_inputs})
             self._cross = {name: found[present] for name, present in sessions.cross.items()}
         else:
             # When every row continues itself nothing moves.
@@ -156,9 +192,22 @@ class _Decoding:
                 self._own = memory.take(self._own, rows)
             self._attend(self._clips[rows])
             given = {**self._attended, **self._own, "input_ids": read}
-            found = memory.run(sessions.later, sessions.later_outputs, given)
+            found = self._run(sessions.later, sessions.later_outputs, given)
         self._own = {name: found[present] for name, present in sessions.own.items()}
         return memory.likeliest(found["logits"], count)
+
+    def attention(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what each step looked at in the row of it that is given, float32 (L, P+T), if that was kept."""
+        if self._attention is None:
+            return None
+        return np.stack([step[row] for step, row in zip(self._attention, rows, strict=False)])
+
+    def _run(self, session: InferenceSession, outputs: list[str], given: dict[str, Any]) -> dict[str, Any]:
+        if self._attention is None:
+            return self._memory.run(session, outputs, given)
+        found = self._memory.run(session, [*outputs, CROSS_ATTENTION], given)
+        self._attention.append(self._memory.fetch(found[CROSS_ATTENTION])[:, -1])
+        return found
 
     def _attend(self, clips: np.ndarray) -> None:
         """Prepare the keys, values and mask of the clips that the rows are of."""

@@ -28,6 +28,10 @@ class HostMemory:
         """Bring an array to where the sessions are."""
         return array
 
+    def fetch(self, value: np.ndarray) -> np.ndarray:
+        """Bring what a session gave back."""
+        return value
+
     def run(
         self, session: InferenceSession, outputs: Sequence[str], given: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
@@ -67,6 +71,10 @@ class DeviceMemory:
         from onnxruntime import OrtValue
 
         return OrtValue.ortvalue_from_numpy(array, self._device, 0)
+
+    def fetch(self, value: OrtValue) -> np.ndarray:
+        """Bring what a session gave back from the device."""
+        return value.numpy()
 
     def run(
         self, session: InferenceSession, outputs: Sequence[str], given: Mapping[str, OrtValue]

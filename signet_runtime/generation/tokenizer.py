@@ -97,6 +97,12 @@ class Tokenizer:
                 text = text.replace(before, after)
         return text.strip()
 
+    def pieces(self, tokens: Iterable[int]) -> list[str]:
+        """Name the piece of each id, a space where SentencePiece has its mark; what only pads has an empty one."""
+        size = self._pieces.get_piece_size()
+        named = (self._added.get(i) or (self._pieces.id_to_piece(i) if i < size else "") for i in tokens)
+        return ["" if piece in self._special else piece.replace(_SPACE, " ") for piece in named]
+
     def _spell(self, pieces: list[str]) -> str:
         if pieces and pieces[0].startswith(_SPACE) and self._strips_prefix:
             pieces = [pieces[0][1:], *pieces[1:]]

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from signet_runtime.outputs.elan import Elan
 from signet_runtime.outputs.json_lines import JsonLines
 from signet_runtime.outputs.plain_text import PlainText
 from signet_runtime.outputs.subtitles import Subtitles
+from signet_runtime.outputs.table import Table
 
 if TYPE_CHECKING:
-    from signet_runtime.translator import Translation
+    from signet_runtime.translation import Translation
 
 
 class Format(Protocol):
@@ -31,10 +33,20 @@ class Format(Protocol):
         """Return what it adds that ``source``, ``alone`` or one of several, cannot be translated, or None."""
         ...
 
+    def end(self) -> str | None:
+        """Return what comes after everything else, or None."""
+        ...
+
 
 FORMATS: dict[str, Callable[[], Format]] = {
     "text": PlainText,
     "json": JsonLines,
+    "jsonl": JsonLines,
     "srt": partial(Subtitles, "srt"),
     "vtt": partial(Subtitles, "vtt"),
+    "tsv": Table,
+    "eaf": Elan,
 }
+
+# By what files of a format are known where they are named after their inputs, if not by the format's name.
+SUFFIXES = {"text": ".txt", "json": ".jsonl"}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from signet_runtime.translator import Translation
+    from signet_runtime.translation import Translation
 
 
 def to_json(source: str, translation: Translation) -> str:
@@ -32,3 +32,7 @@ class JsonLines:
     def fail(self, source: str, message: str, *, alone: bool) -> str | None:
         """Return the line of an input that cannot be translated."""
         return error_to_json(source, message) + "\n"
+
+    def end(self) -> str | None:
+        """Return None: everything was written when it came."""
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from signet_runtime.translator import Translation
+    from signet_runtime.translation import Translation
 
 
 class PlainText:
@@ -20,3 +20,7 @@ class PlainText:
     def fail(self, source: str, message: str, *, alone: bool) -> str | None:
         """Return an empty line, unless the input is alone."""
         return None if alone else "\n"
+
+    def end(self) -> str | None:
+        """Return None: everything was written when it came."""
+        return None

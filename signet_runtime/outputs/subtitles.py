@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
+from signet_runtime.outputs.words import words
+
 if TYPE_CHECKING:
-    from signet_runtime.translator import Translation
+    from signet_runtime.translation import Translation
 
 
 class Subtitles:
@@ -33,7 +35,7 @@ class Subtitles:
         parting, self._parting = self._parting, "\n"
         if self._form == "vtt":
             times = f"{_clock(translation.start, '.')} --> {_clock(translation.end, '.')}"
-            return f"{head}{parting}{times}\n{_escape(text)}\n"
+            return f"{head}{parting}{times}\n{_as_they_are_read(translation) or _escape(text)}\n"
         times = f"{_clock(translation.start, ',')} --> {_clock(translation.end, ',')}"
         return f"{parting}{next(self._numbers)}\n{times}\n{text}\n"
 
@@ -45,11 +47,28 @@ class Subtitles:
         """Return None: a subtitle file has no place for what failed."""
         return None
 
+    def end(self) -> str | None:
+        """Return None: everything was written when it came."""
+        return None
+
 
 def _clock(seconds: float, mark: str) -> str:
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}{mark}{milliseconds % 1000:03}"
+
+
+def _as_they_are_read(translation: Translation) -> str | None:
+    """Write a cue in which words appear as they are read, each once all before it have; None without their times."""
+    shown, latest = [], translation.start
+    for word in words(translation.pieces):
+        text = _escape(_line(word.text))
+        # A time stands between two others of the cue, or players leave it out.
+        if latest < word.start < translation.end:
+            latest = word.start
+            text = f"<{_clock(latest, '.')}>{text}"
+        shown.append(text)
+    return " ".join(shown) or None
 
 
 def _line(text: str) -> str:

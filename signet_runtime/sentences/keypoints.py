@@ -17,7 +17,8 @@ from signet_runtime.pose.estimators import PoseEstimator
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.sentences.segmenter import PosedFrame, join
-from signet_runtime.sources.clock import hold, measure
+from signet_runtime.sources.arrays import FrameArrays
+from signet_runtime.sources.clock import hold, measure, sample
 from signet_runtime.sources.frames import FrameDirectory
 from signet_runtime.sources.live import Live, LiveFrame
 from signet_runtime.sources.prefetch import prefetch
@@ -32,7 +33,8 @@ _POSED = 256
 class PoseStream(NamedTuple):
     """Keypoints on a clock of ``fps``, found by ``source`` in frames of ``size`` (width, height).
 
-    ``notes`` gives what was assumed, chosen or left out so far.
+    ``notes`` gives what was assumed, chosen or left out so far; ``end``, of pictures at their own times, when the last
+    of them is no longer shown (s), once it was there; ``clock`` is the one that a model reads them on, if another.
     """
 
     frames: Iterator[PosedFrame]
@@ -41,6 +43,14 @@ class PoseStream(NamedTuple):
     source: str
     num_frames: int | None = None  # as far as is known
     notes: Callable[[], list[str]] = list
+    end: Callable[[], float] | None = None
+    clock: float | None = None
+
+
+def on_ticks(frames: Iterable[PosedFrame], clock: float, end: Callable[[], float]) -> Iterator[PosedFrame]:
+    """Yield the frames that are nearest to the ticks of a clock (frames a second); see `clock.sample`."""
+    for frame, seconds in sample(((frame, frame.seconds) for frame in frames), clock, end):
+        yield frame._replace(seconds=seconds, ticks=1)
 
 
 def extract_poses(
@@ -94,21 +104,30 @@ def extract_poses(
     return sequence
 
 
-def _notes(video: Video | FrameDirectory | Live, estimator: PoseEstimator) -> list[str]:
+def _notes(video: Video | FrameDirectory | FrameArrays | Live, estimator: PoseEstimator) -> list[str]:
     return [*video.notes, *getattr(estimator, "notes", ())]
 
 
 @contextmanager
-def stream_video(video: Video, estimator: PoseEstimator, speed: float = 1.0) -> Iterator[PoseStream]:
+def stream_video(
+    video: Video | FrameDirectory | FrameArrays,
+    estimator: PoseEstimator,
+    speed: float = 1.0,
+    every_frame: bool = False,
+    clock: float | None = None,
+) -> Iterator[PoseStream]:
     """Open the keypoints of a video. Decoding, pose and whoever reads this work side by side.
 
     Args:
         speed: of the recording; times and rate of the stream are those of what was recorded.
+        every_frame: the video's pictures come at their own times, and not on the model's clock.
+        clock: that one, where it is not to be read as it is.
     """
     with closing(prefetch(_posed(_decoded(video), estimator, None, speed), _POSED)) as frames:
         info = video.info
         notes = partial(_notes, video, estimator)
-        yield PoseStream(frames, info.fps / speed, info.size, estimator.name, info.num_frames, notes)
+        end = (lambda: video.end * speed) if every_frame else None
+        yield PoseStream(frames, info.fps / speed, info.size, estimator.name, info.num_frames, notes, end, clock)
 
 
 @contextmanager
@@ -129,7 +148,7 @@ def stream_sequence(sequence: PoseSequence, notes: Sequence[str] = ()) -> PoseSt
     return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence), lambda: list(notes))
 
 
-def _decoded(video: Video | FrameDirectory) -> Generator[LiveFrame]:
+def _decoded(video: Video | FrameDirectory | FrameArrays) -> Generator[LiveFrame]:
     """Decode the frames in another thread, a few ahead of whoever reads them."""
     return prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
 
@@ -190,6 +209,7 @@ class RecordedStream:
         stream, live: the frames, and whether they are a camera's.
         keypoints_out: where to write them when the stream has ended, as .npz; they are held till then.
         progress: called with the number of frames done and of all, None if unknown.
+        also: takes every frame.
 
     Attributes:
         seen: frames so far.
@@ -203,11 +223,13 @@ class RecordedStream:
         live: bool,
         keypoints_out: Path | None,
         progress: Callable[[int, int | None], None] | None,
+        also: Callable[[PosedFrame], None] | None = None,
     ) -> None:
         self.seen = 0
         self.found = False
         self.ended = False
         self.stream, self.live, self._out, self._progress = stream, live, keypoints_out, progress
+        self._also = also
         self._kept: list[PosedFrame] = []
 
     def __iter__(self) -> Iterator[PosedFrame]:
@@ -217,6 +239,8 @@ class RecordedStream:
                 self.found = self.found or bool(frame.scores.any())
                 if self._out is not None:
                     self._kept.append(frame)
+                if self._also is not None:
+                    self._also(frame)
                 if self._progress is not None:
                     self._progress(self.seen, self.stream.num_frames)
                 yield frame
@@ -229,4 +253,9 @@ class RecordedStream:
 
     def _write(self) -> None:
         if self._out is not None and self.found:
-            write_keypoints(self._out, join(self._kept, self.stream.fps, self.stream.size, self.stream.source))
+            frames, fps = self._kept, self.stream.fps
+            if self.stream.end is not None:  # on an even clock, as keypoint files are
+                times = np.array([frame.seconds for frame in frames])
+                rate = measure(times, fps)
+                frames, fps = [frames[i] for i in hold(times, rate, self.stream.end())], rate.fps
+            write_keypoints(self._out, join(frames, fps, self.stream.size, self.stream.source))

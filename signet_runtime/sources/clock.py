@@ -5,9 +5,12 @@ What a container states as a rate may be an average, a guess, or the tick of its
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 # For the rare file that does not say: a bare elementary stream, or a single frame.
 UNKNOWN_FRAME_RATE = 25.0
@@ -116,3 +119,27 @@ def hold(times: np.ndarray, rate: Rate, end: float) -> np.ndarray:
     after = np.minimum(np.searchsorted(times, ticks), len(times) - 1)
     before = np.maximum(after - 1, 0)
     return np.where(ticks - times[before] <= times[after] - ticks, before, after)
+
+
+def sample(frames: Iterator[tuple[T, float]], rate: float, end: Callable[[], float]) -> Iterator[tuple[T, float]]:
+    """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to before ``end``.
+
+    Args:
+        frames: each with its time (s), ascending.
+        end: when the last one is no longer shown (s); asked for when it is there.
+    """
+    tick = 0
+    previous = next(frames, None)
+    if previous is None:
+        return
+    begin = previous[1]
+    for frame in frames:
+        while tick / rate <= frame[1] - begin:
+            before, after = tick / rate - (previous[1] - begin), frame[1] - begin - tick / rate
+            yield (previous if before <= after else frame)[0], begin + tick / rate
+            tick += 1
+        previous = frame
+    until = max(end(), previous[1]) - begin
+    while tick / rate < until - 1e-6:
+        yield previous[0], begin + tick / rate
+        tick += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from signet_runtime.errors import InputError
-from signet_runtime.sources.clock import INSTANT, MOST_STATED, UNKNOWN_FRAME_RATE, FileClock, Rate, measure
+from signet_runtime.sources.clock import INSTANT, MOST_STATED, UNKNOWN_FRAME_RATE, FileClock, Rate, measure, sample
 from signet_runtime.sources.container import (
     Packets,
     file_origin,
@@ -88,6 +88,8 @@ class Video:
 
     Attributes:
         notes: what was assumed, chosen or left out so far, a line each.
+        regular: whether the pictures come evenly, as far as that was looked at.
+        zero: where the clock of `timed` begins on that of the file's packets (s).
 
     Raises:
         InputError: no such file, a directory, not a video, no picture in it, no frame can be decoded, or
@@ -116,10 +118,12 @@ class Video:
         self._reading, self._closed = Lock(), False
         self._end = 0.0  # when the last picture is no longer shown, once that is known
         self._stretch = 1.0  # by how much the file's times are too short
+        self.zero = 0.0
         self._container = open_container(self._path)
         try:
             stream = self._choose()
             rate = self._rate(stream, frame_rate)
+            self.regular = rate.regular
             self._period = 1 / rate.fps
             self._note_slow_motion(rate.fps)
             self._aspect = pixel_aspect(stream)
@@ -143,7 +147,7 @@ class Video:
                 num_frames = round(duration * fps) if duration else None
             self._frames = _prepend(first, frames)
             if frame_rate is not None and (fps > frame_rate or not rate.regular):
-                self._frames = _sample(self._frames, frame_rate, lambda: self._end - self._period / 2)
+                self._frames = sample(self._frames, frame_rate, lambda: self._end - self._period / 2)
                 num_frames = max(1, round(duration * frame_rate)) if duration else None
                 fps = frame_rate
             self.info = VideoInfo(fps, size, num_frames)
@@ -283,6 +287,7 @@ class Video:
                     origin = file_origin(self._container, stream, frame) if zero is None else zero
                     spliced = bool(flags & av.format.Flags.ts_discont)
                     clock = FileClock(origin, spliced, self._period, self._stretch)
+                    self.zero = origin if origin is not None else time or 0.0
                 if time is None:
                     time = (origin or 0.0) if before_it is None else before_it + self._period / self._stretch
                 before_it = time
@@ -382,22 +387,3 @@ def _prepend(
 ) -> Iterator[tuple[VideoFrame, float]]:
     yield first
     yield from rest
-
-
-def _sample(
-    frames: Iterator[tuple[VideoFrame, float]], rate: float, end: Callable[[], float]
-) -> Iterator[tuple[VideoFrame, float]]:
-    """Yield the frame nearest to every tick of a clock at ``rate``, from the first frame to before ``end``."""
-    tick = 0
-    previous = next(frames)
-    begin = previous[1]
-    for frame in frames:
-        while tick / rate <= frame[1] - begin:
-            before, after = tick / rate - (previous[1] - begin), frame[1] - begin - tick / rate
-            yield (previous if before <= after else frame)[0], begin + tick / rate
-            tick += 1
-        previous = frame
-    until = max(end(), previous[1]) - begin
-    while tick / rate < until - 1e-6:
-        yield previous[0], begin + tick / rate
-        tick += 1

@@ -159,14 +159,14 @@ class Counting:
 
 def test_limits_and_marks() -> None:
     search = SearchSettings(decoder_start_token_id=4, eos_token_id=9)
-    assert greedy_search(Counting(), 2, search, 20) == [[5, 6, 7, 8, 9]] * 2
-    assert greedy_search(Counting(), 1, search, 3) == [[5, 6, 7]]
-    assert beam_search(Counting(), 2, search, 20, 3) == [[5, 6, 7, 8, 9]] * 2
-    assert beam_search(Counting(), 1, search, 3, 3) == [[5, 6, 7]]
+    assert [text.tokens for text in greedy_search(Counting(), 2, search, 20)] == [[5, 6, 7, 8, 9]] * 2
+    assert [text.tokens for text in greedy_search(Counting(), 1, search, 3)] == [[5, 6, 7]]
+    assert [texts[0].tokens for texts in beam_search(Counting(), 2, search, 20, 3)] == [[5, 6, 7, 8, 9]] * 2
+    assert [texts[0].tokens for texts in beam_search(Counting(), 1, search, 3, 3)] == [[5, 6, 7]]
     later = search.model_copy(update={"min_new_tokens": 7})
-    for found in (greedy_search(Counting(), 1, later, 20), beam_search(Counting(), 1, later, 20, 3)):
-        assert found[0][:4] == [5, 6, 7, 8]
-        assert found[0].index(9) >= 7  # the eighth token at the earliest
+    for found in (greedy_search(Counting(), 1, later, 20)[0], beam_search(Counting(), 1, later, 20, 3)[0][0]):
+        assert found.tokens[:4] == [5, 6, 7, 8]
+        assert found.tokens.index(9) >= 7  # the eighth token at the earliest
 
 
 def test_the_first_token_is_computed_once_a_clip() -> None:

@@ -12,6 +12,7 @@ import pytest
 from tiny_bundle import NOTICE, FakeEstimator, TinyBundle, nobody, random_poses
 
 from signet_runtime import translator as translator_module
+from signet_runtime.bundle import Bundle
 from signet_runtime.commands.translate import main
 from signet_runtime.errors import EngineError, InputError
 from signet_runtime.options import DEFAULTS, TranslatorOptions
@@ -43,7 +44,11 @@ def test_a_batch_is_what_its_clips_are_alone(translator: Translator) -> None:
     clips = [random_poses(seed, frames) for seed, frames in enumerate([30, 1, 12, 50])]
     together = translator.translate_poses(clips)
     alone = [translator.translate(clip) for clip in clips]
-    assert [replace(t, timings={}) for t in together] == [replace(t, timings={}) for t in alone]
+    plain = {"timings": {}, "log_prob": 0.0, "pieces": ()}
+    assert [replace(t, **plain) for t in together] == [replace(t, **plain) for t in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.log_prob == pytest.approx(other.log_prob, abs=1e-4)
+        assert [piece.text for piece in one.pieces] == [piece.text for piece in other.pieces]
 
 
 def test_keypoints_are_put_on_the_models_clock(translator: Translator) -> None:
@@ -67,10 +72,8 @@ def test_a_long_clip_is_thinned_and_it_is_said(translator: Translator, caplog: p
 
 
 def test_a_bundle_may_read_the_beginning_of_long_clips(tiny: TinyBundle, caplog: pytest.LogCaptureFixture) -> None:
-    translator = Translator.from_bundle(tiny.path)
-    translator.bundle = replace(
-        translator.bundle, manifest=translator.bundle.manifest.model_copy(update={"long_clips": "first"})
-    )
+    bundle = Bundle.load(tiny.path)
+    translator = Translator(replace(bundle, manifest=bundle.manifest.model_copy(update={"long_clips": "first"})))
     caplog.clear()
     long = random_poses(0, frames=200)
     translation = translator.translate(long)

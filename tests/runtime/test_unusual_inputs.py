@@ -46,7 +46,7 @@ def test_a_clip_of_a_pose_store_is_keypoints(tmp_path: Path) -> None:
         read_keypoints(tmp_path / "poses.arrow")
     with pytest.raises(InputError, match="no such clip among the 3"):
         read_keypoints(tmp_path / "poses.arrow#nobody")
-    with pytest.raises(InputError, match="none.arrow: cannot be read"):
+    with pytest.raises(InputError, match=r"none\.arrow: cannot be read"):
         read_keypoints(tmp_path / "none.arrow#a")
 
 

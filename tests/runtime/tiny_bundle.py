@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from signet_export.attention import expose_attention
 from signet_runtime.bundle import Engine, Expert, Generation, Manifest, Routing, new_bundle, write_manifest
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import REGIONS
@@ -60,6 +61,8 @@ def make_tiny_bundle(directory: Path) -> TinyBundle:
             shutil.copy(file, draft)
         shutil.copy(language_model / "spiece.model", draft)
         _make_encoder(draft / "encoder.onnx")
+        for name in ("decoder_model.onnx", "decoder_with_past_model.onnx"):
+            expose_attention(draft / name)
         write_manifest(draft, manifest)
     return TinyBundle(directory / "bundle", language_model)
 
