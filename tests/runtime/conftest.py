@@ -8,9 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import TinyBundle, make_tiny_bundle
+from click.testing import CliRunner, Result
+from tiny_bundle import FakeEstimator, TinyBundle, make_tiny_bundle, random_poses
+from translate_command import Translate
 
+from signet_runtime import translator as translator_module
 from signet_runtime.bundle import Bundle
+from signet_runtime.commands.translate import main
+from signet_runtime.pose.files import write_keypoints
+from signet_runtime.translator import Translator
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +73,31 @@ def write_video(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def translate(tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch) -> Translate:
+    """Run the command on the tiny bundle; in every video somebody is seen to sign."""
+    monkeypatch.setattr(translator_module, "load_estimator", lambda *args, **options: FakeEstimator())
+
+    def run(*arguments: object, bundle: Path = tiny.path) -> Result:
+        return CliRunner().invoke(main, ["--bundle", str(bundle), *map(str, arguments)])
+
+    return run
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    """Keypoint files with different texts."""
+    paths = [tmp_path / f"{seed}.npz" for seed in (0, 1, 2)]
+    for seed, path in enumerate(paths):
+        write_keypoints(path, random_poses(seed))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def texts(tiny: TinyBundle) -> list[str]:
+    """What the clips say."""
+    texts = [t.text for t in Translator.from_bundle(tiny.path).translate_poses([random_poses(s) for s in (0, 1, 2)])]
+    assert len(set(texts)) > 1
+    return texts
