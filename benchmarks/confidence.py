@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.measuring.report import Table, machine
+from benchmarks.measuring.report import Table, header
 from signet_export.confidence import auroc
 from signet_runtime import Bundle, PoseSequence, Translation, Translator
 from signet_runtime.errors import SignetError
@@ -144,7 +144,7 @@ def main(
     click.echo(text)
     if markdown is not None:
         with whole_file(markdown) as temporary:
-            temporary.write_text(f"# Reliability\n\n`python -m benchmarks.confidence`, {machine()}\n\n{text}")
+            temporary.write_text(f"# Reliability\n\n`python -m benchmarks.confidence`; {header()}\n\n{text}")
     raise SystemExit(0 if met else 1)
 
 
