@@ -53,7 +53,7 @@ def stretches(recording: PoseSequence, count: int, rng: np.random.Generator) -> 
 def at_rest(people: Sequence[PoseSequence], count: int, rng: np.random.Generator) -> Iterator[PoseSequence]:
     """Yield somebody whose arms hang down, for 1 to 4 s, swaying a little; half of the time the hands are not found."""
     for _ in range(count):
-        person = people[rng.integers(len(people))]
+        person = people[int(rng.integers(len(people)))]
         frames = round(rng.uniform(1, 4) * 25)
         keypoints = np.repeat(person.keypoints[:1], frames, axis=0)
         keypoints = keypoints + np.cumsum(rng.normal(0, 0.0006, keypoints.shape), axis=0)
@@ -71,7 +71,7 @@ def at_rest(people: Sequence[PoseSequence], count: int, rng: np.random.Generator
 def random_motion(people: Sequence[PoseSequence], count: int, rng: np.random.Generator) -> Iterator[PoseSequence]:
     """Yield somebody whose hands wander, and whose fingers do: sums of slow waves from a pose of theirs."""
     for _ in range(count):
-        person = people[rng.integers(len(people))]
+        person = people[int(rng.integers(len(people)))]
         frames = round(rng.uniform(1, 3) * 25)
         middle = len(person) // 2
         keypoints = np.repeat(person.keypoints[middle : middle + 1], frames, axis=0)

@@ -5,7 +5,7 @@
     python -m benchmarks.confidence_cost --markdown benchmarks/results/confidence-cost.md
 
 Decoding is the search alone, without encoder and pose: of a sentence the least, so that the shares are the largest. The
-log-probabilities are kept by the search itself; what that costs only a search that does not keep them can show, which is
+log-probabilities are kept by the search itself; what that costs only a search that keeps none can show, which is
 that of a checkout of before (`--before`, for example commit d88f61d). All ways are timed in turns, in one process each.
 """
 

@@ -365,11 +365,15 @@ class Translator:
             InputError: one of them cannot be read, or there is no signer in it.
             EngineError: the pose estimator is not available.
         """
-        clips, names = [], []
+        clips: list[PoseSequence] = []
+        names: list[str] = []
         for source in sources:
-            is_there = isinstance(source, PoseSequence)
-            clips.append(source if is_there else self.read_poses(source))
-            names.append("the pose sequence" if is_there else str(source))
+            if isinstance(source, PoseSequence):
+                clips.append(source)
+                names.append("the pose sequence")
+            else:
+                clips.append(self.read_poses(source))
+                names.append(str(source))
         order = sorted(range(len(clips)), key=lambda i: clips[i].duration)
         found: dict[int, Translation] = {}
         for start in range(0, len(order), batch_size):

@@ -245,6 +245,8 @@ def main(
         form,
         {"output": output, "output_dir": output_dir, "keypoints_out": keypoints_out, "overlay": overlay},
     )
+    if all_frames and (camera is not None or (keypoints_out is None and overlay is None)):
+        raise click.UsageError("--all-frames is for --keypoints-out and --overlay of a video.")
     if jobs > 1 and (partial is not None or camera is not None):
         raise click.UsageError("--jobs is for several files that are there, and shows nothing before a file is done.")
     if (options["detect_every"] or 1) > 1 and not takes_option(options["pose"], "detect_every"):

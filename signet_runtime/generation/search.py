@@ -131,7 +131,7 @@ def beam_search(
         settled = ~_may_improve(settings, running_scores, finished_scores, is_finished, length, max_new_tokens)
         settled |= is_finished.all(axis=1) & (settings.early_stopping is True)
         settled |= length == max_new_tokens
-        for row in np.flatnonzero(settled):
+        for row in np.flatnonzero(settled).tolist():
             texts[active[row]] = [finished.found(row, place) for place in range(n_best)]
         if settled.all():
             break

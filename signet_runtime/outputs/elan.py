@@ -72,7 +72,7 @@ def _document(source: str, sentences: list[Translation]) -> str:
     if path.suffix.lower() in _MEDIA or path.is_file():
         kind = _MEDIA.get(path.suffix.lower(), "unknown")
         where = {"MEDIA_URL": path.absolute().as_uri(), "RELATIVE_MEDIA_URL": f"./{path.name}"}
-        ET.SubElement(header, "MEDIA_DESCRIPTOR", MIME_TYPE=kind, **where)
+        ET.SubElement(header, "MEDIA_DESCRIPTOR", {"MIME_TYPE": kind, **where})
     last_id = ET.SubElement(header, "PROPERTY", NAME="lastUsedAnnotationId")
     order = ET.SubElement(root, "TIME_ORDER")
     tiers: list[ET.Element] = []
@@ -109,8 +109,8 @@ def _document(source: str, sentences: list[Translation]) -> str:
     last_id.text = str(count)
     order[:] = sorted(order, key=lambda element: int(element.attrib["TIME_VALUE"]))
     root.extend(tiers)
-    kind = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default", "TIME_ALIGNABLE": "true"}
-    ET.SubElement(root, "LINGUISTIC_TYPE", kind)
+    linguistic_type = {"GRAPHIC_REFERENCES": "false", "LINGUISTIC_TYPE_ID": "default", "TIME_ALIGNABLE": "true"}
+    ET.SubElement(root, "LINGUISTIC_TYPE", linguistic_type)
     ET.indent(root, "    ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

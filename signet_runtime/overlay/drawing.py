@@ -120,19 +120,18 @@ class Sketch:
         sure = "" if sentence.reliability is None else f"reliability {sentence.reliability:.2f}"
         small = self._font(sure, 3.4 * self._unit)
         high = math.ceil(sum(font.getmetrics())) + stroke
-        below = math.ceil(sum(small.getmetrics())) + stroke if sure else 0
+        rest = math.ceil(sum(small.getmetrics())) + stroke if sure else 0
         wide = max([font.getlength(line) for line in lines] + [small.getlength(sure)])
-        label = Image.new(
-            "RGBA", (min(self._width, math.ceil(wide) + 4 * stroke), high * len(lines) + below), (0, 0, 0, 0)
-        )
+        size = min(self._width, math.ceil(wide) + 4 * stroke), high * len(lines) + rest
+        label = Image.new("RGBA", size, (0, 0, 0, 0))
         pen = ImageDraw.Draw(label)
         middle = label.width / 2
         colour = _FAINT if sentence.suppressed or not sentence.text.strip() else _TEXT
-        rim = {"stroke_width": stroke, "stroke_fill": _OUTLINE, "anchor": "ma"}
         for i, line in enumerate(lines):
-            pen.text((middle, i * high), line, colour, font, **rim)
+            pen.text((middle, i * high), line, colour, font, "ma", stroke_width=stroke, stroke_fill=_OUTLINE)
         if sure:
-            pen.text((middle, high * len(lines)), sure, _FAINT, small, **rim)
+            below = (middle, high * len(lines))
+            pen.text(below, sure, _FAINT, small, "ma", stroke_width=stroke, stroke_fill=_OUTLINE)
         return label
 
     def _experts(self, routing: Mapping[str, float]) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import chain
 
 import numpy as np
@@ -35,7 +35,7 @@ class FrameArrays:
             self.notes.append(f"nothing says how many frames a second there are; {fps:g} are assumed, fps= says it")
         if not fps > 0:
             raise InputError(f"fps {fps}: frames a second are more than none")
-        count = len(frames) if hasattr(frames, "__len__") else None
+        count = len(frames) if isinstance(frames, Sized) else None
         pictures = iter(frames)
         first = next(pictures, None)
         if first is None:
