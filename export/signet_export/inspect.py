@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from signet_export.verification import FILE, Verification
 from signet_runtime.bundle import Bundle
+from signet_runtime.confidence.calibration import FILE as CONFIDENCE
+from signet_runtime.confidence.calibration import Calibration
 
 
 def describe(bundle: Bundle) -> str:
@@ -30,6 +32,12 @@ def describe(bundle: Bundle) -> str:
         same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())
         off = f"states within {found.largest:.1e} (RMS {found.relative:.1e}) of PyTorch"
         lines.append(f"verified     {found.precision}: {off}; same tokens {same}")
+    if CONFIDENCE in manifest.files:
+        fitted = Calibration.model_validate_json(bundle.file(CONFIDENCE).read_text())
+        texts, nothing = fitted.samples
+        lines.append(f"confidence   calibrated on {texts} samples and {nothing} clips of motion that says nothing")
+    else:
+        lines.append("confidence   not calibrated (--calibrate-confidence), so texts have no reliability")
     made = ", ".join(f"{name} {version}" for name, version in manifest.created_with.items())
     lines.append(f"made with    {made}")
     for name, record in sorted(manifest.files.items(), key=lambda item: -item[1].size):

@@ -73,7 +73,7 @@ class Sketch:
         for name, region in REGIONS.items():
             colour = COLOURS[name]
             fine = name in ("face", "left_hand", "right_hand")
-            width = max(1, round(thick * (0.6 if fine else 1)))
+            width = max(1, round(thick * {"body": 1.0, "face": 0.6}.get(name, 0.8)))
             lines = []
             for a, b in region.edges:
                 if name == "face" and region.root in (a, b):
@@ -114,7 +114,7 @@ class Sketch:
         text = " ".join(sentence.text.split())
         if not text:
             text = "(not sure enough)" if sentence.suppressed else "(nothing)"
-        font = self._font(text, 6 * self._unit)
+        font = self._font(text, 5.2 * self._unit)
         stroke = max(1, round(0.5 * self._unit))
         lines = _wrapped(text, font, 0.92 * self._width)
         sure = "" if sentence.reliability is None else f"reliability {sentence.reliability:.2f}"
@@ -131,7 +131,7 @@ class Sketch:
             pen.text((middle, i * high), line, colour, font, "ma", stroke_width=stroke, stroke_fill=_OUTLINE)
         if sure:
             below = (middle, high * len(lines))
-            pen.text(below, sure, _FAINT, small, "ma", stroke_width=stroke, stroke_fill=_OUTLINE)
+            pen.text(below, sure, _TEXT, small, "ma", stroke_width=max(1, stroke // 2), stroke_fill=_OUTLINE)
         return label
 
     def _experts(self, routing: Mapping[str, float]) -> Image:

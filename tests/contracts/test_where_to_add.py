@@ -70,14 +70,17 @@ class Shouted:
     def fail(self, source, message, *, alone):
         return f"<failed alone={alone}>\\n"
 
+    def end(self):
+        return "<end>\\n"
+
 FORMATS["shouted"] = Shouted
 from signet_runtime.commands.translate import main
 main(sys.argv[1:])
 """
     clip, nothing = str(tmp_path / "clip.npz"), str(tmp_path / "nothing.npz")
     done = run(code, "--format", "shouted", clip, nothing)
-    assert (done.returncode, done.stdout) == (3, "<mul>\n<failed alone=False>\n"), done.stderr
-    assert "--format [text|json|srt|vtt|shouted]" in run(code, "--help").stdout
+    assert (done.returncode, done.stdout) == (3, "<mul>\n<failed alone=False>\n<end>\n"), done.stderr
+    assert "--format [text|json|jsonl|srt|vtt|tsv|eaf|shouted]" in run(code, "--help").stdout
 
 
 def test_a_corpus_is_a_module_and_a_row(tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ class Network:
     def get_output(self, index: int) -> Tensor:
         return self.outputs[index]
 
+    def unmark_output(self, tensor: Tensor) -> None:
+        assert self.model is not None
+        self.outputs.remove(tensor)
+        kept = [value for value in self.model.graph.output if value.name != tensor.name]
+        del self.model.graph.output[:]
+        self.model.graph.output.extend(kept)
+
 
 class ParserError:
     """Of the first node that cannot be read."""
