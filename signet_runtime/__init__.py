@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from signet_runtime.sentences.keypoints import PoseStream
     from signet_runtime.sentences.segmenter import Pauses, PosedFrame
     from signet_runtime.sources.live import Live
-    from signet_runtime.translator import Translation, Translator
+    from signet_runtime.translation import Alternative, Piece, Translation
+    from signet_runtime.translator import Translator
 
 _HOMES = {
+    "Alternative": "translation",
     "Bundle": "bundle",
     "BundleError": "errors",
     "CheckpointError": "errors",
@@ -42,18 +44,20 @@ _HOMES = {
     "ModelError": "errors",
     "OutputError": "errors",
     "Pauses": "sentences.segmenter",
+    "Piece": "translation",
     "PoseSequence": "pose.sequence",
     "PoseStream": "sentences.keypoints",
     "PosedFrame": "sentences.segmenter",
     "SignetError": "errors",
     "TrainingError": "errors",
-    "Translation": "translator",
+    "Translation": "translation",
     "Translator": "translator",
     "read_keypoints": "pose.files",
     "write_keypoints": "pose.files",
 }
 
 __all__ = [
+    "Alternative",
     "Bundle",
     "BundleError",
     "CheckpointError",
@@ -64,6 +68,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Pauses",
+    "Piece",
     "PoseSequence",
     "PoseStream",
     "PosedFrame",

@@ -8,7 +8,8 @@ from typing import Any, TypedDict, TypeVar
 
 import click
 
-from signet_runtime.options import DEFAULTS
+from signet_runtime.bundle import Bundle
+from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.outputs.formats import FORMATS
 from signet_runtime.overlay.writer import SUFFIXES as OVERLAY_SUFFIXES
 from signet_runtime.pose.files import is_keypoints
@@ -103,6 +104,19 @@ def _add(options: tuple[Callable[[_Command], _Command], ...], command: _Command)
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def check_beams(bundle: Bundle, options: TranslatorOptions) -> None:
+    """See that a search finds as many texts as are asked for.
+
+    Raises:
+        UsageError: it has fewer beams.
+    """
+    beams = options["num_beams"] or bundle.manifest.generation.num_beams
+    if options["n_best"] > beams:
+        raise click.UsageError(
+            f"--n-best {options['n_best']}: a search with {beams} beams finds no more than {beams}; give --beams N."
+        )
 
 
 def check_outputs(inputs: tuple[Path, ...], camera: str | None, form: str, to: Outputs) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from signet_runtime.bundle import Bundle
 from signet_runtime.commands.console import complain
 from signet_runtime.commands.inputs import SentenceOptions, as_one_sentence, name_problem
+from signet_runtime.commands.output_options import check_beams
 from signet_runtime.errors import EngineError, InputError, SignetError
 from signet_runtime.options import TranslatorOptions
 from signet_runtime.progress import Bar
@@ -58,6 +59,7 @@ def translate_side_by_side(
     """
     logger = logging.getLogger("signet_runtime")
     checked = Bundle.load(bundle, verify=verify)  # once, and not by every process
+    check_beams(checked, options)
     if checked.manifest.notice:
         logger.warning("%s", checked.manifest.notice)
     problems = {path: name_problem(path) for path in inputs}

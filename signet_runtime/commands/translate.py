@@ -14,7 +14,7 @@ from signet_runtime.bundle import ENGINE_CHOICES, Bundle
 from signet_runtime.commands.console import exit_on_error, own_stderr, own_stdout
 from signet_runtime.commands.inputs import SentenceOptions, name_problem, translate_all, translate_live
 from signet_runtime.commands.models import named_bundle
-from signet_runtime.commands.output_options import certainty_options, check_outputs, output_options
+from signet_runtime.commands.output_options import certainty_options, check_beams, check_outputs, output_options
 from signet_runtime.commands.side_by_side import translate_side_by_side
 from signet_runtime.errors import ExitCode
 from signet_runtime.files import GrowingFile, check_writable
@@ -258,11 +258,7 @@ def main(
     def load() -> Translator:
         # The bundle is checked before the seconds that loading the libraries takes.
         checked = Bundle.load(bundle, verify=verify)
-        beams = options["num_beams"] or checked.manifest.generation.num_beams
-        if options["n_best"] > beams:
-            raise click.UsageError(
-                f"--n-best {options['n_best']}: a search with {beams} beams finds no more than {beams}; give --beams N."
-            )
+        check_beams(checked, options)
         from signet_runtime.translator import Translator
 
         return Translator(checked, **options)

@@ -45,6 +45,13 @@ def test_what_is_no_inputs_fault_is_said_for_each(translate: Translate, clips: l
     assert "has no calibration" in result.stderr
 
 
+def test_more_texts_than_beams(translate: Translate, clips: list[Path]) -> None:
+    for jobs in (1, 2):
+        result = translate(*clips, "--jobs", jobs, "--n-best", 5)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "a search with 4 beams finds no more than 4" in result.stderr
+
+
 def test_a_process_that_dies() -> None:
     future: Future[object] = Future()
     future.set_exception(BrokenProcessPool())
