@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,29 +85,42 @@ def write_overlay(
         video = stack.enter_context(Video(source, track=track))
         sketch = Sketch(video.info.size)
         try:
-            out = stack.enter_context(av.open(str(temporary), "w"))
-            pictures = _Pictures(out, video)
-            sound = stack.enter_context(closing(_Sound(out, source, video, notes)))
-            done = 0
-            shown = _Shown(sentences)
-            with closing(prefetch(video.timed(), _AHEAD)) as frames:
-                for image, seconds in frames:
-                    sound.until(seconds)
-                    pictures.add(sketch.draw(image, *poses.at(seconds), shown.at(seconds)), seconds)
-                    done += 1
-                    if progress is not None:
-                        progress(done, video.info.num_frames)
-            pictures.finish(video.end)
-            sound.until(None)
-            out.close()
+            with _opened(temporary) as out:
+                pictures = _Pictures(out, video)
+                sound = stack.enter_context(closing(_Sound(out, source, video, notes)))
+                done = 0
+                shown = _Shown(sentences)
+                with closing(prefetch(video.timed(), _AHEAD)) as frames:
+                    for image, seconds in frames:
+                        sound.until(seconds)
+                        pictures.add(sketch.draw(image, *poses.at(seconds), shown.at(seconds)), seconds)
+                        done += 1
+                        if progress is not None:
+                            progress(done, video.info.num_frames)
+                pictures.finish(video.end)
+                sound.until(None)
         except av.FFmpegError as error:
-            raise OutputError(
-                f"{target}: cannot be written ({reason(error)}); free space or choose another place"
-            ) from error
+            problem = f"cannot be written ({reason(error)}); free space or choose another place"
+            raise OutputError(f"{target}: {problem}") from error
     if sketch.missing:
         letters = "".join(sorted(sketch.missing))
         notes.append(f"no font here has the letters {letters}; SIGNET_FONT=FILE names one for --overlay")
     return notes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[OutputContainer]:
+    """Open what is written, and finish it; where the block fails its reason is what counts, and not what follows."""
+    import av
+
+    out = av.open(str(path), "w")
+    try:
+        yield out
+    except BaseException:
+        with suppress(av.FFmpegError, OSError):
+            out.close()
+        raise
+    out.close()
 
 
 class _Shown:
