@@ -13,8 +13,8 @@ class Piece:
         text: as it stands in the text; a space before it begins a word.
         log_prob: natural logarithm of its probability, given the pieces before it.
         start, end: where it was read, in seconds on the clip's clock: the shortest stretch on which half of
-            cross-attention's weight lies. That is where the model looked, which approximates where it was signed, and need not be in the
-            order of the pieces. None where piece times were not asked for.
+            cross-attention's weight lies. That is where the model looked, which approximates where it was signed, and
+            need not be in the order of the pieces. None where piece times were not asked for.
     """
 
     text: str
