@@ -240,7 +240,7 @@ def test_precisions_are_those_that_are_asked_for_and_native(
     monkeypatch.setattr(table5, "instructions", lambda: native)
     notes: list[str] = []
     assert list(table5._precisions(CPU, wanted, notes)) == expected
-    assert [note in line for line in notes] == [True] * (note is not None)
+    assert [bool(note) and note in line for line in notes] == [True] * (note is not None)
 
 
 # --- Peers -------------------------------------------------------------------------------------------------
