@@ -7,6 +7,7 @@ every import of another package is inside a check that reports whatever is raise
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -288,7 +289,7 @@ def _models() -> list[Problem]:
         if _version(package) is None:
             _row(package, "-   signet-slt[hub] adds it, to fetch models by name")
         else:
-            _row(package, _trouble(lambda package=package: importlib.import_module(package)) or "ok")
+            _row(package, _trouble(functools.partial(importlib.import_module, package)) or "ok")
     return []
 
 

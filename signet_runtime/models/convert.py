@@ -146,14 +146,20 @@ def unpack_bundle(archive: Path, out: Path) -> None:
                 if not member.isfile() or not is_inside(member.name) or len(inside.parts) < 2:
                     raise BundleError(f"{archive.name}: {member.name!r} has no place in an archive of a bundle")
                 target = out.joinpath(*inside.parts[1:])  # below a directory of the bundle's name
+                if target.exists():
+                    raise BundleError(f"{archive.name}: a damaged one, with {member.name!r} twice in it")
                 source = packed.extractfile(member)
                 assert source is not None  # it is a file
                 with reporting(target):
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with target.open("xb") as to:
+                    with target.open("wb") as to:
                         shutil.copyfileobj(source, to)
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, FileExistsError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
         raise BundleError(f"{archive.name}: no archive of a bundle, or a damaged one ({error})") from error
     if not (out / MANIFEST_NAME).is_file():
         raise BundleError(f"{archive.name}: no archive of a bundle: it has no {MANIFEST_NAME}")
-    Bundle.load(out, verify=True)
+    try:
+        Bundle.load(out, verify=True)
+    except BundleError as error:
+        said = str(error).replace(f"{out}{os.sep}", "")
+        raise BundleError(f"{archive.name}: the bundle in it is damaged: {said}") from error

@@ -38,7 +38,8 @@ class HubState(NamedTuple):
 
 def is_offline(offline: bool, *, hub: bool = False) -> bool:
     """Return whether no network may be touched: asked for, or by ``SIGNET_OFFLINE``; a hub by ``HF_HUB_OFFLINE``."""
-    variables = ("SIGNET_OFFLINE", "HF_HUB_OFFLINE") if hub else ("SIGNET_OFFLINE",)
+    # The hub's client takes its cousin's variable for its own.
+    variables = ("SIGNET_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if hub else ("SIGNET_OFFLINE",)
     return offline or any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in variables)
 
 

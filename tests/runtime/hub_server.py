@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             if end < len(content):
                 self.wfile.flush()
                 if hub.fault == "stall":
-                    time.sleep(8)
+                    time.sleep(4)
                 if hub.fault == "cut":
                     hub.fault = None
                 self.close_connection = True

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import huggingface_hub
 import huggingface_hub.constants
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -21,7 +20,7 @@ from published_layout import published_state
 import signet_export.cli
 import signet_runtime.commands.models
 import signet_runtime.commands.translate
-from signet_runtime import PoseSequence, Translator, write_keypoints
+from signet_runtime import Translator
 from signet_runtime.errors import CheckpointError
 from signet_runtime.models.catalogue import built_in
 from signet_train.checkpoint import ExpertCard, demo_checkpoint_path, load_checkpoint, load_expert
@@ -110,26 +109,20 @@ def run(command: object, *arguments: object, code: int = 0) -> Result:
 models, translate = signet_runtime.commands.models.main, signet_runtime.commands.translate.main
 
 
-def clip(path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    keypoints = rng.uniform(0.2, 0.8, (1, 133, 2)) + rng.normal(0, 0.02, (20, 133, 2)).cumsum(axis=0)
-    write_keypoints(path, PoseSequence(keypoints, np.full((20, 133), 0.9), 12.5, (640, 480), "mediapipe"))
-    return path
-
-
 def test_from_an_empty_cache_to_a_text_by_one_command_and_then_offline(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(translate, "--model", "tiny", VIDEO, "--format", "json")
+    first = run(translate, "--model", "tiny", VIDEO, "--format", "json", "--keypoints-out", tmp_path / "clip.npz")
     answer = json.loads(first.stdout)
     assert answer["routing"] == {"tiny": 1.0} and "nobody vouches for" in first.stderr
+    poses = tmp_path / "clip.npz"
     home, cache = tmp_path / "home", tmp_path / "hf" / "hub"
     assert not list(cache.glob("models--pub--weights/blobs/*")) and not (home / "tiny" / "checkpoint").exists()
 
     hub.requests.clear()
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    again = run(translate, "--model", "tiny", VIDEO, "--format", "json")
-    offline = run(translate, "--model", "tiny", VIDEO, "--format", "json", "--offline")
+    again = run(translate, "--model", "tiny", poses, "--format", "json")
+    offline = run(translate, "--model", "tiny", poses, "--format", "json", "--offline")
     assert [json.loads(r.stdout)["text"] for r in (again, offline)] == [answer["text"]] * 2
     assert hub.requests == []
 
@@ -140,11 +133,9 @@ def test_from_an_empty_cache_to_a_text_by_one_command_and_then_offline(
     for name in ("SIGNET_CATALOGUE", "HF_ENDPOINT"):
         monkeypatch.delenv(name)
     shutil.rmtree(home), shutil.rmtree(tmp_path / "hf")
-    poses = clip(tmp_path / "clip.npz")
     with Translator.from_model("tiny", offline=True) as translator:
-        there = translator.translate(poses).text
+        assert translator.translate(poses).text == answer["text"]
         manifest = translator.bundle.manifest
-    assert there == run(translate, "--offline", "--model", "tiny", poses).stdout.strip()
     assert (manifest.frame_rate, manifest.max_frames, manifest.pose_estimator) == (12.5, 48, "mediapipe")
     assert "files are as they were made" in run(models, "verify").stdout
 
