@@ -111,7 +111,7 @@ class Fetcher:
             ModelError: none is known, and the hub cannot be asked.
         """
         key = f"{repository.hub}@{repository.branch}"
-        pinned = repository.revision or self.home.records().revisions.get(key)
+        pinned = repository.revision or self.home.known().revisions.get(key)
         if pinned:
             return pinned
         if is_offline(self.offline, hub=True):
@@ -149,7 +149,7 @@ class Fetcher:
         """Compare a file with what it has to be; what that is follows from the first one seen where nobody said it."""
         with reporting(path, "cannot be read ({})"):
             record = file_record(path)
-        first = self.home.records().files.get(key)
+        first = self.home.known().files.get(key)
         sha256, said_by = file.sha256, "the catalogue"
         if sha256 is None and first is not None:
             sha256, said_by = first.sha256, "its first download"

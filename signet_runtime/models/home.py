@@ -204,6 +204,19 @@ class Home:
                 "it to trust what is downloaded next"
             ) from error
 
+    def known(self) -> Records:
+        """Return what is remembered here, and where it is silent what the default directory of models remembers.
+
+        Raises:
+            ModelError: a file of records is damaged.
+        """
+        here, user = self.records(), Home.default().records()
+        return Records(
+            files={**user.files, **here.files},
+            revisions={**user.revisions, **here.revisions},
+            licences={**user.licences, **here.licences},
+        )
+
     @contextlib.contextmanager
     def changed_records(self) -> Iterator[Records]:
         """Yield what is remembered, to be changed; it is written as a whole when the block ends.

@@ -170,7 +170,7 @@ def _has_changed(reference: Reference, home: Home, here: Installed, wishes: Wish
     elif reference.asked.startswith("hf:"):
         commit = hub_state(repository.hub, repository.branch).commit
     else:
-        commit = home.records().revisions.get(f"{repository.hub}@{repository.branch}", "")
+        commit = home.known().revisions.get(f"{repository.hub}@{repository.branch}", "")
     return here.source != f"hub:{repository.hub}@{commit}"
 
 
@@ -190,9 +190,9 @@ def _accept(reference: Reference, entry: Entry, licence: Licence, home: Home, wi
     if not licence.must_be_accepted:
         return
     key = f"{reference.asked if entry.licence == HERE else entry.licence}: {licence.says}"
-    if key in home.records().licences or key in Home.default().records().licences:
+    if key in home.records().licences:
         return
-    if not wishes.accept(f"{reference.asked}: {licence.says}"):
+    if key not in home.known().licences and not wishes.accept(f"{reference.asked}: {licence.says}"):
         raise ModelError(
             f"{reference.asked}: its licence has to be accepted once ({licence.says}): "
             f"signet-models pull '{reference.asked}' --accept-licence"

@@ -167,6 +167,9 @@ def test_an_expert_by_name(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.slow
 def test_experts_are_pulled_carried_and_checked(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stick = tmp_path / "stick"
+    run(main, "import-expert", "tiny-nc", "--accept-licence", "--out", tmp_path / "nc")
+    run(models, "pull", "tiny-nc", "--to", stick)  # its licence was accepted, elsewhere
+    assert (stick / "tiny-nc" / "bundle" / "signet.json").is_file()
     path = run(models, "pull", "tiny-expert", "--to", stick, "--keep").stdout.strip()
     assert load_expert(Path(path))[0].seen == ("youtube-asl",)
     run(models, "verify", "--to", stick)
