@@ -5,8 +5,8 @@ How an entry's files become what runs is its format:
 bundle          a bundle, as signet-export writes one: its files on a hub, or one .signet archive
 unisign         a checkpoint of Uni-Sign's code: imported and exported as a bundle, or imported as an expert
 mt5             a language model's tokenizer, and its weights if asked for
-rtmpose         ONNX files, from zip archives with an end2end.onnx
-mediapipe       what `signet_runtime.pose.models` fetches
+zipped-onnx     ONNX files, from zip archives with an end2end.onnx
+wheel           what `signet_runtime.pose.models` takes out of one
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from signet_runtime.errors import ConfigError, ModelError
 
 Status = Literal["reported", "confirmed"]
 Kind = Literal["translator", "recogniser", "expert", "language-model", "pose-estimator"]
-Format = Literal["bundle", "unisign", "mt5", "rtmpose", "mediapipe"]
+Format = Literal["bundle", "unisign", "mt5", "zipped-onnx", "wheel"]
 
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 from collections.abc import Callable
@@ -28,14 +27,14 @@ from signet_runtime.models.downloads import discard_from_cache, hub_state, is_of
 from signet_runtime.models.fetch import Fetched, Fetcher, load_catalogue
 from signet_runtime.models.home import Home, Installed, file_record, now, write_description
 from signet_runtime.models.reference import ARCHIVE, HERE, Reference, refer, with_licence
+from signet_runtime.pose.estimators import ESTIMATORS
 from signet_runtime.pose.models import find_models, model_directory
 
 logger = logging.getLogger("signet_runtime")
 
 # What is on the disk at most while an entry is made, and afterwards, in sizes of its download. Measured at mT5-base's
 # size (docs/models.md): there the checkpoint of ours has fp32 where the published one has bf16.
-PEAK = {"unisign": 8.0, "bundle": 2.0, "mt5": 1.0, "rtmpose": 2.0, "mediapipe": 1.0}
-KEPT = {"unisign": 2.1, "bundle": 1.0, "mt5": 1.0, "rtmpose": 1.0, "mediapipe": 1.0}
+PEAK = {"unisign": 8.0, "bundle": 2.0, "mt5": 1.0, "zipped-onnx": 2.0, "wheel": 1.0}
 
 _MADE_WITH = ("signet-slt", "torch", "transformers", "onnx", "onnxruntime", "huggingface-hub")
 
@@ -277,7 +276,7 @@ def _product(entry: Entry) -> Literal["bundle", "expert", "files"]:
 def _convert(reference: Reference, entry: Entry, fetched: Fetched, draft: Path, home: Home, wishes: Wishes) -> None:
     """Make of an entry's files, in the draft of its directory, what it is for."""
     name, out = reference.name, draft / _product(entry)
-    if entry.format == "mediapipe":
+    if entry.format == "wheel":
         models = find_models(offline=wishes.offline)
         below = model_directory(models)
         place_files({path.relative_to(below).as_posix(): path for path in models.values()}, out)
@@ -316,9 +315,10 @@ def _pull_estimator(reference: Reference, entry: Entry, home: Home, wishes: Wish
     wanted = read_manifest(home.product(reference.name)).pose_estimator
     if wanted not in reference.catalogue.models:
         return
-    if not wishes.beside and wanted.startswith("rtmpose") and importlib.util.find_spec("rtmlib") is None:
+    package = ESTIMATORS[wanted].package if wanted in ESTIMATORS else None
+    if not wishes.beside and package is not None and not _is_installed(package):
         wishes.report(
-            f"{reference.asked}: it wants keypoints of {wanted}, which takes pip install 'signet-slt[rtmpose]'"
+            f"{reference.asked}: it wants keypoints of {wanted}, for which {package} is not installed (README)"
         )
         return
     try:
@@ -328,10 +328,12 @@ def _pull_estimator(reference: Reference, entry: Entry, home: Home, wishes: Wish
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _MADE_WITH:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: version(package) for package in _MADE_WITH if _is_installed(package)}
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True

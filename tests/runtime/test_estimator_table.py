@@ -205,7 +205,7 @@ def test_the_table_loads_no_estimator() -> None:
 # draws.
 DATA = {
     ("signet_train/config.py", "rtmpose-performance"),
-    ("signet_train/interop/unisign.py", "rtmpose-lightweight"),
+    ("signet_train/interop/origins.py", "rtmpose-lightweight"),
     ("signet_train/commands/fingerspelling.py", "mediapipe"),
 }
 

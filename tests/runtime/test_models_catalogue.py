@@ -28,7 +28,7 @@ def test_every_entry_names_what_is_there() -> None:
     for name, entry in catalogue.models.items():
         assert catalogue.licence(entry).says, name
         assert entry.pose_estimator is None or entry.pose_estimator in ESTIMATORS, name
-        assert entry.files or entry.format == "mediapipe", name
+        assert entry.files or entry.format == "wheel", name
         paths = [file.path for file in entry.files]
         assert len(set(paths)) == len(paths)
     named = {corpus for overlap in catalogue.overlaps for corpus in overlap.corpora}

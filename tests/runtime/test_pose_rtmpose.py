@@ -400,7 +400,7 @@ def zipped(model: bytes) -> bytes:
 
 def own_catalogue(server, tmp_path, monkeypatch, weights, mode, hashes=True) -> None:
     """The catalogue's entry with our own models at the server, under the names of the published ones."""
-    lines = [f"[models.rtmpose-{mode}]", "kind = 'pose-estimator'", "format = 'rtmpose'"]
+    lines = [f"[models.rtmpose-{mode}]", "kind = 'pose-estimator'", "format = 'zipped-onnx'"]
     lines += ["summary = 'ours'", "licence = 'mmpose'"]
     for part, own in (("det", "detector.onnx"), ("pose", "pose.onnx")):
         name, content = Path(weight_files.model_set(mode)[part]).stem, (weights / own).read_bytes()

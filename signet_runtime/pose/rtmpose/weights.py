@@ -31,7 +31,7 @@ _X_NAME = "rtmw-x_simcc-cocktail13_pt-ucoco_270e-384x288-0949e3a9_20230925.onnx"
 KNOWN = {
     file.path: file.sha256
     for entry in built_in().models.values()
-    if entry.format == "rtmpose"
+    if entry.format == "zipped-onnx"
     for file in entry.files
     if file.sha256 is not None
 }
