@@ -32,8 +32,8 @@ from signet_runtime.pose.models import find_models, model_directory
 
 logger = logging.getLogger("signet_runtime")
 
-# What is on the disk at most while an entry is made, in sizes of its download. A checkpoint's was measured at mT5-base's
-# size, docs/models.md: what it becomes has fp32 where the published one has bf16.
+# What is on the disk at most while an entry is made, in sizes of its download. A checkpoint's was measured with
+# mT5-base's size (docs/models.md), with fp32 in what it becomes and bf16 in the published one.
 PEAK = {"unisign": 6.0, "bundle": 2.0, "mt5": 1.0, "zipped-onnx": 2.0, "wheel": 1.0}
 
 _MADE_WITH = ("signet-slt", "torch", "transformers", "onnx", "onnxruntime", "huggingface-hub")

@@ -109,6 +109,7 @@ def run(command: object, *arguments: object, code: int = 0) -> Result:
 models, translate = signet_runtime.commands.models.main, signet_runtime.commands.translate.main
 
 
+@pytest.mark.slow
 def test_from_an_empty_cache_to_a_text_by_one_command_and_then_offline(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
