@@ -28,11 +28,15 @@ endif
 endif
 endif
 
-.PHONY: demo test test-runtime test-train test-export test-pythons lint
+.PHONY: demo tutorial test test-runtime test-train test-export test-pythons lint
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
 	@echo "expected:" && cat examples/expected.txt
+
+# The commands of docs/tutorial.md, from twelve videos to a bundle.
+tutorial: .venv/.installed-dev
+	.venv/bin/python tests/tutorial.py
 
 test: .venv/.installed-dev
 	.venv/bin/python -m pytest

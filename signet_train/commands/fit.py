@@ -29,7 +29,8 @@ _ADVICE = {
 @click.command()
 @click.argument("project", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: CUDA where there is one, else the CPU]")
-def fit(project: Path, device: str | None) -> None:
+@click.option("--until", metavar="STEP", help="End after this step, as finetune; given again, it goes on.")
+def fit(project: Path, device: str | None, until: str | None) -> None:
     """Carry out a PROJECT: keypoints, check, experts, cache, alignment, tuning, scores, bundle, a first translation.
 
     Every step is a command of its own, which is shown and may be given by hand. What is done is not done again: after
@@ -45,12 +46,16 @@ def fit(project: Path, device: str | None) -> None:
     directory = project.absolute()
     settings = read_project(directory)
     steps = steps_of(directory, settings, _test_clip(directory, settings.test_split), device)
+    if until is not None and until not in [step.name for step in steps]:
+        raise click.UsageError(f"--until {until}: the steps are {', '.join(step.name for step in steps)}")
     group = click.get_current_context().parent
     assert group is not None and isinstance(group.command, click.Group)
     for number, step in enumerate(steps, 1):
         ledger = Ledger(directory, steps)
         if ledger.is_done(step):
             click.echo(f"[{number}/{len(steps)}] {step.name}: done before", err=True)
+            if step.name == until:
+                return
             continue
         aside = ledger.begin(step)
         if aside is not None:
@@ -65,6 +70,8 @@ def fit(project: Path, device: str | None) -> None:
             told = str(stop).partition(";")[0] or "interrupted"
             raise KeyboardInterrupt(f"{step.name}: {told}; `signet-train fit {project}` goes on from there") from None
         ledger.finish(step)
+        if step.name == until:
+            return
     _tell(project, directory)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.errors import InputError
-from signet_runtime.files import whole_file
+from signet_runtime.files import recover_directory, whole_file
 from signet_train.project.layout import FILE, Project
 
 _DONE = "done.json"
@@ -41,8 +41,11 @@ class Step:
     resumable: bool = False
 
     def command(self) -> list[str]:
-        """Return what is run: a run that was begun goes on."""
-        begun = self.resumable and self.makes is not None and (self.makes / "last" / "config.json").is_file()
+        """Return what is run: a run that was begun goes on, one, too, that was killed between two renames."""
+        if not self.resumable or self.makes is None:
+            return list(self.arguments)
+        recover_directory(self.makes / "last")
+        begun = (self.makes / "last" / "config.json").is_file()
         return [*self.arguments, *(["--resume"] if begun else [])]
 
 
