@@ -3,9 +3,9 @@
 python -m benchmarks.interruptions [--moments 50] [--seed 0]
 
 Every moment is a project of its own: interrupted once, somewhere between its first second and its last, then given
-again until it is done. The weights of both stages, last and best, must be those of a project that nobody interrupted,
-bit by bit, and nothing may end in a traceback. Processes are forked from one that has PyTorch loaded, so that moments fall
-into the work and not into imports.
+again until it is done. The weights of both stages, last and best, must be those of a project that nobody
+interrupted, bit by bit, and nothing may end in a traceback. Processes are forked from one that has PyTorch loaded,
+so that moments fall into the work and not into imports.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _copy(project: Path, name: Path) -> Path:
 
 
 def _weights(project: Path) -> dict[str, torch.Tensor]:
-    found = {}
+    found: dict[str, torch.Tensor] = {}
     for stage in _STAGES:
         for part in ("best", "last"):
             state = load_checkpoint(project / "runs" / stage / part).model.state_dict()

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -159,16 +159,15 @@ def write_keypoints(path: str | Path, sequence: PoseSequence, recording: str | N
     if path.suffix.lower() != ".npz":
         raise OutputError(f"{path}: keypoints are written as .npz")
     with whole_file(path, "cannot write the keypoints ({})") as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            keypoints=sequence.keypoints,
-            scores=sequence.scores,
-            fps=np.float64(sequence.fps),
-            size=np.array(sequence.size, np.int64),
-            source=np.array(sequence.source),
-            start=np.float64(sequence.start),
-            **({} if recording is None else {"recording": np.array(recording)}),
-        )
+        arrays: dict[str, Any] = {
+            "keypoints": sequence.keypoints,
+            "scores": sequence.scores,
+            "fps": np.float64(sequence.fps),
+            "size": np.array(sequence.size, np.int64),
+            "source": np.array(sequence.source),
+            "start": np.float64(sequence.start),
+        }
+        np.savez(file, **arrays, **({} if recording is None else {"recording": np.array(recording)}))
 
 
 def _read_npz(file: BinaryIO, asked: Asked) -> PoseSequence:

@@ -122,11 +122,11 @@ def plan(
             problem = f"{row.poses}: row {earlier} keeps another recording's keypoints in this file"
             planned.failures.append(Failure(number, row.id, problem))
         elif not force and poses_exist(row.poses, manifest.root):
-            problem = _not_its_own(row, manifest.root, pose, planned)
-            if problem is None:
+            foreign = _not_its_own(row, manifest.root, pose, planned)
+            if foreign is None:
                 planned.present += 1
             else:
-                planned.failures.append(Failure(number, row.id, problem))
+                planned.failures.append(Failure(number, row.id, foreign))
         elif split_location(row.poses)[1] is not None:
             problem = f"{row.poses}: `signet-train convert-poses` writes pose stores; extract to .npz files and convert"
             planned.failures.append(Failure(number, row.id, problem))

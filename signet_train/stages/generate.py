@@ -56,8 +56,8 @@ def predict(
             if observe is not None:
                 observe(features, on_device, [index for _, index in key])
         # mT5's vocabulary is padded beyond its tokenizer's pieces, and an untrained model writes such ids too.
-        rows = tokens.flatten(0, 1).tolist()
-        known = [[token for token in row if token < len(checkpoint.tokenizer)] for row in rows]
+        written = tokens.flatten(0, 1).tolist()
+        known = [[token for token in row if token < len(checkpoint.tokenizer)] for row in written]
         texts: Sequence[str] = checkpoint.tokenizer.batch_decode(known, skip_special_tokens=True)
         for i, ((_, index), name, reference) in enumerate(zip(key, batch.ids, batch.texts, strict=True)):
             own = texts[i * candidates : (i + 1) * candidates]

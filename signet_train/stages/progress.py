@@ -32,8 +32,10 @@ from signet_train.stages.validation import Validation
 _SAMPLES = 12  # texts of a validation that are shown, the same rows every time
 
 # What a run may be resumed with another value of: none of them makes what was learned so far wrong.
-_MAY_CHANGE = ("optimisation.epochs", "optimisation.save_every", "optimisation.validate_every")
-_MAY_CHANGE += ("data.workers", "tokenize", "card.")
+_MAY_CHANGE = (
+    *("optimisation.epochs", "optimisation.save_every", "optimisation.validate_every"),
+    *("data.workers", "tokenize", "card."),
+)
 
 
 class Progress:
