@@ -59,7 +59,7 @@ def model_card(bundle: Bundle, experts: Sequence[ExpertCard], licence: str | Non
         *(["", f"**Note:** {manifest.notice}"] if manifest.notice else []),
         "",
         "```bash",
-        "pip install 'signet-slt[edge,hub]'",
+        "pip install -e '.[edge,hub]'    # in a clone of SIGNET",
         "signet-translate --model hf:ORG/NAME video.mp4      # this repository's name for ORG/NAME",
         "```",
         "",

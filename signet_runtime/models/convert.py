@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from signet_runtime.bundle import MANIFEST_NAME, Bundle
 from signet_runtime.errors import BundleError, CheckpointError, EngineError, ModelError, OutputError, SignetError
 from signet_runtime.files import reporting
+from signet_runtime.installation import how_to_install
 from signet_runtime.models.catalogue import is_inside
 from signet_runtime.models.home import HOME_VARIABLE, Home
 
@@ -37,7 +38,7 @@ def check_can_import(name: str) -> None:
         if found is None:
             raise EngineError(
                 f"{name}: its checkpoint has to be imported and exported once, and {module.partition('.')[0]} is not "
-                "installed here: pip install 'signet-slt[train]', or pull it on another machine and carry the bundle "
+                f"installed here: {how_to_install('train')}, or pull it on another machine and carry the bundle "
                 "(docs/models.md); nothing was downloaded"
             )
 
@@ -134,7 +135,7 @@ def unpack_bundle(archive: Path, out: Path) -> None:
     try:
         import zstandard
     except ModuleNotFoundError as error:
-        raise EngineError(f"{error.name} is not installed; pip install 'signet-slt[hub]'") from error
+        raise EngineError(f"{error.name} is not installed; {how_to_install('hub')}") from error
     try:
         with (
             archive.open("rb") as file,

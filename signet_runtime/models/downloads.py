@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from signet_runtime.commands.console import Bar
 from signet_runtime.errors import EngineError, ModelError, OutputError, SignetError, first_line, one_line
 from signet_runtime.files import reporting
+from signet_runtime.installation import how_to_install
 
 STALLED = 30.0  # seconds without a byte until a web server counts as stalled
 _ATTEMPTS = 3  # at a file whose server cuts off, as long as each of them gets further
@@ -199,7 +200,7 @@ def _library() -> Any:
         import huggingface_hub.errors
         import huggingface_hub.utils
     except ModuleNotFoundError as error:
-        raise EngineError(f"{error.name} is not installed; pip install 'signet-slt[hub]'") from error
+        raise EngineError(f"{error.name} is not installed; {how_to_install('hub')}") from error
     return huggingface_hub
 
 

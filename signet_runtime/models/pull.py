@@ -13,6 +13,7 @@ from typing import Literal
 from signet_runtime.bundle import FileRecord, read_manifest
 from signet_runtime.errors import ModelError, OutputError, SignetError, one_line
 from signet_runtime.files import reporting, whole_directory
+from signet_runtime.installation import how_to_install
 from signet_runtime.models.catalogue import Entry, Licence
 from signet_runtime.models.convert import (
     check_can_import,
@@ -317,9 +318,7 @@ def _pull_estimator(reference: Reference, entry: Entry, home: Home, wishes: Wish
         return
     package = ESTIMATORS[wanted].package if wanted in ESTIMATORS else None
     if not wishes.beside and package is not None and not _is_installed(package):
-        wishes.report(
-            f"{reference.asked}: it wants keypoints of {wanted}, for which {package} is not installed (README)"
-        )
+        wishes.report(f"{reference.asked}: it wants keypoints of {wanted}, which takes {how_to_install('rtmpose')}")
         return
     try:
         pull(Reference(wanted, wanted, reference.catalogue), home, wishes)
