@@ -95,3 +95,4 @@ def check(
         click.echo(f"rows: {len(rows)} without a fault in {clean}, {faulty} left out", err=True)
     if faults:
         sys.exit(ExitCode.UNUSABLE)
+    click.echo("Next: signet-train pretrain CONFIG --out RUN, or signet-train init MANIFEST --out PROJECT", err=True)

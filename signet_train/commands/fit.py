@@ -108,8 +108,11 @@ def _short(argument: str) -> str:
     return relative if len(relative) < len(argument) else argument
 
 
-def _test_clip(directory: Path, split: str) -> str:
-    """Return the first recording of the test split, or its keypoints where the recording is not there or only part."""
+def _test_clip(directory: Path, split: str) -> str | None:
+    """Return the first recording of the test split, or its keypoints where the recording is not there or only part.
+
+    A word that is put together from letter clips is no file: there is nothing to translate.
+    """
     from signet_train.data.manifest import read_manifest
 
     manifest = read_manifest(directory / "manifest.parquet")
@@ -118,7 +121,7 @@ def _test_clip(directory: Path, split: str) -> str:
     video = None if row.video is None else manifest.root / row.video
     if video is not None and video.exists() and row.start is None and row.end is None:
         return str(video)
-    return str(manifest.root / row.poses)
+    return None if "://" in row.poses else str(manifest.root / row.poses)
 
 
 def _tell(project: Path, directory: Path) -> None:

@@ -49,11 +49,11 @@ class Step:
         return [*self.arguments, *(["--resume"] if begun else [])]
 
 
-def steps_of(directory: Path, project: Project, clip: str, device: str | None) -> list[Step]:
+def steps_of(directory: Path, project: Project, clip: str | None, device: str | None) -> list[Step]:
     """List the steps of a project in their order.
 
     Args:
-        clip: a recording or keypoints of the test split, for the last step.
+        clip: a recording or keypoints of the test split, for the last step; None leaves it out.
         device: for the stages; None: CUDA where there is one.
     """
     manifest, runs = directory / "manifest.parquet", directory / "runs"
@@ -79,7 +79,8 @@ def steps_of(directory: Path, project: Project, clip: str, device: str | None) -
     steps.append(Step("evaluate", "signet-train", evaluate, config=directory / FILE))
     export = (best, "--out", str(bundle), "--force", *project.export)
     steps.append(Step("export", "signet-export", export, config=directory / FILE))
-    steps.append(Step("translate", "signet-translate", ("--bundle", str(bundle), clip), always=True))
+    if clip is not None:
+        steps.append(Step("translate", "signet-translate", ("--bundle", str(bundle), clip), always=True))
     return steps
 
 
