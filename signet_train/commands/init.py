@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -64,7 +64,7 @@ def init(
     language: str | None,
     columns: dict[str, str],
     encoding: str | None,
-    task: str | None,
+    task: Literal["translate", "recognise"] | None,
     experts: tuple[Path, ...],
     mt5: str,
     pose: str | None,

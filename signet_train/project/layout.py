@@ -33,6 +33,7 @@ class Project(BaseModel):
     pretrain: tuple[str, ...] = ()
     align: bool = False
     cache_views: int = 4
+    checkpoint: Literal["best", "last"] = "best"
     test_split: str = "test"
     export: tuple[str, ...] = ()
 
@@ -44,6 +45,7 @@ _EXPLAINED = {
     "align": "Stage II, by align.toml: for sign languages that no expert has seen (Sec. 3.7).",
     "cache_views": "Noisy views of each sample that the cache of Stage II and III holds; as many as epochs is exact, "
     "one is fastest.",
+    "checkpoint": "Which checkpoint of a run is used: the one of the best validation, or the last.",
     "test_split": "Which split the figures at the end are of.",
     "export": 'Options of signet-export, as ["--precision", "int8"].',
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from signet_runtime.errors import CheckpointError, InputError, first_line
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
@@ -19,6 +19,7 @@ from signet_train.project.layout import Project, write_project, write_stage
 from signet_train.project.sizing import Lengths, Machine, Sizes, measure, stage_sizes, this_machine
 
 MT5_BASE = "google/mt5-base"
+_ENOUGH_TO_JUDGE = 10  # samples: the best of many checkpoints on a few is the luckiest
 
 Settings = dict[str, tuple[Any, str]]
 
@@ -39,7 +40,13 @@ class Planned:
 
 
 def make_plan(
-    rows: Sequence[Row], directory: Path, *, task: str, experts: Sequence[Path], mt5: str, pose: str | None
+    rows: Sequence[Row],
+    directory: Path,
+    *,
+    task: Literal["translate", "recognise"],
+    experts: Sequence[Path],
+    mt5: str,
+    pose: str | None,
 ) -> Planned:
     """Decide which stages there are, by the paper's rule, and size them.
 
@@ -62,16 +69,20 @@ def make_plan(
     # Sec. 3.7: a language that an expert has seen goes straight to Stage III; of one's own experts each sees one.
     seen = any(set(sign_languages) <= set(card.sign_languages) for card in cards)
     align = not seen if cards else len(sign_languages) > 1
-    project = Project(task=task, pose=estimator, pretrain=tuple(names), align=align)  # type: ignore[arg-type]
+    judges = sum(row.split == "dev" for row in rows)
+    kept: Literal["best", "last"] = "best" if judges >= _ENOUGH_TO_JUDGE else "last"
+    if kept == "last":
+        notes.append(f"{judges} samples in dev are too few to choose a checkpoint by: the last of each run is taken")
+    project = Project(task=task, pose=estimator, pretrain=tuple(names), align=align, checkpoint=kept)
     planned = Planned(project, notes=notes)
     common = _Common(directory, rows, task, source, lengths, machine, estimator)
     for name, code in zip(names, sign_languages, strict=False):
         planned.stages[name] = common.expert(code, sum(row.sign_language == code for row in training))
-    paths = [path.absolute() for path in experts] or [directory / "runs" / name / "best" for name in names]
+    paths = [path.absolute() for path in experts] or [directory / "runs" / name / kept for name in names]
     given = _given_sizes(paths, cards) if cards else None
     if align:
         planned.stages["align"] = common.fused("align", paths, len(training), given, start=None if cards else paths[0])
-    start = directory / "runs" / "align" / "best" if align else None
+    start = directory / "runs" / "align" / kept if align else None
     planned.stages["finetune"] = common.fused("finetune", paths, len(training), given, start=start)
     notes.append(_way(cards, names, align, sign_languages))
     if source is None and not cards:

@@ -39,6 +39,7 @@ _SMALL: list[tuple[float, dict[str, Any], dict[str, Any]]] = [
     ),
 ]
 _STEPS = {"pretrain": 600, "align": 200, "finetune": 300}  # at least, of a model that starts from nothing
+_ROOM = 1.25  # a clip of tomorrow may be longer than those of today
 _SLOW_CLOCK = 12.5  # frames a second that are enough to read, where a CPU has to do it
 _EPOCHS = {"pretrain": 20, "align": 20, "finetune": 40}  # the paper's (Table 14)
 
@@ -143,7 +144,7 @@ def stage_sizes(
         clock = clock / math.ceil(clock / _SLOW_CLOCK)
     clock = float(f"{clock:.4g}")
     frames = float(np.percentile(lengths.seconds, 95)) * clock
-    most = int(min(256, max(32, 8 * math.ceil(frames / 8))))
+    most = int(min(256, max(32, 8 * math.ceil(_ROOM * frames / 8))))
     tokens = min(256, longest_text + 3) if small else 50
     batch, accumulation = _batch(samples, small, machine)
     steps = max(1, samples // (batch * accumulation))

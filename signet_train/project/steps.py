@@ -74,10 +74,10 @@ def steps_of(directory: Path, project: Project, clip: str | None, device: str | 
     steps.append(Step("cache", "signet-train", cache, (manifest,), makes=directory / "features", always=True))
     steps += [stage("align", "align")] if project.align else []
     steps.append(stage("finetune", "finetune"))
-    best, bundle = str(runs / "finetune" / "best"), directory / "bundle"
-    evaluate = ("evaluate", best, "--split", project.test_split, "--out", str(directory / "predictions.jsonl"), *where)
+    tuned, bundle = str(runs / "finetune" / project.checkpoint), directory / "bundle"
+    evaluate = ("evaluate", tuned, "--split", project.test_split, "--out", str(directory / "predictions.jsonl"), *where)
     steps.append(Step("evaluate", "signet-train", evaluate, config=directory / FILE))
-    export = (best, "--out", str(bundle), "--force", *project.export)
+    export = (tuned, "--out", str(bundle), "--force", *project.export)
     steps.append(Step("export", "signet-export", export, config=directory / FILE))
     if clip is not None:
         steps.append(Step("translate", "signet-translate", ("--bundle", str(bundle), clip), always=True))

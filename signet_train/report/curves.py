@@ -48,8 +48,8 @@ def curves(title: str, lines: Mapping[str, Points]) -> str:
         x, y = at(*points[-1])
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{colour}"/>')
         parts.append(
-            f'<text x="{_WIDTH - _RIGHT}" y="{_TOP + 12 + 14 * i}" text-anchor="end" fill="{colour}">{escape(name)} '
-            f"{points[-1][1]:.4g}</text>"
+            f'<text x="{_WIDTH - _RIGHT}" y="{_TOP + 12 + 14 * i}" text-anchor="end" style="fill:{colour}">'
+            f"{escape(name)} {points[-1][1]:.4g}</text>"
         )
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">step</text>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'

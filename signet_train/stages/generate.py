@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -45,7 +46,7 @@ def predict(
     batches = load_batches(dataset, keys, collate, config.data.workers)
     found: list[tuple[int, Prediction]] = []
     for key, batch in zip(
-        keys, tqdm(batches, desc="generate", total=len(keys), leave=False, mininterval=2), strict=True
+        keys, tqdm(batches, desc="generate", total=len(keys), leave=False, delay=3, mininterval=_every()), strict=True
     ):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
@@ -64,6 +65,11 @@ def predict(
             ranked = tuple(zip(own, scores[i].tolist(), strict=True)) if candidates > 1 else ()
             found.append((index, Prediction(name, reference, own[0], ranked)))
     return [prediction for _, prediction in sorted(gather_object(found), key=lambda pair: pair[0])]
+
+
+def _every() -> float:
+    """Return the seconds between two reports of progress: a log is no terminal."""
+    return 2 if sys.stderr.isatty() else 60
 
 
 def comparable(predictions: Sequence[Prediction], tokenize: str) -> list[Prediction]:

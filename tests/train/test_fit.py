@@ -142,8 +142,8 @@ def test_a_changed_configuration_extends_its_stage_and_renews_what_builds_on_it(
     assert [row["changed"] for row in rows if "changed" in row] == [{"optimisation.epochs": [2, 3]}]
     # The experts are others now: their features and who was tuned on them are made anew, and the old ones kept.
     assert (project / "features.1").is_dir() and (project / "runs" / "finetune.1" / "best").is_dir()
-    tuned = load_checkpoint(project / "runs" / "finetune" / "best").model.experts[0].state_dict()
-    expert = load_checkpoint(project / "runs" / "pretrain-gsg" / "best").model.experts[0].state_dict()
+    tuned = load_checkpoint(project / "runs" / "finetune" / "last").model.experts[0].state_dict()
+    expert = load_checkpoint(project / "runs" / "pretrain-gsg" / "last").model.experts[0].state_dict()
     assert all(torch.equal(expert[name], value) for name, value in tuned.items())
 
 

@@ -91,16 +91,17 @@ def test_what_is_written_loads_and_says_why(tmp_path: Path) -> None:
     directory, result = project(tmp_path)
     assert result.exit_code == 0, result.output
     assert result.stdout == "" and result.stderr.splitlines()[-1].startswith(f"Next: signet-train fit {directory}")
+    assert "2 samples in dev are too few to choose a checkpoint by: the last of each run" in result.stderr
     assert "12 samples (train 8, dev 2, test 2), divided as the data say" in result.stderr
     assert "from nothing: a vocabulary of your texts' characters" in result.stderr
-    assert read_project(directory) == Project(pretrain=("pretrain-gsg",))
+    assert read_project(directory) == Project(pretrain=("pretrain-gsg",), checkpoint="last")
     plan = plan_stage(load_config(directory / "pretrain-gsg.toml"))
     assert len(plan.training) == 8 and plan.config.card.pose_estimator == "mediapipe"
     # Of numbers that follow from data or machine every one has its reason.
     text = (directory / "pretrain-gsg.toml").read_text()
     for key in ("frame_rate", "max_frames", "epochs", "batch_size", "precision", "lr"):
         assert re.search(rf"^{key} = \S+  # \S", text, re.MULTILINE), key
-    assert load_config(directory / "finetune.toml").experts == (directory / "runs" / "pretrain-gsg" / "best",)
+    assert load_config(directory / "finetune.toml").experts == (directory / "runs" / "pretrain-gsg" / "last",)
     again = init(tmp_path / "data" / "m.jsonl", "--out", directory)
     assert again.exit_code == 2 and "exists already" in again.stderr
 
@@ -115,7 +116,7 @@ def test_several_sign_languages_are_several_experts_and_aligned(tmp_path: Path) 
     assert (made.pretrain, made.align) == (("pretrain-ase", "pretrain-gsg"), True)
     align = load_config(tmp_path / "p" / "align.toml")
     assert align.start_from == align.experts[0] and align.model.fusion is not None
-    assert load_config(tmp_path / "p" / "finetune.toml").start_from == tmp_path / "p" / "runs" / "align" / "best"
+    assert load_config(tmp_path / "p" / "finetune.toml").start_from == tmp_path / "p" / "runs" / "align" / "last"
 
 
 def test_glosses_without_texts_are_recognised(tmp_path: Path) -> None:
