@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def _start(project: Path, log: Path) -> int:
         signet_train(["fit", str(project), "--device", "cpu", "--until", "finetune"], standalone_mode=True)
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -91,13 +94,6 @@ def _make(root: Path) -> Path:
     return project
 
 
-def _copy(project: Path, name: Path) -> Path:
-    shutil.copytree(project, name)
-    for file in name.glob("*.toml"):
-        file.write_text(file.read_text(encoding="utf-8").replace(str(project), str(name)), encoding="utf-8")
-    return name
-
-
 def _weights(project: Path) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     for stage in _STAGES:
@@ -120,34 +116,34 @@ def main(moments: int, seed: int) -> None:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        project = _make(root)
+        project, fresh, log = _make(root), root / "fresh", root / "log"
         # Keypoints are there already, and what `check` does needs no going on.
         signet_train(["fit", str(project), "--device", "cpu", "--until", "check"], standalone_mode=False)
+        shutil.copytree(project, fresh)
         began = time.monotonic()
-        fresh = _copy(project, root / "fresh")
-        if _wait(_start(project, root / "whole.log")):
-            sys.exit((root / "whole.log").read_text(encoding="utf-8"))
+        if _wait(_start(project, log)):
+            sys.exit(log.read_text(encoding="utf-8"))
         lasts = time.monotonic() - began
         expected = _weights(project)
         click.echo(f"a fit that nobody interrupts takes {lasts:.1f} s")
         wrong, ended, where = 0, Counter[str](), Counter[str]()
         for moment in range(moments):
             name = list(_SIGNALS)[moment % len(_SIGNALS)]
-            own = _copy(fresh, root / f"p{moment}")
-            log = root / f"p{moment}.log"
-            child = _start(own, log)
+            shutil.rmtree(project)
+            shutil.copytree(fresh, project)
+            log.unlink()
+            child = _start(project, log)
             time.sleep(rng.uniform(0.05, 0.95) * lasts)
             os.killpg(child, _SIGNALS[name])
             code = _wait(child)
             said = log.read_text(encoding="utf-8")
             ended[f"{name}: {'done already' if code == 0 else f'exit {code}'}"] += 1
             where[(re.findall(r"^\[\d/\d\] \S+ (\S+)", said, re.MULTILINE) or ["before the first step"])[-1]] += 1
-            again = _wait(_start(own, log))
-            traceback = "Traceback" in said
-            if again or traceback or not _same(expected, _weights(own)):
+            again = _wait(_start(project, log))
+            said = log.read_text(encoding="utf-8")
+            if again or "Traceback" in said or not _same(expected, _weights(project)):
                 wrong += 1
-                click.echo(f"WRONG after {name} (exit {code}, then {again}):\n{log.read_text(encoding='utf-8')}")
-            shutil.rmtree(own)
+                click.echo(f"WRONG after {name} (exit {code}, then {again}):\n{said}")
         click.echo(f"{moments} moments: {dict(ended)}; in {dict(where)}")
         click.echo(f"{moments - wrong} of {moments} went on to the same weights, bit by bit")
         sys.exit(1 if wrong else 0)
