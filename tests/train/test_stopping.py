@@ -59,8 +59,7 @@ def logged(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after", [1, 2, 5])
+@pytest.mark.parametrize(("signum", "after"), [(signal.SIGINT, 1), (signal.SIGTERM, 2), (signal.SIGTERM, 5)])
 def test_a_signal_in_a_step_loses_nothing(
     settings: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signum: int, after: int
 ) -> None:
