@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from signet_runtime.commands.console import Bar
 from signet_runtime.errors import EngineError, ModelError, OutputError, SignetError, first_line, one_line
 from signet_runtime.files import reporting
 from signet_runtime.installation import how_to_install
+from signet_runtime.progress import Bar
 
 STALLED = 30.0  # seconds without a byte until a web server counts as stalled
 _ATTEMPTS = 3  # at a file whose server cuts off, as long as each of them gets further
@@ -163,7 +163,7 @@ def _download_once(url: str, part: Path, before: int, quiet: bool) -> None:
 
 
 def _copy(response: Any, part: Path, start: int, total: int | None, quiet: bool) -> None:
-    with Bar(Path(part.name), quiet) as bar:
+    with Bar(part.name, quiet) as bar:
         try:
             file = part.open("r+b" if start else "wb")
         except OSError as error:

@@ -167,7 +167,9 @@ def write_keypoints(path: str | Path, sequence: PoseSequence, recording: str | N
             "source": np.array(sequence.source),
             "start": np.float64(sequence.start),
         }
-        np.savez(file, **arrays, **({} if recording is None else {"recording": np.array(recording)}))
+        if recording is not None:
+            arrays["recording"] = np.array(recording)
+        np.savez(file, **arrays)
 
 
 def _read_npz(file: BinaryIO, asked: Asked) -> PoseSequence:
