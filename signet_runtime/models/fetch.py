@@ -111,9 +111,14 @@ class Fetcher:
             ModelError: none is known, and the hub cannot be asked.
         """
         key = f"{repository.hub}@{repository.branch}"
-        pinned = repository.revision or self.home.known().revisions.get(key)
-        if pinned:
-            return pinned
+        if repository.revision:
+            return repository.revision
+        held = self.home.known().revisions.get(key)
+        if held:
+            if key not in self.home.records().revisions:  # it goes along with what is carried
+                with self.home.changed_records() as records:
+                    records.revisions[key] = held
+            return held
         if is_offline(self.offline, hub=True):
             raise ModelError(f"hf:{repository.hub}: not here, and nothing is fetched while offline")
         commit = hub_state(repository.hub, repository.branch).commit
@@ -169,9 +174,10 @@ class Fetcher:
                 discard_from_cache(path) if in_cache else path.unlink(missing_ok=True)
                 advice = "it was removed; pull it again"
             raise CheckpointError(f"{where}: {path.name} is another file than it has to be ({problem}): {advice}")
-        if sha256 is None:
+        if file.sha256 is None and key not in self.home.records().files:
             with self.home.changed_records() as records:
                 records.files[key] = record
+        if sha256 is None:
             logger.warning(
                 "%s: nobody vouches for %s: it is taken as it came (SHA-256 %s…), and held to that from now on",
                 where,
