@@ -136,6 +136,8 @@ class Fetcher:
         for cache in (self.home.hub, None):
             path = find_in_cache(hub, commit, file.path, cache)
             if path is not None:
+                if cache is None and self.keep_beside:
+                    path = self._carried(path)
                 return path, self._checked(f"hf:{hub}", f"hub:{hub}@{commit}/{file.path}", file, path), True
         if is_offline(self.offline, hub=True):
             raise ModelError(
@@ -149,6 +151,16 @@ class Fetcher:
         logger.info("fetching %s of hf:%s%s", file.path, hub, f" ({size / 1e9:.2f} GB)" if size else "")
         path = download_from_hub(hub, commit, file.path, self.home.hub if self.keep_beside else None, quiet=self.quiet)
         return path, self._checked(f"hf:{hub}", f"hub:{hub}@{commit}/{file.path}", file, path), False
+
+    def _carried(self, path: Path) -> Path:
+        """Copy a file of the shared cache into the home's own, which is laid out alike."""
+        shared = next(parent for parent in path.parents if parent.name == "snapshots").parents[1]
+        target = self.home.hub / path.relative_to(shared)
+        with reporting(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(target) as temporary:
+                shutil.copyfile(path, temporary)
+        return target
 
     def _checked(self, where: str, key: str, file: ModelFile, path: Path) -> FileRecord:
         """Compare a file with what it has to be; what that is follows from the first one seen where nobody said it."""
