@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from signet_train.checkpoint import load_checkpoint
 from signet_train.cli import main
 from signet_train.commands import fit as command
 from signet_train.config import load_config
+from signet_train.data.manifest import read_manifest, write_manifest
 from signet_train.stages import loop
 
 SMALL = {
@@ -148,8 +150,6 @@ def test_a_changed_configuration_extends_its_stage_and_renews_what_builds_on_it(
 
 
 def test_it_stops_where_a_person_must_decide(project: Path, others: list[list[str]]) -> None:
-    from signet_train.data.manifest import read_manifest
-
     row = read_manifest(project / "manifest.parquet").rows[0]
     (project / row.poses).write_bytes(b"damaged")
     stopped = fit(project)
@@ -174,3 +174,21 @@ def test_a_program_that_fails_ends_it_with_its_own_code(
 def test_no_project_is_said(tmp_path: Path) -> None:
     result = fit(tmp_path)
     assert result.exit_code == 4 and "`signet-train init` makes a project" in result.stderr
+
+
+@pytest.mark.slow
+def test_two_sign_languages_go_through_all_three_stages(tmp_path: Path, others: list[list[str]]) -> None:
+    manifest = corpus(tmp_path / "data", splits=("train",) * 12 + ("dev",) * 2 + ("test",) * 2)
+    rows = [replace(r, sign_language=("gsg", "ase")[i % 2]) for i, r in enumerate(read_manifest(manifest).rows)]
+    write_manifest(manifest, rows)
+    made = CliRunner().invoke(main, ["init", str(manifest), "--out", str(tmp_path / "project"), "--mt5", "none"])
+    assert made.exit_code == 0, made.output
+    for file in (tmp_path / "project").glob("*.toml"):
+        shrink(file, 2)
+    done = fit(tmp_path / "project")
+    assert done.exit_code == 0, done.output
+    names = [line.split()[2] for line in steps(done)]
+    assert names[2:6] == ["pretrain", "pretrain", "cache", "align"]
+    tuned = load_checkpoint(tmp_path / "project" / "runs" / "finetune" / "last")
+    assert [card.sign_languages for card in tuned.experts] == [("ase",), ("gsg",)]
+    assert "ase" in (tmp_path / "project" / "runs" / "finetune" / "report.html").read_text()
