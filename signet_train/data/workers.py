@@ -130,7 +130,7 @@ class _Worker(Generic[J]):
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Let a process that is started meanwhile inherit Ctrl-C blocked: a terminal sends it to all, and this one answers.
+    """Let a process that is started meanwhile inherit Ctrl-C and SIGTERM blocked: they are sent to all, and this answers.
 
     Windows has no such masks; there the process ignores it by itself, see `_serve`.
     """
@@ -138,7 +138,7 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
         return
     resource_tracker.ensure_running()  # starting it, as `Process.start` else would, unblocks the signal again
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -128,8 +128,7 @@ def train(
             found = None
             if validated:
                 try:
-                    with stop.at_once(accelerator):
-                        found = run.validate()
+                    found = run.validate(lambda: stop.check(accelerator))
                 except KeyboardInterrupt:
                     progress.save(done, optimizer, None, unvalidated=True)
                     raise Stopped(out, done, steps) from None

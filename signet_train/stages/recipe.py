@@ -22,12 +22,13 @@ class Run:
         objective: the loss, a module that holds the model.
         dataset: training samples by `Key`.
         validate: gives what a validation finds, on every process; ``metric`` among its figures decides what is best.
+            It calls what it is given after every batch, which may interrupt it.
         best: which end of ``metric`` is good.
     """
 
     checkpoint: Checkpoint
     objective: Translation | Alignment
     dataset: Dataset
-    validate: Callable[[], Validation]
+    validate: Callable[[Callable[[], None]], Validation]
     metric: str
     best: Literal["highest", "lowest"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from signet_runtime.errors import ConfigError
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
-from signet_train.data.batches.collate import Collate, load_batches
+from signet_train.data.batches.collate import Batch, Collate, load_batches
 from signet_train.data.batches.dataset import LocatedRow, PoseDataset
 from signet_train.data.batches.sampling import in_order
 from signet_train.data.provenance import languages_of
 from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
-from signet_train.model.signet import Signet
+from signet_train.model.signet import Features, Signet
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
 from signet_train.stages.loop import Outcome, check_fills_a_step, make_accelerator, train
@@ -106,16 +106,21 @@ def translation_run(
     config = checkpoint.config
     tokenize = config.tokenize or _common_tokenizer(rows)
 
-    def validate() -> Validation:
+    def validate(check: Callable[[], None]) -> Validation:
         batch_size = config.optimisation.batch_size
         observer = Observer(checkpoint.model, config.optimisation.label_smoothing, rows)
+
+        def observe(features: Features, batch: Batch, indices: Sequence[int]) -> None:
+            observer(features, batch, indices)
+            check()
+
         found = predict(
             checkpoint,
             validation,
             accelerator,
             num_beams=config.card.num_beams,
             batch_size=batch_size,
-            observe=observer,
+            observe=observe,
         )
         found = comparable(found, tokenize)
         references, hypotheses = [p.reference for p in found], [p.hypothesis for p in found]
@@ -150,7 +155,7 @@ def alignment_run(
     config = checkpoint.config
 
     @torch.no_grad()
-    def validate() -> Validation:
+    def validate(check: Callable[[], None]) -> Validation:
         objective.eval()
         size = config.optimisation.batch_size
         keys = in_order(len(validation), size)  # type: ignore[arg-type]
@@ -160,6 +165,7 @@ def alignment_run(
         for batch in load_batches(validation, keys, collate, config.data.workers):
             with accelerator.autocast():
                 total += objective(batch.to(accelerator.device), gather_negatives=False)
+            check()
         info_nce = float(total) / len(validation)  # type: ignore[arg-type]
         return Validation({"info_nce": info_nce, "temperature": float(objective.log_temperature.exp())})
 

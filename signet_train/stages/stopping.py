@@ -31,31 +31,26 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
-        self._at_once = False
 
     def receive(self, signum: int, _frame: FrameType | None) -> None:
-        """Note a signal; a second Ctrl-C, or one in a block of `at_once`, interrupts like any other."""
+        """Note a signal. A second Ctrl-C does not wait, and interrupts like any other.
+
+        The first interrupts nothing: an exception out of nowhere would be lost where Python cannot pass it on, as in a
+        fork, or leave a library half done.
+        """
         impatient = self.asked and signum == signal.SIGINT
         self.asked = True
-        if self._at_once or impatient:
+        if impatient:
             raise KeyboardInterrupt
 
-    @contextlib.contextmanager
-    def at_once(self, accelerator: Accelerator) -> Iterator[None]:
-        """Let a request interrupt the block, and one from before prevent it.
-
-        Of several processes each waits for the others in there, so the block then runs to its end.
+    def check(self, accelerator: Accelerator) -> None:
+        """Interrupt what is going on if there is a request; of several processes each would wait for the others.
 
         Raises:
             KeyboardInterrupt: there is a request.
         """
-        self._at_once = accelerator.num_processes == 1
-        try:
-            if self.asked and self._at_once:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            self._at_once = False
+        if self.asked and accelerator.num_processes == 1:
+            raise KeyboardInterrupt
 
     def by_anyone(self, accelerator: Accelerator) -> bool:
         """Whether any of several processes was asked, so that all stop after the same step."""

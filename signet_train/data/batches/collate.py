@@ -90,9 +90,12 @@ class Collate:
 
 
 def _leave_signals_alone(_worker: int) -> None:
-    """Let the process that trains answer Ctrl-C, which a terminal sends to this one too, and end this one."""
+    """Let the process that trains answer Ctrl-C and SIGTERM, which terminals and schedulers send to this one too.
+
+    It ends this one by itself; where it was killed, this one notices.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def load_batches(
