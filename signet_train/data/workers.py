@@ -101,7 +101,7 @@ class _Worker(Generic[J]):
         self.pipe, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=_serve, args=(theirs, make_work), daemon=True)
         try:
-            with _interrupts_blocked():
+            with signals_blocked():
                 self._process.start()
         finally:
             theirs.close()
@@ -129,8 +129,8 @@ class _Worker(Generic[J]):
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Let a process that is started meanwhile inherit Ctrl-C and SIGTERM blocked: they are sent to all, and this answers.
+def signals_blocked() -> Iterator[None]:
+    """Let a process that is started meanwhile inherit Ctrl-C and SIGTERM blocked: all get them, and this one answers.
 
     Windows has no such masks; there the process ignores it by itself, see `_serve`.
     """

@@ -18,7 +18,7 @@ from signet_runtime.errors import SignetError
 from signet_train.data.batches.cache import CachedSample
 from signet_train.data.batches.dataset import Sample
 from signet_train.data.batches.sampling import Key
-from signet_train.data.workers import available_cpus
+from signet_train.data.workers import available_cpus, signals_blocked
 
 
 class Batch(NamedTuple):
@@ -114,8 +114,10 @@ def load_batches(
         worker_init_fn=_leave_signals_alone,
         generator=torch.Generator(),  # its own: drawn from torch's, a seed for workers would shift a step's dropout
     )
+    with signals_blocked():  # what is raised while a process forks is lost, and its workers are not to be interrupted
+        batches = iter(loader)
     try:
-        yield from loader
+        yield from batches
     except SignetError as error:
         # torch puts a worker's traceback before what it said, which is the last line, after the error's name.
         said = re.sub(r"^[\w.]+Error: ", "", str(error).splitlines()[-1])
