@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 _MODULES = {"signet-export": "signet_export", "signet-translate": "signet_runtime.commands.translate"}
 
-# What a person can do about a step that does not go through.
+# What a person can do about a step that ended so.
 _ADVICE = {
-    "extract": "put the recordings right, or leave their rows out of what `signet-train init` is given",
-    "check": "put the rows right, or `signet-train check MANIFEST --clean NEW.parquet` and init from that",
-    "cache": "if experts or data are others than before, delete the features and give the command again",
+    ("extract", ExitCode.UNUSABLE): "put the recordings right, or leave their rows out of what `init` is given",
+    ("check", ExitCode.UNUSABLE): "put the rows right, or `signet-train check MANIFEST --clean NEW.parquet` and init "
+    "from that",
+    ("cache", ExitCode.INVALID): "if experts or data are others than before, delete the features and give it again",
 }
 
 
@@ -65,7 +66,7 @@ def fit(project: Path, device: str | None, until: str | None) -> None:
         try:
             _carry_out(group.command, step, command)
         except SignetError as error:
-            raise type(error)(f"{error}{_advice(step, project)}") from error
+            raise type(error)(f"{error}{_advice(step, error.exit_code)}") from error
         except KeyboardInterrupt as stop:
             told = str(stop).partition(";")[0] or "interrupted"
             raise KeyboardInterrupt(f"{step.name}: {told}; `signet-train fit {project}` goes on from there") from None
@@ -86,7 +87,7 @@ def _carry_out(group: click.Group, step: Step, command: list[str]) -> None:
             if end.code not in (None, ExitCode.DONE):
                 if end.code == ExitCode.INTERRUPTED:
                     raise KeyboardInterrupt from None
-                click.echo(f"signet-train: fit stops at {step.name}{_advice(step, Path())}", err=True)
+                click.echo(f"signet-train: fit stops at {step.name}{_advice(step, end.code)}", err=True)
                 raise
         return
     done = subprocess.run([sys.executable, "-m", _MODULES[step.program], *command])
@@ -95,8 +96,8 @@ def _carry_out(group: click.Group, step: Step, command: list[str]) -> None:
         sys.exit(done.returncode)
 
 
-def _advice(step: Step, project: Path) -> str:
-    advice = _ADVICE.get(step.name)
+def _advice(step: Step, code: object) -> str:
+    advice = _ADVICE.get((step.name, ExitCode(code))) if isinstance(code, int) else None
     return f"; {advice}" if advice else ""
 
 
