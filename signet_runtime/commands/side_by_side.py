@@ -1,7 +1,7 @@
 """Inputs of `signet-translate` side by side: each in a process with a model of its own, results in the inputs' order.
 
 Processes and not threads, because an estimator spends half of its time in Python. Each loads the bundle and the
-estimator once: so many times the memory of one (`docs/live.md` has figures). A worker that dies takes no other input's
+estimator once: so many times the memory of one (`docs/results.md` has figures). A worker that dies takes no other input's
 result along: those that are done are written.
 """
 
