@@ -1,8 +1,8 @@
 """Inputs of `signet-translate` side by side: each in a process with a model of its own, results in the inputs' order.
 
-Processes and not threads, because an estimator spends half of its time in Python. Each loads the bundle and the
-estimator once: so many times the memory of one (`docs/results.md` has figures). A worker that dies takes no other input's
-result along: those that are done are written.
+Processes and not threads, which would wait for each other wherever Python is at work. Each loads the bundle and the
+estimator once: so many times the memory of one (`docs/results.md` has figures). Where one of them dies, what was done is
+written, and what was not is said to have failed.
 """
 
 from __future__ import annotations
