@@ -1,8 +1,8 @@
 """Inputs of `signet-translate` side by side: each in a process with a model of its own, results in the inputs' order.
 
 Processes and not threads, which would wait for each other wherever Python is at work. Each loads the bundle and the
-estimator once: so many times the memory of one (`docs/results.md` has figures). Where one of them dies, what was done is
-written, and what was not is said to have failed.
+estimator once: so many times the memory of one (`docs/results.md` has figures). Where one of them dies, what was done
+is written, and what was not is said to have failed.
 """
 
 from __future__ import annotations
