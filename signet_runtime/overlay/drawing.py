@@ -137,11 +137,11 @@ class Sketch:
     def _experts(self, routing: Mapping[str, float]) -> Image:
         from PIL import Image, ImageDraw
 
-        font = self._font(" ".join(routing), 3 * self._unit)
+        font = self._font(" ".join(routing), 2.6 * self._unit)
         high, gap = math.ceil(sum(font.getmetrics())), max(2, round(self._unit))
         names = max((font.getlength(name) for name in routing), default=0.0)
         names, number = min(names, 0.4 * self._width), font.getlength("0.00")
-        bar = max(12.0, 0.16 * self._width)
+        bar = max(12.0, 0.12 * self._width)
         width = math.ceil(names + bar + number + 4 * gap)
         panel = Image.new("RGBA", (min(self._width, width), gap + (high + gap) * len(routing)), (0, 0, 0, 140))
         pen = ImageDraw.Draw(panel)
