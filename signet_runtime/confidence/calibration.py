@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -67,7 +68,7 @@ class Reliability:
     def __call__(self, text: Hypothesis, routing: Sequence[float], regions: Regions) -> float:
         """Return how much of a text is expected to be right, in [0, 1]; see `evidence.gather` for what is given."""
         evidence = gather(text, routing, regions, self._motion_mean, self._whitening)
-        return float(1 / (1 + np.exp(-(evidence @ self._weights + self._bias))))
+        return 1 / (1 + math.exp(min(500.0, -float(evidence @ self._weights) - self._bias)))
 
 
 def read_calibration(bundle: Bundle) -> Reliability | None:

@@ -6,6 +6,7 @@ however likely its text, is one that the model was never shown the like of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,26 @@ _SERIES = 2 * len(REGIONS["body"].joints) + 4 * len(_HANDS)
 MOTION_SIZE = 3 * _SERIES  # of `describe_motion`
 
 
+def _summaries() -> tuple[np.ndarray, np.ndarray]:
+    """Return which series are sums of which coordinates of body and hands, and which of their magnitudes."""
+    body, hand = len(REGIONS["body"].joints), len(REGIONS[_HANDS[0]].joints)
+    places = np.zeros((3 * (body + hand * len(_HANDS)), _SERIES), np.float32)
+    reaches = places.copy()
+    for joint in range(body):
+        for axis in (0, 1):
+            places[3 * joint + axis, 2 * joint + axis] = 1
+    for i in range(len(_HANDS)):
+        for joint in range(hand):
+            row = 3 * (body + hand * i + joint)
+            for axis in (0, 1):
+                places[row + axis, 2 * body + 4 * i + axis] = 1 / hand
+                reaches[row + axis, 2 * body + 4 * i + 2 + axis] = 1 / hand
+    return places, reaches
+
+
+_PLACES, _REACHES = _summaries()
+
+
 def describe_motion(regions: Regions) -> np.ndarray:
     """Return what a clip's motion is like: float32 (`MOTION_SIZE`,).
 
@@ -35,17 +56,12 @@ def describe_motion(regions: Regions) -> np.ndarray:
         regions: of `signet_runtime.regions.prepare`, float32 (T, J, 3).
     """
     length = len(regions["body"])
-    series = np.empty((length, _SERIES), np.float32)
-    series[:, : -4 * len(_HANDS)] = regions["body"][..., :2].reshape(length, -1)
-    for i, hand in enumerate(_HANDS):
-        xy = regions[hand][..., :2]
-        place = -4 * (len(_HANDS) - i)
-        series[:, place : place + 2] = xy.mean(axis=1)
-        series[:, place + 2 : place + 4 or None] = np.abs(xy).mean(axis=1)
-    mean = series.mean(axis=0)
+    joints = np.concatenate([regions[name].reshape(length, -1) for name in ("body", *_HANDS)], axis=1)
+    series = joints @ _PLACES + np.abs(joints) @ _REACHES
+    mean = series.sum(axis=0) / length
     away = series - mean
     step = np.abs(series[1:] - series[:-1]).sum(axis=0) / max(1, length - 1)
-    return np.concatenate([mean, np.sqrt(np.einsum("ts,ts->s", away, away) / length), step])
+    return np.concatenate([mean, np.sqrt((away * away).sum(axis=0) / length), step])
 
 
 def hands_seen(regions: Regions) -> float:
@@ -68,14 +84,13 @@ def gather(
         motion_mean, whitening: of what the model was trained on, (M,) and (M, M): a clip's `describe_motion` less the
             mean, times the matrix, has unit variance in every dimension.
     """
-    weights = np.array([weight for weight in routing if weight > 0])
     away = (describe_motion(regions) - motion_mean) @ whitening
     return np.array(
         [
-            np.exp(text.log_prob),
-            np.exp(min(text.log_probs, default=text.log_prob)),
-            -(weights * np.log(weights)).sum(),
+            math.exp(text.log_prob),
+            math.exp(min(text.log_probs, default=text.log_prob)),
+            -sum(weight * math.log(weight) for weight in routing if weight > 0),
             hands_seen(regions),
-            np.log1p(np.sqrt(away @ away / len(away))),
+            math.log1p(math.sqrt(float(away @ away) / len(away))),
         ]
     )
