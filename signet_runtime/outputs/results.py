@@ -150,7 +150,7 @@ def names_of_outputs(inputs: Sequence[Path], directory: Path, form: str) -> dict
         # Compared as file systems do that know no difference of case.
         counts = Counter(str(name).casefold() for name in chosen.values())
         chosen = {path: way[path] if counts[str(name).casefold()] > 1 else name for path, name in chosen.items()}
-    if max(Counter(str(name).casefold() for name in chosen.values()).values(), default=0) > 1:
+    if len(set(chosen.values())) < len(inputs):
         chosen = ways[-1]
     found = {path: directory / name.with_name(name.name + suffix) for path, name in chosen.items()}
     present = {path.resolve() for path in inputs}

@@ -235,6 +235,6 @@ def test_a_device_that_is_full(tiny: TinyBundle, write_video: WriteVideo, tmp_pa
 
 def test_letters_that_no_font_has_are_named(tmp_path: Path) -> None:
     sketch = Sketch((200, 100))
-    said = Translation("a\U000e0fff", 0, 1, "mul", {"one": 1.0}, "mediapipe", 1, {})
+    said = Translation("a\U000f1234", 0, 1, "mul", {"one": 1.0}, "mediapipe", 1, {})
     sketch.draw(np.zeros((100, 200, 3), np.uint8), np.zeros((133, 2)), np.zeros(133), said)
-    assert sketch.missing == {"\U000e0fff"}
+    assert sketch.missing == {"\U000f1234"}
