@@ -264,8 +264,11 @@ def _copied(stream: Any) -> Callable[[Packet | None], list[Packet]]:
 def _as_aac(out: OutputContainer, source: Any) -> Callable[[Packet | None], list[Packet]]:
     from av import AudioResampler
 
-    stream: Any = out.add_stream("aac", rate=source.codec_context.sample_rate)
-    resampler = AudioResampler(format="fltp", layout=source.codec_context.layout, rate=source.codec_context.sample_rate)
+    rate, layout = source.codec_context.sample_rate, source.codec_context.layout.name
+    if layout.endswith("channels"):  # it does not say which ones
+        layout = "mono" if source.codec_context.layout.nb_channels == 1 else "stereo"
+    stream: Any = out.add_stream("aac", rate=rate, layout=layout)
+    resampler = AudioResampler(format="fltp", layout=layout, rate=rate)
 
     def encode(packet: Packet | None) -> list[Packet]:
         frames = [*source.codec_context.decode(packet), *([None] if packet is None else [])]  # None ends them

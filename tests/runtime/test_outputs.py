@@ -125,6 +125,11 @@ def test_json_has_every_field_in_one_readable_line() -> None:
         "timings": {"encoder": 0.1},
         "complete": True,
         "notes": [],
+        "log_prob": None,
+        "reliability": None,
+        "pieces": [],
+        "alternatives": [],
+        "suppressed": False,
     }
     assert json.loads(error_to_json("a.mp4", "no")) == {"input": "a.mp4", "error": "no"}
 

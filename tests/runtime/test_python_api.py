@@ -142,7 +142,7 @@ def test_a_bar_where_somebody_sees_it(
 
     shown = []
     monkeypatch.setattr(rich.console.Console, "is_terminal", property(lambda self: kind == "terminal"))
-    monkeypatch.setattr(rich.console.Console, "is_jupyter", property(lambda self: kind == "jupyter"), raising=False)
+    monkeypatch.setattr(rich.console, "_is_jupyter", lambda: kind == "jupyter")
     import rich.progress
 
     monkeypatch.setattr(rich.progress.Progress, "start", lambda self: shown.append(self))

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import pytest
 from tiny_bundle import NOTICE, TinyBundle
 from translate_command import Translate
 
@@ -72,6 +73,9 @@ def test_ctrl_c_ends_all_processes(tiny: TinyBundle, clips: list[Path], tmp_path
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "signet-translate: interrupted"
     assert "Traceback" not in stderr
-    time.sleep(0.2)
-    left = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=False)
-    assert not left.stdout.strip()
+    for _ in range(50):
+        left = subprocess.run(["ps", "-o", "pid=", "-g", str(process.pid)], capture_output=True, text=True, check=False)
+        if not left.stdout.strip():
+            return
+        time.sleep(0.1)
+    pytest.fail("processes are left")
