@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.measuring.report import Table, header
 from signet_runtime.files import whole_file
-from signet_runtime.generation import Hypothesis
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.reading import looked_at
 
 # What runs in a checkout of before, or in this one: encoder states come in a file, times go out.

@@ -12,7 +12,8 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.confidence.calibration import read_calibration
 from signet_runtime.engines.encoder import Encoder
 from signet_runtime.errors import BundleError, InputError
-from signet_runtime.generation import Hypothesis, TextDecoder
+from signet_runtime.generation import TextDecoder
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.options import TranslatorOptions
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import Regions, on_clock, prepare, sample_frames

@@ -13,7 +13,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import CROSS_ATTENTION
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION
 
 _CROSS = "EncDecAttention"  # transformers' name of the layer
 

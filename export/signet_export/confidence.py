@@ -18,7 +18,7 @@ from signet_runtime.confidence.calibration import Calibration
 from signet_runtime.confidence.evidence import describe_motion, gather
 from signet_runtime.engines.load import LoadedEngine, load_engine
 from signet_runtime.errors import InputError
-from signet_runtime.generation import Hypothesis
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.regions import Regions, prepare
 from signet_runtime.skeleton import REGIONS

@@ -33,7 +33,7 @@ from signet_runtime.engines.tensorrt import (
 )
 from signet_runtime.errors import BundleError, EngineError, OutputError
 from signet_runtime.files import whole_file
-from signet_runtime.generation import CROSS_ATTENTION
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION
 from signet_runtime.installation import how_to_install
 
 Kind = Literal["tensorrt", "tensorrt-rtx"]

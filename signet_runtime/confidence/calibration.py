@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from signet_runtime.bundle import Bundle
 from signet_runtime.confidence.evidence import EVIDENCE, MOTION_SIZE, gather
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import Hypothesis
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.regions import Regions
 
 FILE = "confidence.json"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from signet_runtime.generation import Hypothesis
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.regions import Regions
 from signet_runtime.skeleton import REGIONS
 

@@ -14,7 +14,7 @@ import numpy as np
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import CROSS_ATTENTION, Hypothesis
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
 from signet_runtime.generation.memory import Memory, memory_of
 from signet_runtime.generation.search import Candidates, beam_search, greedy_search
 from signet_runtime.generation.settings import SearchSettings

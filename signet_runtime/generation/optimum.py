@@ -10,7 +10,7 @@ import numpy as np
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError, EngineError, one_line
-from signet_runtime.generation import CROSS_ATTENTION, Hypothesis
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
 from signet_runtime.installation import how_to_install
 
 if TYPE_CHECKING:

@@ -316,9 +316,9 @@ def _pull_estimator(reference: Reference, entry: Entry, home: Home, wishes: Wish
     wanted = read_manifest(home.product(reference.name)).pose_estimator
     if wanted not in reference.catalogue.models:
         return
-    package = ESTIMATORS[wanted].package if wanted in ESTIMATORS else None
-    if not wishes.beside and package is not None and not _is_installed(package):
-        wishes.report(f"{reference.asked}: it wants keypoints of {wanted}, which takes {how_to_install('rtmpose')}")
+    row = ESTIMATORS.get(wanted)
+    if not wishes.beside and row is not None and not _is_installed(row.package):
+        wishes.report(f"{reference.asked}: it wants keypoints of {wanted}, which takes {how_to_install(row.extra)}")
         return
     try:
         pull(Reference(wanted, wanted, reference.catalogue), home, wishes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from signet_runtime.errors import EngineError, OutputError
 from signet_runtime.files import whole_file
+from signet_runtime.installation import how_to_install
 from signet_runtime.overlay.drawing import Sketch
 from signet_runtime.overlay.track import PoseTrack
 from signet_runtime.sources.container import open_container, reason
@@ -44,7 +45,7 @@ def check_overlay() -> None:
     try:
         import PIL  # noqa: F401
     except ImportError as error:
-        raise EngineError(f"--overlay draws with Pillow ({error}); pip install 'signet-slt[edge]'") from error
+        raise EngineError(f"--overlay draws with Pillow ({error}); {how_to_install('edge')}") from error
     if "libx264" not in av.codecs_available:
         raise EngineError("--overlay writes H.264, and this PyAV has no libx264; install PyAV's own wheel")
 

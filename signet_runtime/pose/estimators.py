@@ -25,6 +25,7 @@ class EstimatorRow:
             `PoseEstimator` or raises `EngineError`, and ``describe_weights(name)``, which says in a line where the
             weights are that this estimator loads.
         package: the distribution that it runs on, as pip calls it.
+        extra: of this package, that installs it.
         fallbacks: what "auto" takes where it cannot run, the first of these that can.
         options: those keywords of `load_estimator` that ``load`` takes, of "offline", "device", "weights",
             "detect_every" and "signer". What does not take "device" always runs on the CPU.
@@ -35,6 +36,7 @@ class EstimatorRow:
 
     module: str
     package: str
+    extra: str
     fallbacks: tuple[str, ...]
     options: frozenset[str] = frozenset()
     cpus: int = 1
@@ -64,6 +66,7 @@ class EstimatorRow:
 _RTMPOSE = EstimatorRow(
     module="signet_runtime.pose.rtmpose.estimator",
     package="rtmlib",
+    extra="rtmpose",
     fallbacks=("mediapipe",),
     options=frozenset({"offline", "device", "weights", "detect_every", "signer"}),
     cpus=4,
@@ -77,6 +80,7 @@ ESTIMATORS: dict[str, EstimatorRow] = {
     "mediapipe": EstimatorRow(
         module="signet_runtime.pose.holistic.estimator",
         package="ai-edge-litert",
+        extra="edge",
         fallbacks=("rtmpose-balanced",),
         options=frozenset({"offline", "signer"}),
         cpus=2,

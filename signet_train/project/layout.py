@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from signet_runtime.errors import ConfigError
 from signet_runtime.files import whole_file
+from signet_runtime.pose.estimators import DEFAULT
 
 FILE = "project.toml"
 
@@ -29,7 +30,7 @@ class Project(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Literal["translate", "recognise"] = "translate"
-    pose: str = "mediapipe"
+    pose: str = DEFAULT
     pretrain: tuple[str, ...] = ()
     align: bool = False
     cache_views: int = 4

@@ -14,7 +14,7 @@ from signet_runtime.bundle import Bundle, write_manifest
 from signet_runtime.confidence.calibration import FILE, Calibration, Reliability, read_calibration, write_calibration
 from signet_runtime.confidence.evidence import EVIDENCE, MOTION_SIZE, describe_motion, gather, hands_seen
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import Hypothesis
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
 

@@ -20,6 +20,7 @@ from signet_runtime.commands.translate import main
 from signet_runtime.engines.encoder import Encoded, HostEncoded
 from signet_runtime.engines.load import LoadedEngine
 from signet_runtime.generation import DecoderBackend
+from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.regions import Regions
 from signet_runtime.translator import Translator
 
@@ -53,6 +54,16 @@ class Constant:
         self, encoded: Encoded, num_beams: int | None = None, max_new_tokens: int | None = None
     ) -> list[list[int]]:
         return [[self.encoded]]
+
+    gives_attention = False
+
+    def search(
+        self, encoded: Encoded, num_beams: int | None = None, *, n_best: int = 1, attention: bool = False
+    ) -> list[list[Hypothesis]]:
+        return [[Hypothesis([self.encoded], [0.0], 0.0)]]
+
+    def pieces(self, tokens: list[int]) -> list[str]:
+        return [str(token) for token in tokens]
 
     def text(self, tokens: list[list[int]]) -> list[str]:
         return [str(row) for row in tokens]

@@ -21,6 +21,7 @@ from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import Gpu, TensorRTEngine, load_library
 from signet_runtime.engines.tensorrt_model import TensorRTEncoder, TensorRTModel, load_model, text_model
 from signet_runtime.errors import BundleError, EngineError, InputError
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION
 from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import extract_regions
 from signet_runtime.translator import Translator
@@ -68,6 +69,8 @@ def compile_graph(graph: Path, engine: Path) -> None:
     builder, config = fake_tensorrt.Builder(logger), fake_tensorrt.BuilderConfig()
     network, profile = builder.create_network(1), builder.create_optimization_profile()
     assert fake_tensorrt.OnnxParser(network, logger).parse_from_file(str(graph))
+    for tensor in [output for output in network.outputs if output.name == CROSS_ATTENTION]:
+        network.unmark_output(tensor)  # as the export does
     for tensor in network.inputs:
         profile.set_shape(tensor.name, *shapes(tensor.name, tensor.shape))
     config.num_compute_capabilities = 1

@@ -54,6 +54,7 @@ def describe_weights(name):
 ROW = EstimatorRow(
     module="newcomer_estimator",
     package="newcomer-dist",
+    extra="edge",
     fallbacks=("newcomer-broken", "newcomer-small"),
     options=frozenset({"weights"}),
     cpus=3,
@@ -91,7 +92,7 @@ def test_auto_takes_the_first_fallback_of_the_row_that_runs(
 ) -> None:
     assert load_estimator("auto", "newcomer-broken", offline=True).name == "newcomer-small"
     assert "newcomer-broken cannot run here (it lacks a screw); using newcomer-small instead" in caplog.text
-    row = EstimatorRow(module="newcomer_estimator", package="newcomer-dist", fallbacks=("newcomer-broken",))
+    row = EstimatorRow("newcomer_estimator", "newcomer-dist", "edge", fallbacks=("newcomer-broken",))
     monkeypatch.setitem(ESTIMATORS, "newcomer-broken", row)
     with pytest.raises(EngineError) as error:
         load_estimator("auto", "newcomer-broken", offline=True)
@@ -204,9 +205,12 @@ def test_the_table_loads_no_estimator() -> None:
 # Where a name is data: whose keypoints a published archive or a configuration is made of, whose landmarks the avatar
 # draws.
 DATA = {
-    ("signet_train/config.py", "rtmpose-performance"),
     ("signet_train/interop/origins.py", "rtmpose-lightweight"),
     ("signet_train/commands/fingerspelling.py", "mediapipe"),
+    ("signet_train/data/provenance.py", "mediapipe"),
+    ("signet_train/data/provenance.py", "rtmpose"),
+    ("signet_train/data/provenance.py", "rtmpose-lightweight"),
+    ("signet_train/interop/unisign.py", "rtmpose"),
 }
 
 

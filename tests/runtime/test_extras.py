@@ -13,7 +13,7 @@ from signet_runtime.installation import how_to_install
 @pytest.mark.parametrize(
     ("module", "arguments", "missing"),
     [
-        ("signet_train", ["--help"], "jiwer"),
+        ("signet_train", ["evaluate", "."], "torch"),
         ("signet_train", ["parameters"], "torch"),
         ("signet_export", ["build", "--out", "nowhere/bundle"], "torch"),
     ],
@@ -28,6 +28,17 @@ def test_what_is_missing_is_named(module: str, arguments: list[str], missing: st
     command = module.replace("_", "-")
     assert done.stderr == f"{command}: error: {missing} is not installed; {how_to_install('train')}\n"
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("missing", ["jiwer", "torch", "transformers", "pyarrow"])
+def test_what_the_commands_are_is_told_without_the_extra(missing: str) -> None:
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['command', '--help']; "
+        "from signet_train.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "finetune" in done.stdout
 
 
 @pytest.mark.parametrize("module", ["signet_train", "signet_export"])

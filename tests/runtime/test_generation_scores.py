@@ -16,8 +16,9 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import HostEncoded
 from signet_runtime.engines.session import create_session
 from signet_runtime.errors import BundleError
-from signet_runtime.generation import CROSS_ATTENTION, DECODER_BACKENDS, Hypothesis
+from signet_runtime.generation import DECODER_BACKENDS
 from signet_runtime.generation.fast import FastDecoder
+from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
 from signet_runtime.generation.memory import DeviceMemory
 from signet_runtime.generation.settings import SearchSettings
 from signet_runtime.generation.tokenizer import Tokenizer

@@ -118,7 +118,7 @@ def test_sound_that_a_container_does_not_take_is_encoded(
 ) -> None:
     source = record(tmp_path / name, EVEN, sound=codec)
     result = translate(source, "--overlay", tmp_path / f"out.{target}")
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.stderr
     ((found, samples),) = heard(tmp_path / f"out.{target}")
     assert (found, "encoded as AAC" in result.stderr) == (("aac", True) if target == "mp4" else (codec, False))
     assert samples == pytest.approx(24000, abs=2100)  # AAC has a frame of priming, and ends with a whole one
