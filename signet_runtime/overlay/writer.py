@@ -30,6 +30,9 @@ _CLOCK = Fraction(1, 90_000)
 _AHEAD = 4  # pictures that are decoded ahead
 _BT709 = 1  # ITU-T H.273, of primaries, transfer and matrix alike
 
+# Sound that players take in an MP4; FFmpeg would write more.
+_IN_MP4 = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
+
 # B-frames and a long look ahead would hold so many pictures more.
 _ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0", "rc-lookahead": "10"}
 
@@ -204,10 +207,7 @@ class _Sound:
                 notes.append("a sound track that cannot be read is left out of the overlay")
                 continue
             name = stream.codec_context.name
-            if (
-                name.removesuffix("float").removesuffix("_fixed") in out.supported_codecs
-                or name in out.supported_codecs
-            ):
+            if name.removesuffix("float") in (_IN_MP4 if "mp4" in out.format.name else out.supported_codecs):
                 self._ways[stream.index] = _copied(out.add_stream_from_template(stream))
             else:
                 self._ways[stream.index] = _as_aac(out, stream)
