@@ -33,6 +33,7 @@ def test_the_same_in_the_same_order(translate: Translate, clips: list[Path], tmp
     assert together.stderr.count(NOTICE) == 1  # and not once a process
 
 
+@pytest.mark.slow
 def test_a_file_each(translate: Translate, clips: list[Path], texts: list[str], tmp_path: Path) -> None:
     result = translate(*clips, "--jobs", 3, "--output-dir", tmp_path / "out", "-q")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
@@ -60,6 +61,7 @@ def test_a_process_that_dies() -> None:
     assert "a.mp4: a process ended while it was at work" in str(found.error)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes(tiny: TinyBundle, clips: list[Path], tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "signet_runtime.commands.translate", "--bundle", str(tiny.path), "--jobs", "2"]
     many = [str(clips[i % 3]) for i in range(3)] * 200
