@@ -166,10 +166,12 @@ def train(
             if stop.by_anyone(accelerator):
                 if progress.saved != done:
                     progress.save(done, optimizer, None)
-                if done < steps:
-                    raise Stopped(out, done, steps)
+                raise Stopped(out, done, steps)
+        batches.close()  # while a request is noted: what it raised in there would be lost
         if accelerator.is_main_process:
             write_page(out)
+        if stop.by_anyone(accelerator):
+            raise Stopped(out, steps, steps)
         best = progress.best * (1 if run.best == "lowest" else -1)
         return Outcome(max(progress.step, steps), progress.elapsed(), run.metric, best, progress.best_step)
 

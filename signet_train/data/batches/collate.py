@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +100,7 @@ def _leave_signals_alone(_worker: int) -> None:
 
 def load_batches(
     dataset: Dataset, order: Sampler[list[Key]] | list[list[Key]], collate: Callable[[Any], Any], workers: int
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yield the batches of a `BatchOrder` or a list, loaded by up to ``workers`` processes and CPUs (0: by this one).
 
     Raises:
@@ -114,7 +114,8 @@ def load_batches(
         worker_init_fn=_leave_signals_alone,
         generator=torch.Generator(),  # its own: drawn from torch's, a seed for workers would shift a step's dropout
     )
-    with signals_blocked():  # what is raised while a process forks is lost, and its workers are not to be interrupted
+    # What a signal raises while processes are forked, or end, would be lost: it waits.
+    with signals_blocked():
         batches = iter(loader)
     try:
         yield from batches
@@ -122,3 +123,6 @@ def load_batches(
         # torch puts a worker's traceback before what it said, which is the last line, after the error's name.
         said = re.sub(r"^[\w.]+Error: ", "", str(error).splitlines()[-1])
         raise type(error)(said) from error
+    finally:
+        with signals_blocked():
+            del batches
