@@ -221,8 +221,8 @@ class Bundle:
             )
         if directory.is_file():
             raise BundleError(
-                f"{directory}: a file, and a bundle is a directory; if signet-export --archive wrote it, "
-                f"`tar --zstd -xf {directory}` unpacks it into the directory to give"
+                f"{directory}: not a bundle but a file, and a bundle is a directory; if signet-export --archive wrote "
+                f"it, `tar --zstd -xf {directory}` unpacks it into the directory to give"
             )
         bundle = cls(directory, read_manifest(directory))
         for engine in bundle.manifest.engines:

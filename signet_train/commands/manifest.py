@@ -168,7 +168,7 @@ def read_own(
     """Read one's own recordings, and see that their languages exist.
 
     Raises:
-        InputError: as `signet_train.data.datasets.videos.read`; or a language is none, with what may be meant.
+        InputError: as the reader of ``videos``; or a language is none, with what may be meant.
     """
     from signet_train.data.datasets import reader
     from signet_train.data.languages import language_problem, sign_language_problem

@@ -14,6 +14,7 @@ from signet_runtime.installation import how_to_install
     ("module", "arguments", "missing"),
     [
         ("signet_train", ["evaluate", "."], "torch"),
+        ("signet_train", ["check", "nowhere.parquet"], "pyarrow"),
         ("signet_train", ["parameters"], "torch"),
         ("signet_export", ["build", "--out", "nowhere/bundle"], "torch"),
     ],

@@ -22,7 +22,9 @@ from signet_runtime.pose.sequence import PoseSequence
 def test_an_archive_in_place_of_a_bundle_says_how(tmp_path: Path) -> None:
     archive = tmp_path / "german.signet"
     archive.write_bytes(b"\x28\xb5\x2f\xfd")
-    with pytest.raises(BundleError, match=rf"a file, and a bundle is a directory; .* `tar --zstd -xf {archive}`"):
+    with pytest.raises(
+        BundleError, match=rf"not a bundle but a file, and a bundle is a directory; .* `tar --zstd -xf {archive}`"
+    ):
         Bundle.load(archive)
 
 

@@ -43,7 +43,9 @@ def test_other_peoples_tables_are_read(
         path.write_text(json.dumps([{"extra": 1, **dataclasses.asdict(row)} for row in rows]), encoding="utf-8")
     else:
         # A bare carriage return is a line's end to whoever reads text: the csv module keeps it only unread.
-        rows = [Prediction(*(part.replace("\r", "") for part in dataclasses.astuple(row))) for row in rows]
+        rows = [
+            Prediction(*(part.replace("\r", "") for part in (row.id, row.reference, row.hypothesis))) for row in rows
+        ]
         rows = [row for row in rows if row.reference.strip()] or SAMPLE
         with open(path, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, delimiter="," if suffix == ".csv" else "\t")
