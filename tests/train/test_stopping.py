@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,14 @@ def test_worker_processes_leave_signals_to_who_trains(settings: TrainConfig, tmp
 
     found = list(load_batches(Workers(), [[(0, i)] for i in range(8)], list, workers=2))
     assert len(found) == 8 and os.getpid() not in {pid for batch in found for pid in batch}
+
+
+def test_a_loader_that_nobody_closes_does_not_keep_its_process() -> None:
+    code = (
+        "import builtins\n"
+        "from signet_train.data.batches.collate import load_batches\n"
+        "builtins.kept = load_batches([1, 2, 3, 4], [[0], [1], [2], [3]], list, 1)\n"
+        "print(next(builtins.kept))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("[1]\n", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import re
 import signal
 from collections.abc import Callable, Generator, Sequence
@@ -96,6 +98,16 @@ def _leave_signals_alone(_worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End the workers of loaders that nobody has closed: multiprocessing asks by SIGTERM, and waits for ever."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def load_batches(
