@@ -71,7 +71,8 @@ def _contents(run: Path, description: dict[str, Any], log: list[dict[str, Any]])
     done = max((row["step"] for row in log), default=0)
     seconds = max((row.get("seconds", 0) for row in log), default=0)
     lowest = metric == "info_nce"
-    best = (min if lowest else max)(validations, key=lambda row: (row[metric], 0), default=None)
+    # Of equal ones the last, as the checkpoint that is kept.
+    best = max(validations, key=lambda row: (-row[metric] if lowest else row[metric], row["step"]), default=None)
     last = validations[-1] if validations else {}
     predictions = _predictions(run)
     return {

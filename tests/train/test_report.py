@@ -163,3 +163,18 @@ def test_curves_of_nothing() -> None:
     nothing: list[dict[str, Any]] = [{}, {"a": []}, {"a": [(1, math.nan), (2, math.inf)]}]
     assert [curves("t", lines) for lines in nothing] == [""] * 3
     assert len(_points(curves("t", {"a": [(1, math.nan), (2, 3.0)]}))[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "step"), [("bleu4", [1.0, 3.0, 3.0, 2.0], 6), ("info_nce", [2.0, 1.0], 4)]
+)
+def test_the_best_is_the_checkpoint_that_was_kept(
+    run: Path, tmp_path: Path, metric: str, values: list[float], step: int
+) -> None:
+    description = json.loads((run / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**description, "metric": metric}))
+    rows = [{"step": 2 * i, "seconds": i, metric: value} for i, value in enumerate(values, 1)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = _Page(write_page(tmp_path).read_text(encoding="utf-8"))
+    best = min(values) if metric == "info_nce" else max(values)
+    assert f"best {metric} {best:.4g} at step {step}" in page.text
