@@ -26,8 +26,8 @@ from signet_runtime.pose.signer import LookAhead
 from signet_runtime.skeleton import NUM_KEYPOINTS
 from signet_runtime.sources.deferred import deferred_errors
 
-# Frames at work at a time: one's body, another's hands and face, and one that waits.
-_IN_FLIGHT = 3
+# Frames at work at a time: a part that waits for a core then keeps none of the others waiting.
+_IN_FLIGHT = 6
 
 # Live, where nothing else is at work while a frame's body is looked for, so many threads do it.
 _LIVE_THREADS = 2
