@@ -38,8 +38,9 @@ demo: .venv/.installed
 tutorial: .venv/.installed-dev
 	.venv/bin/python tests/tutorial.py
 
+# Two processes, each of which takes up to 3 GB.
 test: .venv/.installed-dev
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist worksteal
 
 # One package's part of the suite, for the loop of a change.
 test-runtime test-train test-export: test-%: .venv/.installed-dev
