@@ -29,9 +29,6 @@ _MORE_ACTIVE = 2.0
 # A change of a grey value that is no noise, and how densely a picture is looked at (pixels a side, about).
 _CHANGE, _GRID = 16, 160
 
-# Frames that an estimator may have at work at a time.
-_AT_WORK = 4
-
 # Of the frames that are looked at ahead, no more than these are held (bytes).
 _LOOK_AHEAD, _MOST_BYTES = 40, 1 << 28
 
@@ -149,12 +146,15 @@ class LookAhead:
     """Frames, and what moves in the next of them: uint8 (H, W, 3), each given once and in order.
 
     The two may be asked for in different threads.
+
+    Args:
+        at_work: from how many of the frames given last on `motion` may be asked for.
     """
 
-    def __init__(self, frames: Iterable[np.ndarray]) -> None:
+    def __init__(self, frames: Iterable[np.ndarray], at_work: int = 1) -> None:
         self._frames = iter(frames)
         self._held: deque[np.ndarray] = deque()
-        self._given: deque[np.ndarray] = deque(maxlen=_AT_WORK)
+        self._given: deque[np.ndarray] = deque(maxlen=at_work)
         self._reading = Lock()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -180,7 +180,7 @@ class LookAhead:
         count = max(2, min(_LOOK_AHEAD, _MOST_BYTES // frame.nbytes))
         with self._reading:
             given = list(self._given)
-            since = next((i for i, other in enumerate(given) if other is frame), len(given) - 1)
+            since = [other is frame for other in given].index(True)
             missing = count - (len(given) - since) - len(self._held)
             self._held.extend(islice(self._frames, max(0, missing)))
             window = [*given[since:], *self._held][:count]

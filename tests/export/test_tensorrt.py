@@ -296,7 +296,7 @@ def test_no_library(nothing_installed: None, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(EngineError, match=r"no TensorRT that builds for sm86 is .*pip install .*\[rtx\]'$"):
         choose_target("sm86", lambda line: None)
     put_gpu(monkeypatch, "sm86")
-    with pytest.raises(EngineError, match=r"\[rtx\]' or, for this GPU, 'signet-slt\[gpu\]'$"):
+    with pytest.raises(EngineError, match=r"\[rtx\]' or, for this GPU, pip install .*\[gpu\]'$"):
         choose_target(None, lambda line: None)
 
 

@@ -108,7 +108,7 @@ class HolisticEstimator:
         body = self._body_live() if live else self._body
         waiting: deque[tuple[Future[_Scene], list[Future[np.ndarray | None]]]] = deque()
         with deferred_errors(frames) as readable:
-            images = LookAhead(readable)
+            images = LookAhead(readable, _IN_FLIGHT + 1)
             people, previous = People(self._detect, self._signer, self.notes, None if live else images), None
             try:
                 for image in images:
