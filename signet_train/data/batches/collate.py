@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import re
 import signal
 from collections.abc import Callable, Generator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,14 +100,16 @@ def _leave_signals_alone(_worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+_workers: set[BaseProcess] = set()  # of loaders that are open
+
+
 @atexit.register
 def _end_workers() -> None:
     """End the workers of loaders that nobody has closed: multiprocessing asks by SIGTERM, and waits for ever."""
-    if hasattr(signal, "SIGCHLD"):
+    if _workers and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
+    for process in _workers:
+        process.kill()
 
 
 def load_batches(
@@ -129,6 +131,8 @@ def load_batches(
     # What a signal raises while processes are forked, or end, would be lost: it waits.
     with signals_blocked():
         batches = iter(loader)
+    own: set[BaseProcess] = set(getattr(batches, "_workers", ()))
+    _workers.update(own)
     try:
         yield from batches
     except SignetError as error:
@@ -138,3 +142,4 @@ def load_batches(
     finally:
         with signals_blocked():
             del batches
+        _workers.difference_update(own)
