@@ -45,7 +45,7 @@ class FrameArrays:
         self._frames: Iterator[tuple[np.ndarray, float]] = self._each(chain([first], pictures))
         if frame_rate is not None and frame_rate < fps:
             count = None if count is None else max(1, round(count / fps * frame_rate))
-            self._frames, fps = sample(self._frames, frame_rate, lambda: self.end), frame_rate
+            self._frames, fps = sample(self._frames, frame_rate, lambda: self.end - 0.5 / self._own_rate), frame_rate
         self.info = VideoInfo(fps, (self._size[1], self._size[0]), count)
 
     @property
