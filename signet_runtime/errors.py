@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from signet_runtime.printable import printable
+
 
 class ExitCode(IntEnum):
     """What every command ends with; the README and each command's help say the same.
 
-    FAILED is nobody's promise: what Python itself ends with after a fault of ours, and a benchmark that missed its
-    limit. USAGE is click's own.
+    FAILED is nobody's promise: what Python itself ends with, and a benchmark that missed its limit. USAGE is click's
+    own. DEFECT is a fault of ours, EX_SOFTWARE of sysexits.h.
     """
 
     DONE = 0
@@ -18,6 +20,7 @@ class ExitCode(IntEnum):
     UNUSABLE = 3
     INVALID = 4
     UNAVAILABLE = 5
+    DEFECT = 70
     INTERRUPTED = 130
 
 
@@ -76,10 +79,10 @@ class ModelError(SignetError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return all that an exception says, in one line; its name where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return all that an exception says, in one printable line; its name where it says nothing."""
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
     """Return what an exception says first, where a library goes on with advice; its name where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

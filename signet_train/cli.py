@@ -10,7 +10,7 @@ from types import FrameType
 
 import click
 
-from signet_runtime.commands.console import exit_on_error
+from signet_runtime.commands.console import Commands, debug_option, exit_on_error
 from signet_train.commands.check import check
 from signet_train.commands.configuration import config
 from signet_train.commands.convert_poses import convert_poses
@@ -42,11 +42,8 @@ def _interrupt(_signum: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class _Group(click.Group):
-    """Commands in the order of their use; every expected failure is one line on stderr and the right exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+class _Group(Commands):
+    """Every failure is one line on stderr and the right exit code."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Give every command its first sentence, whole: click cuts it to a line."""
@@ -54,11 +51,12 @@ class _Group(click.Group):
             formatter.write_dl([(name, self.commands[name].get_short_help_str(1000)) for name in self.commands])
 
     def invoke(self, ctx: click.Context) -> object:
-        with _terminable(), exit_on_error("signet-train", "interrupted; what was written before is whole"):
+        with _terminable(), exit_on_error("signet-train", "interrupted; what was written before is whole", "train"):
             return super().invoke(ctx)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@debug_option
 @click.version_option(package_name="signet-slt")
 def main() -> None:
     """Train SIGNET: make a manifest of your data, pretrain experts, fuse them, evaluate.

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from signet_runtime.commands.console import exit_on_error
-from signet_runtime.errors import OutputError
+from signet_runtime.commands.console import Commands, exit_on_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,19 +17,15 @@ if TYPE_CHECKING:
     from signet_train.checkpoint import Checkpoint
 
 
-class _Export(click.Group):
-    """`build` where no command is named; every expected failure is one line on stderr and the right exit code."""
+class _Export(Commands):
+    """`build` where no command is named; every failure is one line on stderr and the right exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if args and args[0] in (*self.commands, "--version") else ["build", *args])
 
     def invoke(self, ctx: click.Context) -> object:
-        with exit_on_error("signet-export", "interrupted; nothing was written"):
-            try:
-                return super().invoke(ctx)
-            except OSError as error:
-                where = f"{error.filename}: " if error.filename else ""
-                raise OutputError(f"{where}cannot be read or written ({error.strerror or error})") from error
+        with exit_on_error("signet-export", "interrupted; nothing was written", "train"):
+            return super().invoke(ctx)
 
 
 @click.group(cls=_Export, context_settings={"help_option_names": ["-h", "--help"]})

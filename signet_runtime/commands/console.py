@@ -6,26 +6,67 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator
-from typing import TextIO
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 import click
 
+from signet_runtime.commands.faults import last_words
 from signet_runtime.errors import ExitCode, OutputError, SignetError, one_line
+from signet_runtime.printable import printable
+
+_DEBUG = "SIGNET_DEBUG"
+
+
+def debug_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--debug`."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_debug,
+        help=f"Show where an error came from, as a traceback (or {_DEBUG}=1).",
+    )(command)
+
+
+def _debug(_context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        os.environ[_DEBUG] = "1"  # the processes that a command starts show it, too
+
+
+class Commands(click.Group):
+    """Commands in the order of their use, each with `--debug`."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command."""
+        if not any(parameter.name == "debug" for parameter in cmd.params):
+            debug_option(cmd)
+        super().add_command(cmd, name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
 
 
 def complain(command: str, error: SignetError) -> None:
     """Say in one line on stderr what went wrong."""
+    _show_origin(error)
     click.echo(f"{command}: error: {one_line(error)}", err=True)
 
 
 @contextlib.contextmanager
-def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[None]:
-    """End the process where the block raises `SignetError` or is interrupted: a line on stderr and its exit code.
+def exit_on_error(command: str, interrupted: str = "interrupted", extra: str = "edge") -> Iterator[None]:
+    """End the process where the block raises or is interrupted: a line on stderr and its exit code.
+
+    What is neither a `SignetError` nor the machine's is a defect of ours, and the line says so; with `--debug` a
+    traceback comes before any line.
 
     Args:
         interrupted: what the line says after Ctrl-C, unless the exception says more.
+        extra: of the installation, to be named where a package is missing.
 
     Raises:
         SystemExit: with that code.
@@ -38,6 +79,19 @@ def exit_on_error(command: str, interrupted: str = "interrupted") -> Iterator[No
     except (KeyboardInterrupt, click.Abort) as stop:
         click.echo(f"{command}: {stop if str(stop) else interrupted}", err=True)
         sys.exit(ExitCode.INTERRUPTED)
+    except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        raise  # click's own, and a reader that has gone, to whom nobody can report
+    except Exception as error:
+        _show_origin(error)
+        code, line = last_words(error, extra)
+        click.echo(f"{command}: {printable(line)}", err=True)
+        sys.exit(code)
+
+
+def _show_origin(error: BaseException) -> None:
+    if os.environ.get(_DEBUG, "0") not in ("", "0"):
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        click.echo("\n".join(printable(line) for line in lines), err=True)
 
 
 @contextlib.contextmanager
@@ -99,4 +153,4 @@ class _OneLine(logging.Handler):
         self._command = command
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(f"{self._command}: {record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(f"{self._command}: {record.levelname.lower()}: {printable(record.getMessage())}", err=True)

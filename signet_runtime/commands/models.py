@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from signet_runtime.commands.console import exit_on_error, own_notes
+from signet_runtime.commands.console import Commands, debug_option, exit_on_error, own_notes
 
 if TYPE_CHECKING:
     from signet_runtime.models.catalogue import Catalogue, Entry
@@ -30,11 +30,8 @@ _offline = click.option(
 )
 
 
-class _Group(click.Group):
-    """Commands in the order of their use; every expected failure is one line on stderr and the right exit code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+class _Group(Commands):
+    """Every failure is one line on stderr and the right exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         with exit_on_error("signet-models", _STOPPED):
@@ -47,6 +44,7 @@ class _Group(click.Group):
     metavar="FILE|URL",
     help="A catalogue of your own beside the built-in one (or SIGNET_CATALOGUE), see docs/models.md.",
 )
+@debug_option
 @click.version_option(package_name="signet-slt")
 def main(catalogue: str | None) -> None:
     """Get models by name, and look after those that are here.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO, Unpack
 import click
 
 from signet_runtime.bundle import ENGINE_CHOICES, Bundle
-from signet_runtime.commands.console import exit_on_error, own_stderr, own_stdout
+from signet_runtime.commands.console import debug_option, exit_on_error, own_stderr, own_stdout
 from signet_runtime.commands.inputs import SentenceOptions, name_problem, translate_all, translate_live
 from signet_runtime.commands.models import named_bundle
 from signet_runtime.commands.output_options import certainty_options, check_beams, check_outputs, output_options
@@ -67,6 +67,7 @@ Exit codes:
   3    an input cannot be used (not a video, damaged, empty, no signer found), or an output cannot be written
   4    the bundle is missing, damaged, or of an unknown version
   5    an engine, device, pose estimator or model is not available (signet-doctor says why)
+  70   a defect of signet-translate itself; --debug shows where
   130  interrupted; what was translated so far is kept
 With several inputs the others are still done, and the code is that of the first that failed.
 """
@@ -208,7 +209,9 @@ With several inputs the others are still done, and the code is that of the first
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
+@debug_option
 @click.version_option(package_name="signet-slt")
+@exit_on_error("signet-translate")
 def main(
     inputs: tuple[Path, ...],
     camera: str | None,
@@ -272,7 +275,6 @@ def main(
     }
     code: int = ExitCode.DONE  # also where the reader has what it wanted, and closes the pipe
     with (
-        exit_on_error("signet-translate"),
         contextlib.suppress(BrokenPipeError),
         own_stdout() as stdout,
         own_stderr(quiet),

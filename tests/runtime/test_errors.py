@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import signet_runtime
 from signet_runtime import errors
 from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import BundleError, ExitCode, InputError, SignetError, first_line, one_line
+from signet_runtime.outputs.subtitles import Subtitles
 
 ROOT = Path(__file__).parents[2]
 CLASSES = [
@@ -78,9 +81,51 @@ def test_a_command_ends_with_a_line_and_a_code(
     assert capsys.readouterr() == ("", f"{line}\n")
 
 
-def test_a_fault_is_not_hidden() -> None:
-    with pytest.raises(ZeroDivisionError), exit_on_error("it"):
-        raise ZeroDivisionError
+def test_a_defect_says_that_it_is_one_and_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SIGNET_DEBUG", raising=False)
+    for debug in (False, True):
+        with pytest.raises(SystemExit) as ended, exit_on_error("it"):
+            Subtitles("srt").cue("text")  # type: ignore[arg-type]
+        assert ended.value.code == ExitCode.DEFECT == 70
+        said = capsys.readouterr().err
+        assert re.search(
+            r"it: a defect of ours: AttributeError: .* in signet_runtime\.outputs\.subtitles\.Subtitles\.cue, line \d+",
+            said,
+        )
+        assert "report" in said.splitlines()[-1]
+        assert (len(said.splitlines()) == 1) != debug
+        assert ("Traceback" in said) == debug
+        monkeypatch.setenv("SIGNET_DEBUG", "1")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "says"),
+    [
+        (MemoryError(), 5, "not enough memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 5, "not enough memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 5, "not enough memory"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), 5, "ulimit -n"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.npz"), 3, "a.npz: "),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "b\x1b[2J\n"), 3, r"b\x1b[2J"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch.nn"), 5, "torch is not installed"),
+        (ModuleNotFoundError("No module named 'signet_runtime.x'", name="signet_runtime.x"), 70, "defect"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_defect(
+    raised: Exception, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, exit_on_error("it"):
+        raise raised
+    said = capsys.readouterr().err
+    assert ended.value.code == code and says in said and len(said.splitlines()) == 1 and "\x1b" not in said
+
+
+@pytest.mark.parametrize("passes", [click.UsageError("no"), click.exceptions.Exit(3), BrokenPipeError()])
+def test_what_is_for_others_passes(passes: Exception) -> None:
+    with pytest.raises(type(passes)), exit_on_error("it"):
+        raise passes
 
 
 @pytest.mark.parametrize("error", [ValueError("a\n b\tc"), BundleError("a b c\n"), InputError("  a  b c")])

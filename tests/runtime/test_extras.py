@@ -55,5 +55,6 @@ def test_a_module_of_ours_that_is_missing_is_a_fault() -> None:
     def broken() -> None:
         import signet_runtime.nonsense  # type: ignore[import-not-found]  # noqa: F401
 
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(SystemExit) as ended:
         run_command("signet-train", "train", lambda: broken)
+    assert ended.value.code == 70
