@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
@@ -73,6 +75,9 @@ class Translator:
             bundle, self._options["engine"], self.device, self._options["generation"]
         )
         self._reader = ClipReader(bundle, self.decoder, self._options)
+        # ONNX Runtime answers several threads at once; TensorRT's contexts and Optimum's models hold what they are at.
+        plain = (self.device, self._options["engine"], self._options["generation"] or "fast") == ("cpu", "onnx", "fast")
+        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext() if plain else threading.Lock()
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 
@@ -160,6 +165,7 @@ class Translator:
         overlay: Path | None = None,
         all_frames: bool = False,
         progress: Progress = None,
+        watch: Callable[[PosedFrame], None] | None = None,
     ) -> Generator[Translation]:
         """Translate what is signed sentence by sentence, each as soon as it has ended.
 
@@ -179,6 +185,7 @@ class Translator:
             all_frames: find the keypoints of every frame of a video, for these two; the model reads those on its clock.
             progress: called with the number of frames done and of all, None if unknown; True shows a bar, on a terminal
                 or in a notebook.
+            watch: called with every frame's keypoints on their way; what it raises ends the reading.
 
         Yields:
             translations with their ``start`` and ``end`` in the source, in seconds.
@@ -197,7 +204,7 @@ class Translator:
             called = stack.enter_context(shown_progress(progress, source))
             name, stream = self._open(source, self.bundle.manifest.frame_rate, stack, fps, all_frames)
             drawn = stack.enter_context(contextlib.closing(Drawn(overlay, self._options))) if overlay else None
-            also = None if drawn is None else drawn.poses.add
+            also = [look for look in (watch, drawn and drawn.poses.add) if look]
             recorded = RecordedStream(stream, isinstance(source, Live | PoseStream), keypoints_out, called, also)
             for translation in self._follow(name, recorded, pauses=pauses, whole=whole, partial=partial, live=live):
                 if drawn is not None and translation.complete:
@@ -291,7 +298,8 @@ class Translator:
                 break
             waited = time.perf_counter() - since
             num_beams = self.num_beams if sentence.complete else 1
-            translation = self._reader.read([sentence.poses], [name], num_beams, encoder)[0]
+            with self._turn:
+                translation = self._reader.read([sentence.poses], [name], num_beams, encoder)[0]
             since = time.perf_counter()
             arrived = sentence.arrived
             if recorded.ended and live is not None:
@@ -393,7 +401,17 @@ class Translator:
             InputError: there is no signer in one of them.
         """
         refuse_forked()
-        return self._reader.read(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
+        with self._turn:
+            return self._reader.read(clips, names or ["the pose sequence"] * len(clips), self.num_beams, self.encoder)
+
+    def beside(self) -> Translator:
+        """Return a translator for another thread: its engines are this one's, its pose estimator is its own.
+
+        To close it gives its pose estimator back; the engines are this one's to close, when no other is at work.
+        """
+        other = copy.copy(self)
+        other._estimator, other._close_engine = None, lambda: None
+        return other
 
     def close(self) -> None:
         """Give back what the pose estimator and the engines hold."""

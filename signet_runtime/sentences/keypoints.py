@@ -209,7 +209,7 @@ class RecordedStream:
         stream, live: the frames, and whether they are a camera's.
         keypoints_out: where to write them when the stream has ended, as .npz; they are held till then.
         progress: called with the number of frames done and of all, None if unknown.
-        also: takes every frame.
+        also: each takes every frame.
 
     Attributes:
         seen: frames so far.
@@ -223,7 +223,7 @@ class RecordedStream:
         live: bool,
         keypoints_out: Path | None,
         progress: Callable[[int, int | None], None] | None,
-        also: Callable[[PosedFrame], None] | None = None,
+        also: Sequence[Callable[[PosedFrame], None]] = (),
     ) -> None:
         self.seen = 0
         self.found = False
@@ -239,8 +239,8 @@ class RecordedStream:
                 self.found = self.found or bool(frame.scores.any())
                 if self._out is not None:
                     self._kept.append(frame)
-                if self._also is not None:
-                    self._also(frame)
+                for take in self._also:
+                    take(frame)
                 if self._progress is not None:
                     self._progress(self.seen, self.stream.num_frames)
                 yield frame
