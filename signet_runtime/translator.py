@@ -75,9 +75,10 @@ class Translator:
             bundle, self._options["engine"], self.device, self._options["generation"]
         )
         self._reader = ClipReader(bundle, self.decoder, self._options)
-        # ONNX Runtime answers several threads at once; TensorRT's contexts and Optimum's models hold what they are at.
-        plain = (self.device, self._options["engine"], self._options["generation"] or "fast") == ("cpu", "onnx", "fast")
-        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext() if plain else threading.Lock()
+        # Where the decoder takes one thread at a time, so does the encoder: TensorRT's contexts hold what they are at.
+        self._turn: contextlib.AbstractContextManager[object] = (
+            contextlib.nullcontext() if self.decoder.reentrant else threading.Lock()
+        )
         if bundle.manifest.notice:
             logger.warning("%s", bundle.manifest.notice)
 

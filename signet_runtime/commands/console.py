@@ -122,12 +122,12 @@ def own_stdout() -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def own_stderr(quiet: bool) -> Iterator[None]:
+def own_stderr(quiet: bool, command: str = "signet-translate") -> Iterator[None]:
     """Our warnings as single lines on standard error, and of other libraries only what matters."""
     # Everything is on this machine; the hub libraries must not even ask. Read when they are imported.
     for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
         os.environ.setdefault(name, value)
-    with own_notes("signet-translate", quiet), warnings.catch_warnings():
+    with own_notes(command, quiet), warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         yield

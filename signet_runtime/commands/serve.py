@@ -8,7 +8,7 @@ from typing import Unpack
 import click
 
 from signet_runtime.bundle import ENGINE_CHOICES
-from signet_runtime.commands.console import exit_on_error, own_stderr
+from signet_runtime.commands.console import debug_option, exit_on_error, own_stderr
 from signet_runtime.commands.extras import run_command
 from signet_runtime.errors import InputError
 from signet_runtime.options import DEFAULTS, TranslatorOptions
@@ -36,7 +36,7 @@ For others than yourself:
 
 \b
 Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 usage, 3 the address or a directory cannot be used, 4 a bundle is missing
-or damaged, 5 something is not installed or not available.
+or damaged, 5 something is not installed or not available, 70 a defect of signet-serve itself.
 """
 
 
@@ -138,7 +138,9 @@ or damaged, 5 something is not installed or not available.
 )
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("-q", "--quiet", is_flag=True, help="No notes, and no line a request; errors only.")
+@debug_option
 @click.version_option(package_name="signet-slt")
+@exit_on_error("signet-serve")
 def main(
     host: str,
     port: int,
@@ -160,7 +162,7 @@ def main(
     The page is at /, the API at /v1 and described at /docs, counters for Prometheus at /metrics. Nothing is fetched
     from elsewhere, and no recording is kept. Ctrl-C ends it.
     """
-    with exit_on_error("signet-serve"), own_stderr(quiet):
+    with own_stderr(quiet, "signet-serve"):
         settings = Settings(
             host=host,
             port=port,

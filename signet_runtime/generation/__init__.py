@@ -38,6 +38,10 @@ class TextDecoder(Protocol):
         """
 
     @property
+    def reentrant(self) -> bool:
+        """Whether several threads may search at once."""
+
+    @property
     def gives_attention(self) -> bool:
         """Whether `search` can give what each token looked at."""
 

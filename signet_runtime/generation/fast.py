@@ -15,7 +15,7 @@ from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
 from signet_runtime.errors import BundleError
 from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
-from signet_runtime.generation.memory import Memory, memory_of
+from signet_runtime.generation.memory import HostMemory, Memory, memory_of
 from signet_runtime.generation.search import Candidates, beam_search, greedy_search
 from signet_runtime.generation.settings import SearchSettings
 from signet_runtime.generation.tokenizer import Tokenizer
@@ -84,6 +84,11 @@ class FastDecoder:
             EngineError: a decoder failed.
         """
         return [best.tokens for best, *_ in self._search(encoded, num_beams, max_new_tokens)]
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether what is at work lies with the search alone, as on a CPU."""
+        return isinstance(self._memory, HostMemory)
 
     @property
     def gives_attention(self) -> bool:

@@ -90,6 +90,11 @@ class OptimumDecoder:
         return [[token for token in row if token not in self._marks] for row in tokens.tolist()]
 
     @property
+    def reentrant(self) -> bool:
+        """False: a model holds what it is at."""
+        return False
+
+    @property
     def gives_attention(self) -> bool:
         """Whether the bundle's ONNX decoders have that output; engines of another kind do not."""
         return self._first is not None

@@ -55,6 +55,7 @@ class Constant:
     ) -> list[list[int]]:
         return [[self.encoded]]
 
+    reentrant = False
     gives_attention = False
 
     def search(
