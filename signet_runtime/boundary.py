@@ -195,6 +195,8 @@ def parse_toml(
     """
     with reading(name, error, what, advice):
         _check_digits(text)
+        if re.search(rf"(?<![\w\"'-])(?:[\w\"'-]+[ \t]*\.[ \t]*){{{limits().nesting + 1}}}", text):
+            raise ValueError(f"a key of more than {limits().nesting} parts")  # tomllib's memory grows by their square
         content = tomllib.loads(text)
         _check_content(content)
         return content

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from signet_runtime.errors import ConfigError
 from signet_runtime.regions import LONG_CLIPS, NORMALISATIONS
+from signet_train.evaluation.tokenizers import TOKENIZERS
+from signet_train.ranges import Place, Real, Text, Whole
+from signet_train.settings import changed, nearest_of, read_settings, settings_of, validated
 
 
 def _later(default: Any) -> Any:
@@ -25,20 +25,32 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+Width = Annotated[int, Whole(1, 16_384, "the widest mT5 has 4,096")]
+Layers = Annotated[int, Whole(1, 256, "the deepest mT5 has 24")]
+Channels = Annotated[tuple[Width, ...], Field(min_length=1, max_length=32)]
+Share = Annotated[float, Real(0, 1, "a share, and something has to be left", below=True)]
+Rate = Annotated[float, Real(0, 10, "a learning rate; AdamW diverges long before 10")]
+Temperature = Annotated[float, Real(1e-3, 1000, "what is divided by less overflows")]
+Name = Annotated[str, Text(200, "it is a name")]
+Tag = Annotated[str, Text(40, "it is a code")]
+Seed = Annotated[int, Whole(0, 2**63 - 1, "what random generators take, and TOML has")]
+File = Annotated[Path, Place()]
+
+
 class BackboneConfig(_Strict):
     """One expert's ST-GCN streams (Tables 11 and 12). The defaults are the paper's size."""
 
-    input_channels: int = 64
+    input_channels: Width = 64
     """Channels that a joint's x, y and confidence are lifted to (Table 11)."""
-    spatial_channels: tuple[int, ...] = (64, 128, 256)
+    spatial_channels: Channels = (64, 128, 256)
     """Channels of the spatial blocks, one number a block (Table 11)."""
-    temporal_channels: tuple[int, ...] = (256, 256, 256)
+    temporal_channels: Channels = (256, 256, 256)
     """Channels of the temporal blocks, one number a block (Table 11)."""
-    temporal_kernel: int = 5
+    temporal_kernel: Annotated[int, Whole(1, 99, "an even one has no middle frame", odd=True)] = 5
     """Frames that a temporal convolution looks at (Table 11)."""
-    embedding: int = 768
+    embedding: Width = 768
     """Width of what an expert makes of a frame; mT5's `d_model` (Table 12)."""
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """In the temporal blocks. The paper states none."""
     body_injection: bool = True
     """Adds the body's wrist and nose features to hands and face between the two stages. The paper's text has four
@@ -49,9 +61,9 @@ class BackboneConfig(_Strict):
 class FusionConfig(_Strict):
     """Adapters, hand-prior aggregation and router (Sec. 3.4-3.6, Appendix B)."""
 
-    adapter_rank: int = 16
+    adapter_rank: Annotated[int, Whole(0, 16_384, "0 is none; the paper has 16")] = 16
     """Rank of the low-rank adapters (Sec. 3.4, Appendix B); 0: no adapters (Table 8)."""
-    adapter_dropout: float = 0.1
+    adapter_dropout: Share = 0.1
     """In the adapters, in training (Appendix B)."""
     adapter_start: Literal["identity", "redrawn"] = _later("identity")
     """`identity` is the paper's start: A small, B = 0. `redrawn` is where the authors' code arrives: both matrices
@@ -63,43 +75,53 @@ class FusionConfig(_Strict):
     """
     router_reads: Literal["hands", "hands+body", "hands+body+face"] = "hands"
     """What the router knows of a clip: the hands, as the paper has it, or more of the body too (Table 7)."""
-    query_hidden: int = 512
+    query_hidden: Width = 512
     """Width of the MLP that makes the aggregation's query (Algorithm 1)."""
-    attention_dropout: float = _later(0.0)
+    attention_dropout: Share = _later(0.0)
     """Of the weights of Algorithm 1, in training; 0.1 in the authors' code."""
-    router_hidden: int = 1728
+    router_hidden: Width = 1728
     """Width of the router's MLP (Eq. 5). The paper does not state it; 1728 brings the trainable part to its 1.5M
     (Table 5). The authors' is 128.
     """
-    gumbel_temperature: float = 1.0
+    gumbel_temperature: Temperature = 1.0
     """Of the Gumbel-Softmax that mixes experts in training (Eq. 6, Appendix B)."""
-    top_k: int = 2
+    top_k: Annotated[int, Whole(1, 256, "an expert at least, and no more than there are")] = 2
     """Experts that a clip is sent to when a model is used (Eq. 8, Table 8). Training serves every k."""
 
 
 class LanguageModelConfig(_Strict):
     """The mT5 that writes the sentence. The defaults are mT5-base's."""
 
-    vocab_size: int = 250_112
+    vocab_size: Annotated[int, Whole(5, 4_000_000, "pad, end, unknown, a space and a letter; mT5 has 250,112")] = (
+        250_112
+    )
     """Pieces of the vocabulary. A Stage I without `mt5` that leaves mT5-base's gets what its characters need."""
-    d_model: int = 768
+    d_model: Width = 768
     """Width of mT5."""
-    d_kv: int = 64
+    d_kv: Width = 64
     """Width of an attention head."""
-    d_ff: int = 2048
+    d_ff: Annotated[int, Whole(1, 65_536, "the widest mT5 has 10,240")] = 2048
     """Width of the feed-forward layers."""
-    num_layers: int = 12
+    num_layers: Layers = 12
     """Layers of the encoder, and of the decoder."""
-    num_heads: int = 12
+    num_heads: Annotated[int, Whole(1, 256, "the widest mT5 has 64")] = 12
     """Attention heads."""
-    dropout: float = 0.1
+    dropout: Share = 0.1
     """In all its layers, in training."""
     absolute_positions: bool = False
     """mT5 tells order by relative biases that it learned on text, so the published weights want false. One that starts
     from nothing takes far longer to read letters in their order unless positions are added to its input.
     """
-    prompt: str | None = None
+    prompt: Annotated[str, Text(1000, "mT5 reads it before every clip", lines=True)] | None = None
     """Text that mT5 reads before the signs. The paper has none; models that were published with one need it."""
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> LanguageModelConfig:
+        if self.absolute_positions and self.d_model % 2:
+            raise ValueError(
+                f"d_model is {self.d_model}: absolute_positions are a sine and a cosine each, so it is even"
+            )
+        return self
 
 
 class ModelConfig(_Strict):
@@ -112,19 +134,28 @@ class ModelConfig(_Strict):
     language_model: LanguageModelConfig = LanguageModelConfig()
     """mT5's size."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        if self.backbone.embedding != self.language_model.d_model:
+            raise ValueError(
+                f"backbone.embedding is {self.backbone.embedding} and language_model.d_model is "
+                f"{self.language_model.d_model}: mT5 reads what the experts make, so they are equal"
+            )
+        return self
+
 
 class DataConfig(_Strict):
     """Which samples, and what is done to them."""
 
-    manifests: tuple[Path, ...]
+    manifests: tuple[File, ...]
     """The tables of the samples: one corpus out of several, if need be."""
-    train: str = "train"
+    train: Name = "train"
     """Name of the split that is trained on."""
-    validation: str = "dev"
+    validation: Name = "dev"
     """Name of the split that decides which checkpoint is best."""
-    sign_languages: tuple[str, ...] = ()
+    sign_languages: tuple[Tag, ...] = ()
     """Rows of these alone (ISO 639-3); empty: all."""
-    frame_rate: float | None = None
+    frame_rate: Annotated[float, Real(0.01, 1000, "frames a second; high-speed cameras have 1,000")] | None = None
     """The model's clock, in frames a second. Unset, every recording is taken as it is, and a bundle has the rate that
     its training data have in common.
     """
@@ -136,75 +167,83 @@ class DataConfig(_Strict):
     """Its experts' in Stages II and III. Experts that are published are `unisign`; `causal` can be read along while
     somebody signs. Called profile in checkpoints and in older configurations.
     """
-    max_frames: int = 256
+    max_frames: Annotated[int, Whole(1, 16_384, "attention costs their square; the paper's baselines have 256")] = 256
     """Frames of a clip that the model sees at most. The paper leaves it open; 256 is its baselines'."""
     long_clips: Literal[LONG_CLIPS] = _later("sampled")  # type: ignore[valid-type]
     """Of a longer clip: by `sampled` a random sorted subset in training and an even one otherwise, by `first` its
     beginning, as the authors' readers of How2Sign and MeineDGS have it.
     """
-    max_target_tokens: int = 50
+    max_target_tokens: Annotated[int, Whole(2, 2000, "a piece and the end; a sentence has some 50")] = 50
     """Pieces of a sentence that are learned at most. The paper leaves it open."""
-    noise: float = 0.01
+    noise: Annotated[float, Real(0, 10, "a body is about 2 units wide")] = 0.01
     """Sigma on x and y of confident joints, in normalised units (Appendix B)."""
-    frame_drop: float = 0.15
+    frame_drop: Share = 0.15
     """Share of the frames that are lost, at random, in training (Appendix B)."""
     vary_signer: bool = False
     """Other cameras, other hands, lost hands: for corpora of a single signer, which the paper has not."""
-    cache: Path | None = None
+    cache: File | None = None
     """Stages II and III: where the features are that `signet-train cache` computes."""
-    workers: int = 4
+    workers: Annotated[int, Whole(0, 1024, "processes; 0 loads in this one")] = 4
     """Processes that load samples; no more than there are CPUs."""
 
 
 class OptimisationConfig(_Strict):
     """Optimiser and schedule (Table 14)."""
 
-    epochs: int = 20
+    epochs: Annotated[int, Whole(1, 100_000, "without one nothing is learned")] = 20
     """How often the training split is gone through. May be raised when a run is resumed (Table 14)."""
-    warmup_epochs: float = 0
+    warmup_epochs: Annotated[float, Real(0, 100_000, "a part of the epochs")] = 0
     """Over so many the learning rate rises from 0 (Table 14)."""
-    batch_size: int = 8
+    batch_size: Annotated[int, Whole(1, 65_536, "samples that are in memory together")] = 8
     """Samples a process and forward pass (Table 14)."""
-    accumulation: int = 4
+    accumulation: Annotated[int, Whole(1, 65_536, "forward passes of one step")] = 4
     """Forward passes a step (Table 14)."""
-    lr: float = 3e-4
+    lr: Rate = 3e-4
     """Highest learning rate (Table 14)."""
-    min_lr: float = 1e-7
+    min_lr: Rate = 1e-7
     """Learning rate at the end of the cosine (Table 14)."""
-    router_lr: float = 8e-4
+    router_lr: Rate = 8e-4
     """Highest learning rate of the router (Table 14)."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, Real(0, 1, "a share of the weights, times the learning rate")] = 1e-4
     """AdamW's (Table 14)."""
-    label_smoothing: float = 0.2
+    label_smoothing: Share = 0.2
     """Of the loss of Stages I and III (Eq. 3, Eq. 10, Table 14)."""
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Real(0, 1e9, "gradients of norm 0 teach nothing", above=True)] = 1.0
     """Gradients are clipped to this norm. The paper leaves it open."""
     precision: Literal["no", "bf16"] = "no"
     """`bf16` on a GPU that has it fast, as the paper's (Table 14); `no` is fp32."""
-    temperature: float = 0.07
+    temperature: Temperature = 0.07
     """Stage II: where Eq. 9's learned temperature starts."""
     learn_temperature: bool = _later(True)
     """Whether Eq. 9's temperature is learned; in the authors' code it stays where it starts."""
-    save_every: int = 1000
+    save_every: Annotated[int, Whole(1, 1_000_000_000, "steps")] = 1000
     """Steps between two checkpoints, beside the one after every validation."""
-    validate_every: int = _later(1)
+    validate_every: Annotated[int, Whole(1, 100_000, "epochs")] = _later(1)
     """Epochs between two validations: more of them where an epoch is a few steps."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> OptimisationConfig:
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr is {self.min_lr:g} and lr is {self.lr:g}: the learning rate falls from lr to min_lr"
+            )
+        return self
 
 
 class ModelCard(_Strict):
     """What the exported bundle says of itself."""
 
-    name: str = "signet"
+    name: Name = "signet"
     """The bundle's name."""
-    language: str | None = None
+    language: Tag | None = None
     """Of the text, BCP 47; `mul` for several. Unset, what the data say."""
-    notice: str | None = None
+    notice: Annotated[str, Text(10_000, "people read it whenever they use the bundle", lines=True)] | None = None
     """Shown to whoever uses the bundle."""
-    pose_estimator: str | None = None
+    pose_estimator: Name | None = None
     """Whose keypoints the training data are; `signet-translate` reads videos through it. Unset, what the data say."""
-    num_beams: int = 4
+    num_beams: Annotated[int, Whole(1, 100, "each is a copy of the decoder's state; the paper has 4")] = 4
     """Width of the beam search (Table 14)."""
-    max_new_tokens: int = 100
+    max_new_tokens: Annotated[int, Whole(1, 2000, "a sentence has some 50")] = 100
     """Pieces that the model writes at most."""
 
 
@@ -223,14 +262,14 @@ class TrainConfig(_Strict):
     """Optimiser and schedule."""
     card: ModelCard = ModelCard()
     """What the exported bundle says of itself."""
-    mt5: str | None = None
+    mt5: Annotated[str, Text(4096, "a path, or a name on the hub")] | None = None
     """A pretrained mT5, as a directory or a name on the Hugging Face hub: what Stage I starts from, and Stage II's
     frozen text encoder. Unset, Stage I learns a vocabulary of characters and a language model from nothing, and
     Stage II's text encoder is the mT5 it starts from.
     """
-    experts: tuple[Path, ...] = ()
+    experts: tuple[File, ...] = ()
     """Stages II and III: the checkpoints whose frozen backbones are the experts (Sec. 3.3)."""
-    start_from: Path | None = None
+    start_from: File | None = None
     """Stages II and III: the checkpoint whose mT5 (and fusion, if it has one) the stage starts from. Unset, by the
     rule of Sec. 3.7.
     """
@@ -242,10 +281,21 @@ class TrainConfig(_Strict):
     """
     train_experts: bool = False
     """Stage III without fusion: the backbone learns too (Table 6)."""
-    tokenize: str | None = None
+    tokenize: Literal[TOKENIZERS] | None = None  # type: ignore[valid-type]
     """sacrebleu's, for validation. Unset, by the text's language."""
-    seed: int = 0
+    seed: Seed = 0
     """Of all that is random: weights, order, noise, dropout."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        fusion, experts = self.model.fusion, len(self.experts)
+        if self.stage == "pretrain" and fusion is not None:
+            raise ValueError("model.fusion: Stage I trains a single expert; leave the fusion section out")
+        if fusion is not None and experts and fusion.top_k > experts:
+            raise ValueError(
+                f"model.fusion.top_k is {fusion.top_k}: a clip is sent to no more experts than there are, {experts}"
+            )
+        return self
 
 
 def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
@@ -256,59 +306,19 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
             or as it stands where it is none: ``optimisation.epochs=3``, ``mt5=google/mt5-base``.
 
     Raises:
-        ConfigError: no such file, not TOML, or a setting that is unknown or of the wrong kind.
+        ConfigError: no such file, not TOML, or settings that are unknown, wrong, or do not fit one another.
     """
-    try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    settings = read_settings(Path(path))
     for change in changes:
-        _set(settings, change)
-    try:
-        return TrainConfig.model_validate(settings)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {_explained(e)}" for e in error.errors())
-        raise ConfigError(f"{path}: {faults}") from None
-
-
-def _set(settings: dict[str, Any], change: str) -> None:
-    key, equals, value = change.partition("=")
-    *sections, name = key.strip().split(".")
-    if not equals or not name:
-        raise ConfigError(f"--set {change}: is not section.key=value, as optimisation.epochs=3")
-    for section in sections:
-        settings = settings.setdefault(section, {})
-        if not isinstance(settings, dict):
-            raise ConfigError(f"--set {change}: {section} is a setting and no section")
-    try:
-        settings[name] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:  # a word or a path that nobody put between quotes
-        settings[name] = value.strip()
-
-
-def _explained(fault: Any) -> str:
-    if fault["type"] != "extra_forbidden":
-        return str(fault["msg"])
-    return f"there is no such setting{nearest('.'.join(map(str, fault['loc'])))}"
+        settings = changed(settings, change)
+    return validated(TrainConfig, settings, path)
 
 
 def nearest(key: str) -> str:
-    """Return a question for whoever misspelled a key: the settings that it may be, dotted; empty where none is near."""
-    known = [name for name, _ in all_settings()]
-    last = {name.rpartition(".")[2]: name for name in reversed(known)}
-    close = difflib.get_close_matches(key, known, n=2, cutoff=0.75)
-    close += [last[name] for name in difflib.get_close_matches(key.rpartition(".")[2], last, n=2, cutoff=0.75)]
-    return f"; did you mean {' or '.join(dict.fromkeys(close[:2]))}?" if close else ""
+    """Return a question for whoever misspelled a key of a run: see `nearest_of`."""
+    return nearest_of(TrainConfig, key)
 
 
-def all_settings(model: type[BaseModel] = TrainConfig, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting by its dotted key, sections before what is in them."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}", field
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from all_settings(kind, f"{prefix}{name}.")
+def all_settings() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield every setting of a run by its dotted key, sections before what is in them."""
+    return settings_of(TrainConfig)

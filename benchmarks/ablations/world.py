@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from signet_runtime.errors import ConfigError
-from signet_train.config import OptimisationConfig
+from signet_train.config import DataConfig, File, ModelCard, ModelConfig, Name, OptimisationConfig, Seed, Tag
 from signet_train.data.manifest import Row, read_manifests, write_manifest
+from signet_train.ranges import Text, Whole
+from signet_train.settings import faults, read_settings, validated
 
 WORLDS = Path(__file__).parent / "worlds"
 
@@ -25,16 +25,20 @@ class _Strict(BaseModel):
 class Data(_Strict):
     """Manifests, as of any corpus (docs/training.md): what experts learn from, and what tasks do."""
 
-    pretraining: tuple[Path, ...]
-    downstream: tuple[Path, ...]
+    pretraining: tuple[File, ...]
+    downstream: tuple[File, ...]
+
+
+Words = Annotated[int, Whole(1, 1_000_000, "training words an alphabet")]
+Letters = Annotated[int, Whole(2, 100, "the word lists have words of two letters and more")]
 
 
 class Spelling(_Strict):
     """Words spelled in the demo's letter clips, instead of manifests: how many an alphabet, and how long."""
 
-    pretraining: int
-    downstream: int
-    max_letters: int
+    pretraining: Words
+    downstream: Words
+    max_letters: Letters
 
 
 class Optimisation(_Strict):
@@ -61,27 +65,41 @@ class World(_Strict):
         note: for the head of the report: what the world is, and what it cannot tell.
     """
 
-    seeds: tuple[int, ...]
-    experts: dict[str, tuple[str, ...]]
-    tasks: dict[str, tuple[str, ...]]
-    mixed: tuple[str, ...] = ()
-    related: dict[str, str] = {}
-    shares: tuple[int, ...] = (25, 50, 75, 100)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    experts: dict[Name, tuple[Tag, ...]]
+    tasks: Annotated[dict[Name, tuple[Tag, ...]], Field(min_length=1)]
+    mixed: tuple[Name, ...] = ()
+    related: dict[Name, Name] = {}
+    shares: tuple[Annotated[int, Whole(1, 100, "percent")], ...] = (25, 50, 75, 100)
     asks: tuple[Literal["paper", "authors"], ...] = ("paper", "authors")
     corpus: Data | Spelling
     tokenize: Literal["char", "zh", "13a", "intl"] = "char"
-    views: int = 1
+    views: Annotated[int, Whole(1, 10_000, "noisy views of a sample in a cache")] = 1
     model: dict[str, Any] = {}
     data: dict[str, Any] = {}
     card: dict[str, Any] = {}
-    mt5: str | None = None
+    mt5: Annotated[str, Text(4096, "a path, or a name on the hub")] | None = None
     optimisation: Optimisation = Optimisation()
-    note: str = ""
+    note: Annotated[str, Text(10_000, "it stands at the head of a report", lines=True)] = ""
+
+    @field_validator("model", "data", "card")
+    @classmethod
+    def _can_be(cls, value: dict[str, Any], info: Any) -> dict[str, Any]:
+        kinds: dict[str, type[BaseModel]] = {"model": ModelConfig, "data": DataConfig, "card": ModelCard}
+        kind = kinds[info.field_name]
+        try:
+            kind.model_validate({"manifests": (), **value} if kind is DataConfig else value)
+        except ValidationError as error:
+            raise ValueError(faults(error, kind)) from None
+        return value
 
     @model_validator(mode="after")
     def _fits(self) -> World:
         if not 2 <= len(self.experts) <= 4:
             raise ValueError(f"{len(self.experts)} experts: a study of what they add to one another has 2 to 4")
+        for name in (*self.experts, *self.tasks):
+            if "/" in name or name in ("", ".", ".."):
+                raise ValueError(f'experts, tasks: "{name}" has to be a name that a directory can have')
         if 100 not in self.shares:
             raise ValueError("shares: 100 must be among them, which all other rows use")
         if unknown := {*self.mixed, *self.related} - set(self.tasks):
@@ -115,15 +133,7 @@ def load_world(path: Path, changes: Mapping[str, Any] | None = None) -> World:
     Raises:
         ConfigError: no such file, not TOML, or a setting that is unknown or does not fit.
     """
-    try:
-        return World.model_validate({**tomllib.loads(path.read_text()), **(changes or {})})
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return validated(World, {**read_settings(path), **(changes or {})}, path)
 
 
 def manifests(world: World, directory: Path) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,23 @@ def config(explain: bool, key: str | None) -> None:
             click.echo(f"[{name}]\n" + textwrap.fill(description, 100, initial_indent="  ", subsequent_indent="  "))
             continue
         default = "needed" if field.is_required() else f"default {_toml(field.get_default(call_default_factory=True))}"
-        click.echo(f"{name}  ({_kind(field.annotation)}; {default})")
+        click.echo(f"{name}  ({_kind(field.annotation, field.metadata)}; {default})")
         click.echo(textwrap.fill(description, 100, initial_indent="  ", subsequent_indent="  "))
 
 
-def _kind(annotation: Any) -> str:
-    """Return a type as people call it."""
+def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """Return a type as people call it; numbers with their range."""
     from types import NoneType, UnionType
-    from typing import Literal, Union, get_args, get_origin
+    from typing import Annotated, Literal, Union, get_args, get_origin
 
+    from signet_train.ranges import Real, Whole
+
+    for ranged in metadata:
+        if isinstance(ranged, (Whole, Real)):
+            return str(ranged).partition(" ")[2]
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0], arguments[1:])
     if origin is Literal:
         return " or ".join(_toml(argument) for argument in arguments)
     if origin in (Union, UnionType):

@@ -9,17 +9,19 @@ PROJECT/runs/, bundle/     what fit makes
 
 from __future__ import annotations
 
+import json
 import textwrap
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from signet_runtime.errors import ConfigError
+from signet_runtime.errors import OutputError
 from signet_runtime.files import whole_file
 from signet_runtime.pose.estimators import DEFAULT
+from signet_train.ranges import Text, Whole
+from signet_train.settings import read_settings, validated
 
 FILE = "project.toml"
 
@@ -30,13 +32,20 @@ class Project(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task: Literal["translate", "recognise"] = "translate"
-    pose: str = DEFAULT
-    pretrain: tuple[str, ...] = ()
+    pose: Annotated[str, Text(200, "it is a name")] = DEFAULT
+    pretrain: tuple[Annotated[str, Text(200, "it is a name")], ...] = ()
     align: bool = False
-    cache_views: int = 4
+    cache_views: Annotated[int, Whole(1, 100_000, "no more than there are epochs")] = 4
     checkpoint: Literal["best", "last"] = "best"
-    test_split: str = "test"
-    export: tuple[str, ...] = ()
+    test_split: Annotated[str, Text(200, "it is a name")] = "test"
+    export: tuple[Annotated[str, Text(4096, "a command's option")], ...] = ()
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Project:
+        for name in self.pretrain:
+            if "/" in name or name in ("", ".", ".."):
+                raise ValueError(f'pretrain: "{name}" has to be the name of a PROJECT/NAME.toml')
+        return self
 
 
 _EXPLAINED = {
@@ -59,15 +68,7 @@ def read_project(directory: Path) -> Project:
         ConfigError: there is none, or it is damaged.
     """
     path = directory / FILE
-    try:
-        return Project.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `signet-train init` makes a project") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{path}: {faults}") from None
+    return validated(Project, read_settings(path, "; `signet-train init` makes a project"), path)
 
 
 def write_project(directory: Path, project: Project) -> None:
@@ -110,8 +111,7 @@ def toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (str, Path)):
-        escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML's escapes are JSON's
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(toml(item) for item in value) + "]"
     return repr(value)
@@ -122,5 +122,11 @@ def _comment(text: str) -> list[str]:
 
 
 def _write(path: Path, lines: list[str]) -> None:
+    try:
+        written = "".join(f"{line}\n" for line in lines).encode()
+    except UnicodeEncodeError:  # of a path
+        raise OutputError(
+            f"{path}: a name in it is no UTF-8, which TOML cannot hold; rename that file or folder"
+        ) from None
     with whole_file(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_bytes(written)

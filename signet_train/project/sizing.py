@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from signet_train.config import BackboneConfig, LanguageModelConfig
 from signet_train.data.manifest import Row
 from signet_train.data.poses import load_poses, poses_exist
 from signet_train.data.workers import available_cpus
+from signet_train.memory import memory_of
 
 _PROBED = 200  # recordings that are opened to know rates and lengths
 
@@ -62,7 +62,7 @@ def this_machine() -> Machine:
     """Return what there is here."""
     import torch
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else 8.0
+    memory = memory_of("cpu") / 1e9
     if not torch.cuda.is_available():
         return Machine(available_cpus(), memory, None, bf16=False)
     properties = torch.cuda.get_device_properties(0)

@@ -94,10 +94,7 @@ class Ledger:
             InputError: a step's input is not there.
         """
         self._path = directory / _DONE
-        try:
-            self._noted: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._noted = {}
+        self._noted: dict[str, str] = _read_noted(self._path)
         self._built_on: dict[str, str] = {}
         self._whole: dict[str, str] = {}
         before = ""
@@ -134,6 +131,15 @@ class Ledger:
         self._noted[key] = value
         with whole_file(self._path) as temporary:
             temporary.write_text(json.dumps(self._noted, indent=1), encoding="utf-8")
+
+
+def _read_noted(path: Path) -> dict[str, str]:
+    """Return what was noted; nothing of it where the notes are damaged: the steps are then done again."""
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _contents(path: Path) -> str:

@@ -12,7 +12,7 @@ import torch
 from transformers import MT5ForConditionalGeneration
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
-from signet_runtime.errors import CheckpointError, ConfigError
+from signet_runtime.errors import CheckpointError
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5
 from signet_train.config import LanguageModelConfig, TrainConfig
 from signet_train.data.batches.cache import digest
@@ -30,12 +30,9 @@ def new_expert(plan: StagePlan, name: str) -> Checkpoint:
     languages the expert learns, so that experts of one corpus share it and no reference has characters without a piece.
 
     Raises:
-        ConfigError: fusion is configured, which a single expert has not.
         CheckpointError: the mT5 is not of the configured size.
     """
     config = plan.config
-    if config.model.fusion is not None:
-        raise ConfigError("model.fusion: Stage I trains a single expert; leave the fusion section out")
     torch.manual_seed(config.seed)
     model = Signet(config.model, 1)
     if config.mt5 is not None:

@@ -174,14 +174,12 @@ def find_start(plan: StagePlan) -> StartingPoint:
     that none has seen takes, in Stage II, the Chinese expert's (C.1), or the first where there is none.
 
     Raises:
-        ConfigError: no experts, or more of them are asked for; or the rule asks for another stage.
+        ConfigError: no experts, or no fusion of several; or the rule asks for another stage.
         CheckpointError: experts that do not fit the configuration or one another, or have seen the corpus.
     """
     config = plan.config
     if not config.experts or (config.model.fusion is None and (len(config.experts) > 1 or config.stage == "align")):
         raise ConfigError("experts: Stages II and III need some, and model.fusion unless Stage III tunes a single one")
-    if config.model.fusion is not None and not 1 <= config.model.fusion.top_k <= len(config.experts):
-        raise ConfigError(f"model.fusion.top_k: {config.model.fusion.top_k} of {len(config.experts)} experts")
     cards = fitting_experts(config, plan.clock)
     source = config.start_from or language_model_by_rule(config, cards, plan.sign_languages)
     refuse_leak([*cards, *load_cards(source)], plan.corpora, config.allow_leak)

@@ -21,6 +21,7 @@ from signet_train.data.batches.dataset import LocatedRow, PoseDataset
 from signet_train.data.batches.sampling import in_order
 from signet_train.data.provenance import languages_of
 from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
+from signet_train.memory import check_fits
 from signet_train.model.signet import Features, Signet
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
@@ -52,6 +53,7 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
     config = plan.config
     changed: dict[str, tuple[Any, Any]] = {}
     check_fills_a_step(len(plan.training), config.optimisation, accelerator.num_processes)
+    check_fits(config, device)
     if resume:
         changed = changes_since(out, config)
         checkpoint = replace(load_checkpoint(out / "last"), config=config)

@@ -17,7 +17,7 @@ from signet_train.interop.unisign import prompt
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("seed = [", "not valid TOML"), ("seed = 3", "stage"), ('stage = "pretrain"\nstep = 3', "step")],
+    [("seed = [", "not TOML"), ("seed = 3", "stage"), ('stage = "pretrain"\nstep = 3', "step")],
 )
 def test_a_bad_configuration_is_one_line_and_exit_code_4(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.toml"

@@ -15,7 +15,7 @@ from signet_train.config import TrainConfig, all_settings, load_config
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "c.toml"
-    path.write_text('stage = "finetune"\n[data]\nmanifests = ["m.jsonl"]\n[optimisation]\nepochs = 7\n')
+    path.write_text('stage = "finetune"\n[data]\nmanifests = ["m.jsonl"]\n[optimisation]\nepochs = 7\n[model.fusion]\n')
     return path
 
 
@@ -30,13 +30,13 @@ def test_every_setting_is_explained() -> None:
     for name, field in all_settings():
         assert field.description and field.description.strip().endswith((".", ").")), name
         assert f"\n{name}  (" in f"\n{told}" or f"[{name}]" in told, name
-    assert "model.fusion.top_k  (whole number; default 2)" in told and "(Eq. 8, Table 8)" in told
+    assert "model.fusion.top_k  (whole number from 1 to 256; default 2)" in told and "(Eq. 8, Table 8)" in told
     assert 'optimisation.precision  ("no" or "bf16"; default "no")' in told
     assert "data.manifests  (list of path; needed)" in told and "mt5  (text; default unset)" in told
 
 
 def test_one_setting_or_one_section() -> None:
-    assert explain("optimisation.lr").startswith("optimisation.lr  (number; default 0.0003)\n")
+    assert explain("optimisation.lr").startswith("optimisation.lr  (number from 0 to 10; default 0.0003)\n")
     section = explain("model.fusion")
     assert section.startswith("[model.fusion]") and "model.fusion.router_hidden" in section
     assert "optimisation" not in section
@@ -70,9 +70,17 @@ def test_a_setting_is_set(file: Path, change: str, found: object) -> None:
         ("optimization.epochs=3", r"optimization: there is no such setting; did you mean optimisation"),
         ("model.fusion.topk=1", r"did you mean model\.fusion\.top_k"),
         ("zzzzz=1", r"zzzzz: there is no such setting$"),
-        ("optimisation.epochs=many", r"optimisation\.epochs: Input should be a valid integer"),
+        ("optimisation.epochs=many", r'optimisation\.epochs is "many": has to be a whole number from 1 to 100,000'),
         ("optimisation.epochs", r"--set optimisation\.epochs: is not section\.key=value"),
         ("stage.x=1", r"--set stage\.x=1: stage is a setting and no section"),
+        ('experts=["a"]', r"model\.fusion\.top_k is 2: a clip is sent to no more experts than there are, 1"),
+        ("stage=pretrain", r"model\.fusion: Stage I trains a single expert"),
+        ("model.backbone.embedding=64", r"backbone\.embedding is 64 and language_model\.d_model is 768: "),
+        ("optimisation.min_lr=1e-3", r"optimisation: min_lr is 0\.001 and lr is 0\.0003: "),
+        ("model.backbone.temporal_channels=[]", r"model\.backbone\.temporal_channels is a list of 0: has to name one"),
+        ("model.backbone.temporal_kernel=4", r"temporal_kernel is 4: has to be an odd number .*no middle frame"),
+        ("tokenize=14a", r'tokenize is "14a": input should be .13a.'),
+        ("data=3", r"data is 3: has to be a section"),
     ],
 )
 def test_a_setting_that_cannot_be_is_said(file: Path, change: str, message: str) -> None:

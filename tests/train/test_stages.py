@@ -284,7 +284,7 @@ def test_stage_one_starts_from_a_pretrained_mt5(manifest: Path, tmp_path: Path) 
 
 
 def test_experts_and_fusion_that_do_not_fit_are_refused(experts: list[Path], manifest: Path, tmp_path: Path) -> None:
-    bigger = {**MODEL, "backbone": {**MODEL["backbone"], "embedding": 32}, "fusion": FUSION}
+    bigger = {**MODEL, "backbone": {**MODEL["backbone"], "input_channels": 8}, "fusion": FUSION}
     with pytest.raises(CheckpointError, match=r"another backbone than model\.backbone"):
         start(config("finetune", manifest, experts=experts, model=bigger, start_from=experts[0]))
     run_stage(config("align", manifest, experts=experts), tmp_path / "align", "cpu")
@@ -293,12 +293,8 @@ def test_experts_and_fusion_that_do_not_fit_are_refused(experts: list[Path], man
         start(turned)
     with pytest.raises(CheckpointError, match="holds several experts"):
         start(config("finetune", manifest, experts=[tmp_path / "align" / "best", experts[0]], start_from=experts[0]))
-    with pytest.raises(ConfigError, match=r"model\.fusion\.top_k: 2 of 1 experts"):
-        start(config("finetune", manifest, experts=experts[:1], start_from=experts[0]))
     with pytest.raises(ConfigError, match="Stages II and III need some"):
         start(config("finetune", manifest))
-    with pytest.raises(ConfigError, match="Stage I trains a single expert"):
-        run_stage(config("pretrain", manifest, model={**MODEL, "fusion": FUSION}), tmp_path / "fused", "cpu")
 
 
 # --- The loop ------------------------------------------------------------------------------------------------
@@ -360,5 +356,7 @@ def test_data_that_do_not_fill_a_step_and_bf16_without_a_gpu_are_said_early(mani
 
 
 def test_a_loss_that_is_no_number_stops_the_run(manifest: Path, tmp_path: Path) -> None:
+    settings = config("pretrain", manifest)
+    beyond = settings.optimisation.model_copy(update={"lr": 1e30, "clip_norm": 1e30})  # no configuration has these
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf)"):
-        run_stage(config("pretrain", manifest, optimisation={"lr": 1e30, "clip_norm": 1e30}), tmp_path / "run", "cpu")
+        run_stage(settings.model_copy(update={"optimisation": beyond}), tmp_path / "run", "cpu")
