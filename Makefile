@@ -28,7 +28,7 @@ endif
 endif
 endif
 
-.PHONY: demo tutorial test test-runtime test-train test-export test-pythons lint
+.PHONY: demo tutorial test test-runtime test-train test-export test-pythons fuzz lint
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
@@ -49,6 +49,10 @@ test-runtime test-train test-export: test-%: .venv/.installed-dev
 # A smoke test in every Python that is there; see the file. That of .venv has PyTorch, so it exports too.
 test-pythons: .venv/.installed-dev
 	.venv/bin/python tests/pythons.py .venv/bin/python
+
+# Mutated files for every parser, three minutes at most; docs/trust.md has the long runs.
+fuzz: .venv/.installed-dev
+	.venv/bin/python -m tests.fuzz
 
 lint: .venv/.installed-dev
 	.venv/bin/ruff check .

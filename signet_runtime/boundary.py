@@ -48,7 +48,7 @@ def reading(
     interruption, a package that is missing.
 
     Args:
-        name: the file, or the place in it.
+        name: the file, or the place in it; empty where the caller puts it before.
         error: what is raised.
         what: what it should have been, for "not … or a damaged one"; with its article.
         advice: what to do about it.
@@ -66,18 +66,35 @@ def reading(
         if isinstance(problem, BrokenPipeError):
             raise
         told = problem.strerror or one_line(problem)
-        said = f"cannot be read ({told})" if problem.errno else f"not {what}, or damaged ({told})"
-        raise error(f"{name}: {said}{_after(advice)}") from problem
+        said = f"cannot be read ({told})" if problem.errno else f"not {what}, or a damaged one ({told})"
+        raise error(f"{_before(name)}{said}{_after(advice)}") from problem
     except RecursionError as problem:
-        raise error(f"{name}: not {what}: nested too deep{_after(advice)}") from problem
+        raise error(f"{_before(name)}not {what}: nested too deep{_after(advice)}") from problem
     except Exception as problem:  # libraries raise what they please, and share no class
         reason = one_line(problem)
         reason = reason if len(reason) <= 200 else f"{reason[:200]}…"
-        raise error(f"{name}: not {what}, or damaged ({reason}){_after(advice)}") from problem
+        raise error(f"{_before(name)}not {what}, or a damaged one ({reason}){_after(advice)}") from problem
+
+
+def _before(name: str | Path) -> str:
+    return f"{name}: " if str(name) else ""
 
 
 def _after(advice: str) -> str:
     return f"; {advice}" if advice else ""
+
+
+def look(path: str | Path, error: type[SignetError] = InputError) -> os.stat_result:
+    """Return what a path leads to, following links.
+
+    Raises:
+        SignetError: of the class ``error``: there is nothing, or it may not be looked at.
+    """
+    with reading(path, error, "the name of a file"):
+        try:
+            return Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise error(f"{path}: no such file") from None
 
 
 @contextlib.contextmanager

@@ -35,15 +35,15 @@ class Limits:
     text_bytes: int = _most(64 * _MIB, "captions, labels and scores: a corpus' are a few MB")
     table_bytes: int = _most(4 * _GIB, "manifests and corpus tables: a million rows are 0.5 GB")
     line_bytes: int = _most(4 * _MIB, "one row of a manifest or table is a few hundred bytes")
-    keypoint_bytes: int = _most(4 * _GIB, "a keypoint file, or what it unpacks to: the most frames take 0.8 GB")
+    keypoint_bytes: int = _most(2 * _GIB, "a keypoint file, or what it unpacks to")
     # What is in them.
     nesting: int = _most(64, "no format here nests deeper than 10")
     digits: int = _most(300, "a longer number is beyond what a float can hold")
     name_length: int = _most(200, "ids become names of files, which may have 255 bytes")
     text_length: int = _most(100_000, "characters of one sentence, notice or caption")
-    frames: int = _most(500_000, "one recording of keypoints: 5.5 hours at 25 a second, 0.8 GB")
+    frames: int = _most(250_000, "one recording of keypoints: nearly three hours at 25 a second, 0.4 GB")
     persons: int = _most(100, "people in one frame of a keypoint file, each of whom is tracked")
-    people: int = _most(2_000_000, "people in all frames of a keypoint file, 1.6 kB each")
+    people: int = _most(250_000, "people in all frames of a keypoint file, as if each had as many as the fullest")
     pixels: int = _most(1 << 27, "one picture: 16384 x 8192; as RGB 0.4 GB")
     rate_low: float = _most(0.01, "frames a second: a picture in 100 s is no video")
     rate_high: float = _most(1000.0, "frames a second: high-speed cameras have 1000")
@@ -96,7 +96,7 @@ def check_limit(name: str, value: float, where: str, error: type[SignetError]) -
     Args:
         name: of the limit; also what is counted, for the message.
         value: what a file declares, or an option asks for.
-        where: the file, or the place in it.
+        where: the file, or the place in it; empty where the caller puts it before.
 
     Raises:
         SignetError: of the class ``error``.
@@ -104,8 +104,13 @@ def check_limit(name: str, value: float, where: str, error: type[SignetError]) -
     limit = getattr(limits(), name)
     least = name == "rate_low"
     if not (value >= limit if least else value <= limit):
-        asked = name.replace("_", " ")
-        raise error(
-            f"{where}: {asked} {value:.12g}, and at {'least' if least else 'most'} {limit:.12g} is taken; "
-            f"{VARIABLE}={name}={'…' if not math.isfinite(value) else format(value, '.12g')} changes that"
-        )
+        asked = f"{where}{': ' if where else ''}{name.replace('_', ' ')} {_shown(value)}"
+        bound = f"at {'least' if least else 'most'} {_shown(limit)}"
+        raise error(f"{asked}, and {bound} is taken; {VARIABLE}={name}={_shown(value)} changes that")
+
+
+def _shown(value: float) -> str:
+    try:
+        return str(value) if isinstance(value, int) and abs(value) < 10**15 else f"{value:.6g}"
+    except OverflowError:  # an integer that is beyond a float
+        return "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -63,8 +64,8 @@ def _where(error: BaseException) -> str:
 
 
 def _is_limited() -> bool:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return False
+    import resource
+
     return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from signet_runtime.boundary import look, open_regular, read_json, reading
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import whole_file
+from signet_runtime.limits import check_limit
 from signet_runtime.pose import holistic_files, mmpose, openpose
+from signet_runtime.pose.arrays import read_arrays
 from signet_runtime.pose.hdf5 import read_hdf5
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
@@ -27,7 +30,7 @@ _OTHERS_SUFFIXES = {".npy", ".parquet", ".json"}
 
 def is_keypoints(path: Path) -> bool:
     """Whether a path is keypoints by its name, or a folder of OpenPose's or MediaPipe's by the names in it."""
-    if path.is_dir():
+    if _is_directory(path):
         return _folder_reader(path) is not None
     if path.suffix.lower() == ".arrow" or split_location(str(path))[1] is not None:
         return True
@@ -55,24 +58,23 @@ def read_keypoints(path: str | Path, asked: Asked | None = None) -> PoseSequence
         InputError: no such file, not of its kind, damaged, unsafe, or without any confident joint.
     """
     path, asked = Path(path), asked or Asked()
-    if not path.is_dir() and (path.suffix.lower() == ".arrow" or split_location(str(path))[1] is not None):
-        return _with_somebody(read_clip(str(path)))
-    reader = _folder_reader(path) if path.is_dir() else None
-    if path.is_dir() and reader is None:
-        raise InputError(f"{path}: is a directory, not a keypoint file")
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
     suffix = path.suffix.lower()
-    if reader is None and suffix not in KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES:
-        raise InputError(f"{path}: not a keypoint file ({', '.join(sorted(KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES))})")
-    try:
-        if reader is None and suffix in KEYPOINT_SUFFIXES:
-            with path.open("rb") as file:
-                return parse_keypoints(file, suffix, str(path), asked)
+    if not _is_directory(path) and (suffix == ".arrow" or split_location(str(path))[1] is not None):
+        return _usable(read_clip(str(path)))
+    if stat.S_ISDIR(look(path).st_mode):
+        reader = _folder_reader(path)
+        if reader is None:
+            raise InputError(f"{path}: is a directory, not a keypoint file")
         with _naming(str(path)):
-            return _with_somebody((reader or _read_others)(path, asked))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+            return _usable(reader(path, asked))
+    if suffix not in KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES:
+        raise InputError(f"{path}: not a keypoint file ({', '.join(sorted(KEYPOINT_SUFFIXES | _OTHERS_SUFFIXES))})")
+    if suffix == ".json":
+        content = read_json(path, "json_bytes", InputError, _IN_JSON, encoding="utf-8-sig")
+        with _naming(str(path)):
+            return _usable(_from_json(content, asked))
+    with open_regular(path, InputError, "a keypoint file") as file:
+        return parse_keypoints(file, suffix, str(path), asked)
 
 
 def parse_keypoints(file: BinaryIO, suffix: str, name: str, asked: Asked | None = None) -> PoseSequence:
@@ -80,22 +82,15 @@ def parse_keypoints(file: BinaryIO, suffix: str, name: str, asked: Asked | None 
 
     Args:
         file: read from where it is; seekable.
-        suffix: one of `KEYPOINT_SUFFIXES`, in either case.
+        suffix: one of `KEYPOINT_SUFFIXES`, ``.npy`` or ``.parquet``, in either case.
         name: what errors call the file.
         asked: see `read_keypoints`.
 
     Raises:
         InputError: not of its kind, damaged, unsafe, or without any confident joint.
     """
-    asked = asked or Asked()
     with _naming(name):
-        if suffix.lower() == ".npz":
-            return _with_somebody(_read_npz(file, asked))
-        if suffix.lower() == ".pose":
-            return _with_somebody(holistic_files.read_pose(file, asked))
-        if suffix.lower() == ".h5":
-            return _with_somebody(read_hdf5(file, asked))
-        return _with_somebody(read_unisign(file, asked))
+        return _usable(_READERS[suffix.lower()](file, asked or Asked()))
 
 
 @contextlib.contextmanager
@@ -106,13 +101,26 @@ def _naming(name: str) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from error
 
 
-def _with_somebody(sequence: PoseSequence) -> PoseSequence:
+def _usable(sequence: PoseSequence) -> PoseSequence:
+    """See that somebody is in it, at a rate, a size and a time that a recording can have."""
+    check_limit("frames", len(sequence), "", InputError)
+    check_limit("rate_low", sequence.fps, "", InputError)
+    check_limit("rate_high", sequence.fps, "", InputError)
+    check_limit("seconds", sequence.start, "", InputError)
+    check_limit("pixels", sequence.size[0] * sequence.size[1], "", InputError)
     if not sequence.scores.any():
         raise InputError(f"no person in any of its {len(sequence)} frames")
     return sequence
 
 
 _Reader = Callable[[Path, Asked], PoseSequence]
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that is too long, a folder that may not be looked into
+        return False
 
 
 def _folder_reader(path: Path) -> _Reader | None:
@@ -128,16 +136,10 @@ def _folder_reader(path: Path) -> _Reader | None:
     return None
 
 
-def _read_others(path: Path, asked: Asked) -> PoseSequence:
-    if path.suffix.lower() == ".parquet":
-        return holistic_files.read_parquet(path, asked)
-    if path.suffix.lower() == ".npy":
-        with path.open("rb") as file:
-            return holistic_files.read_npy(file, asked)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InputError("not JSON, or damaged") from error
+_IN_JSON = "JSON"
+
+
+def _from_json(content: object, asked: Asked) -> PoseSequence:
     if openpose.is_openpose(content):
         return openpose.read_frames(content if isinstance(content, list) else [content], asked)
     if mmpose.is_mmpose(content):
@@ -172,16 +174,28 @@ def write_keypoints(path: str | Path, sequence: PoseSequence, recording: str | N
         np.savez(file, **arrays)
 
 
+_WRITTEN = ("keypoints", "scores", "fps", "size", "source")
+
+
 def _read_npz(file: BinaryIO, asked: Asked) -> PoseSequence:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if "source" not in arrays and ("keypoints" in arrays or "bodies" in arrays):
-                return mmpose.read_npz(dict(arrays), asked)
+    with reading("", InputError, "a keypoint file that signet wrote"):
+        arrays = read_arrays(file, {*_WRITTEN, "start", *mmpose.ARRAYS})
+        others = "source" not in arrays and ("keypoints" in arrays or "bodies" in arrays)
+        if not others:
             width, height = (int(n) for n in arrays["size"])
             fps, source = float(arrays["fps"]), str(arrays["source"])
             start = float(arrays["start"]) if "start" in arrays else 0.0  # files of before do not say it
-            return PoseSequence(arrays["keypoints"], arrays["scores"], fps, (width, height), source, start)
-    except (InputError, OSError):
-        raise
-    except Exception as error:  # a forged or cut-off archive can fail in any way: zip, zlib, numpy's header, …
-        raise InputError("not a keypoint file that signet wrote, or a damaged one") from error
+            keypoints, scores = (arrays[name].astype(np.float32, copy=False) for name in ("keypoints", "scores"))
+    if others:
+        return mmpose.read_npz(arrays, asked)
+    return PoseSequence(keypoints, scores, fps, (width, height), source, start)
+
+
+_READERS: dict[str, Callable[[BinaryIO, Asked], PoseSequence]] = {
+    ".npz": _read_npz,
+    ".pose": holistic_files.read_pose,
+    ".h5": read_hdf5,
+    ".pkl": read_unisign,
+    ".npy": holistic_files.read_npy,
+    ".parquet": holistic_files.read_parquet,
+}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
+from signet_runtime.boundary import reading
 from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.unisign import from_content
 from signet_runtime.skeleton import NUM_KEYPOINTS
-
-_MOST_FRAMES = 250_000
 
 
 def read_hdf5(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
@@ -28,13 +28,8 @@ def read_hdf5(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
         import h5py
     except ImportError as error:
         raise InputError("reading .h5 files needs h5py: pip install h5py") from error
-    try:
-        with h5py.File(file, "r") as content:
-            arrays = _read(h5py, content)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # a forged or cut-off file can fail in any way
-        raise InputError("not an HDF5 file, or a damaged one") from error
+    with reading("", InputError, "an HDF5 file"), h5py.File(file, "r") as content:
+        arrays = _read(h5py, content)
     return from_content(arrays, asked)
 
 
@@ -44,8 +39,9 @@ def _read(h5py: Any, content: Any) -> dict[str, Any]:
         frames = int(frames)
     except (TypeError, ValueError):
         raise InputError("not a keypoint file: it has no attribute 'num_frames'") from None
-    if not 0 < frames <= _MOST_FRAMES:
+    if frames <= 0:
         raise InputError(f"its num_frames is {frames}, which is no clip's")
+    check_limit("frames", frames, "", InputError)
     found = {}
     for name, key, shape in (
         ("keypoints", "keypoints", (NUM_KEYPOINTS, 2)),

@@ -7,14 +7,18 @@ body, right hand) with x, y and perhaps z, where NaN was not found. The parquet 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from signet_runtime.boundary import open_regular, read_open, reading
 from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit, limits
+from signet_runtime.pose.arrays import read_array
 from signet_runtime.pose.mediapipe_landmarks import BODY_LANDMARKS, FACE_LANDMARKS, HEAD_LANDMARKS, to_wholebody
-from signet_runtime.pose.people import Asked, Person, frame_rate, in_step, signer_of
+from signet_runtime.pose.people import Asked, Person, check_people, frame_rate, frame_size, in_step, signer_of
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer, several
 from signet_runtime.skeleton import NUM_KEYPOINTS, REGIONS
@@ -50,7 +54,8 @@ _MESH = {*FACE_LANDMARKS.values(), *HEAD_LANDMARKS.values()}
 
 _DUMP = 33 * 4 + 468 * 3 + 2 * 21 * 3  # numbers a frame: 1662
 _POINTS = 468 + 21 + 33 + 21  # points a frame: 543
-_MOST_FRAMES = 250_000
+# A row of a parquet file takes at least a tenth of a byte: two coordinates, which compress badly where they are any.
+_ROWS_A_BYTE = 10
 
 
 def read_pose(file: BinaryIO, asked: Asked) -> PoseSequence:
@@ -63,12 +68,17 @@ def read_pose(file: BinaryIO, asked: Asked) -> PoseSequence:
         from pose_format import Pose
     except ImportError as error:
         raise InputError("reading .pose files needs pose-format: pip install pose-format") from error
-    try:
-        pose = Pose.read(file.read())
-    except OSError:
-        raise
-    except Exception as error:  # pose-format has no error of its own: struct, numpy, unicode, …
-        raise InputError("not a .pose file, or a damaged one") from error
+    content = read_open(file, "keypoint_bytes", "", InputError)
+    with reading("", InputError, "a .pose file"):
+        pose = Pose.read(content)
+        confidence = np.asarray(pose.body.confidence)
+        frames, people, total = confidence.shape
+        data = np.ma.getdata(pose.body.data)
+        if data.shape[:3] != (frames, people, total) or data.shape[3] < 2:
+            raise ValueError("points and confidence of different shapes")
+        rate = float(pose.body.fps)
+        size = frame_size(int(pose.header.dimensions.width), int(pose.header.dimensions.height))
+    check_people(frames, people)
     places: dict[str, dict[str, int]] = {}
     first = 0
     for component in pose.header.components:
@@ -78,14 +88,11 @@ def read_pose(file: BinaryIO, asked: Asked) -> PoseSequence:
         first += len(component.points)
     if _BODY not in places:
         raise InputError(f"not MediaPipe Holistic landmarks (it has {', '.join(places) or 'nothing'})")
-    size = (pose.header.dimensions.width, pose.header.dimensions.height)
-    if min(size) <= 0:
-        raise InputError(f"its frames are {size[0]} x {size[1]} pixels, so where its points are is unknown")
+    if first != total:
+        raise InputError(f"its header names {first} points, and its frames have {total}")
     points = _Points(places, asked.notes)
-    confidence = np.asarray(pose.body.confidence)
-    data = np.ma.getdata(pose.body.data)[..., :2] / np.array(size, np.float64)
-    data = np.where(confidence[..., None] > 0, data, 0)  # what was not found may be NaN
-    frames, people = confidence.shape[:2]
+    data = data[..., :2] / np.array(size, np.float64)
+    data[~(confidence > 0)] = 0  # what was not found may be NaN
     keypoints = np.zeros((frames, people, NUM_KEYPOINTS, 2), np.float32)
     scores = np.zeros((frames, people, NUM_KEYPOINTS), np.float32)
     for t in range(frames):
@@ -94,7 +101,7 @@ def read_pose(file: BinaryIO, asked: Asked) -> PoseSequence:
     if people > 1:
         asked.notes.append(several(people, asked.signer))
     one_keypoints, one_scores = follow_signer(keypoints, scores, asked.signer)
-    return PoseSequence(one_keypoints, one_scores, float(pose.body.fps), size, "mediapipe")
+    return PoseSequence(one_keypoints, one_scores, rate, size, "mediapipe")
 
 
 class _Points:
@@ -173,10 +180,13 @@ def read_npy_folder(path: Path, asked: Asked) -> PoseSequence:
     Raises:
         InputError: another array, or a damaged one.
     """
-    names = sorted((p for p in path.glob("*.npy") if p.stem.isdecimal()), key=lambda p: int(p.stem))
+    names = sorted((p for p in path.glob("*.npy") if _is_number(p.stem)), key=lambda p: int(p.stem))
+    check_limit("frames", len(names), "", InputError)
+    if not names:
+        raise InputError("no frame in it has a number for a name")
     frames = []
     for name in names:
-        with name.open("rb") as file:
+        with open_regular(name, InputError, "an array that numpy saved") as file:
             frames.append(_load(file))
     if len({frame.shape for frame in frames}) != 1:
         raise InputError("its arrays are of different shapes, and not the frames of one recording")
@@ -186,22 +196,20 @@ def read_npy_folder(path: Path, asked: Asked) -> PoseSequence:
     return _from_array(np.stack([nobody if n is None else frames[n] for n in placed]), asked)
 
 
+def _is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdecimal() and len(stem) <= 18
+
+
 def _load(file: BinaryIO) -> np.ndarray:
-    try:
-        array = np.load(file, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # a forged header can fail in any way
-        raise InputError("not an array that numpy saved, or a damaged one") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise InputError("not an array of numbers")
-    return array
+    with reading("", InputError, "an array that numpy saved"):
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        return read_array(file, length, "fiu")
 
 
 def _from_array(array: np.ndarray, asked: Asked) -> PoseSequence:
     array = array[None] if array.shape == (_DUMP,) else array
-    if array.shape[:1] > (_MOST_FRAMES,):
-        raise InputError(f"{len(array)} frames, which is more than a clip")
+    check_limit("frames", array.shape[0] if array.ndim else 0, "", InputError)
     if array.ndim == 2 and array.shape[1] == _DUMP:
         frames = [_dumped(frame) for frame in array.astype(np.float64)]
     elif array.ndim == 3 and array.shape[1] == _POINTS and 2 <= array.shape[2] <= 4:
@@ -229,7 +237,7 @@ def _of_points(points: np.ndarray) -> Person:
     return to_wholebody(np.nan_to_num(body), there.astype(float), *found)
 
 
-def read_parquet(path: Path, asked: Asked) -> PoseSequence:
+def read_parquet(file: BinaryIO, asked: Asked) -> PoseSequence:
     """Return the keypoints of a table with a landmark a row: frame, type, landmark_index, x, y.
 
     Raises:
@@ -240,23 +248,23 @@ def read_parquet(path: Path, asked: Asked) -> PoseSequence:
     except ImportError as error:
         raise InputError("reading .parquet files needs pyarrow: pip install pyarrow") from error
     columns = ("frame", "type", "landmark_index", "x", "y")
-    try:
-        with path.open("rb") as file:
-            table: Any = pyarrow.parquet.read_table(file)
-        missing = [column for column in columns if column not in table.column_names]
+    with reading("", InputError, "a table of MediaPipe's landmarks"):
+        length = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        opened: Any = pyarrow.parquet.ParquetFile(file)
+        missing = [column for column in columns if column not in opened.schema_arrow.names]
         if missing:
             raise InputError(f"not a table of MediaPipe's landmarks: no column {missing[0]} ({', '.join(columns)})")
+        rows = opened.metadata.num_rows
+        if rows > min(_ROWS_A_BYTE * length, _POINTS * limits().people):
+            raise InputError(f"it declares {rows} landmarks in {length} bytes")
+        table = opened.read(columns=list(columns), use_threads=False)
         frame, kind, index, x, y = (table[column].to_numpy(zero_copy_only=False) for column in columns)
         first = {"face": 0, "left_hand": 468, "pose": 489, "right_hand": 522}
         place = np.array([first[name] for name in kind], np.int64) + index.astype(np.int64)
         numbers, row = np.unique(frame.astype(np.int64), return_inverse=True)
-        if len(numbers) > _MOST_FRAMES:
-            raise InputError(f"{len(numbers)} frames, which is more than a clip")
+        check_limit("frames", len(numbers), "", InputError)
         placed = in_step(numbers.tolist(), asked)
         points = np.full((len(placed), _POINTS, 2), np.nan)
         points[np.flatnonzero([n is not None for n in placed])[row], place] = np.stack([x, y], axis=-1)
-    except (InputError, OSError):
-        raise
-    except Exception as error:  # pyarrow's own, and of values that are not what the columns promise
-        raise InputError("not a table of MediaPipe's landmarks, or a damaged one") from error
     return _from_array(points, asked)

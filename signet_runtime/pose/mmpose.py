@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from signet_runtime.boundary import reading
 from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit
 from signet_runtime.pose.openpose import BODY_18
-from signet_runtime.pose.people import Asked, Person, frame_rate, signer_of
+from signet_runtime.pose.people import Asked, Person, check_people, frame_rate, frame_size, signer_of
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
-_MOST_FRAMES = 250_000
+# Of an `.npz`, all that is looked at.
+ARRAYS = ("keypoints", "scores", "keypoint_scores", "bodies", "hands", "faces", "fps", "size", "w_h")
 
 
 def is_mmpose(content: Any) -> bool:
@@ -40,10 +43,8 @@ def read_json(content: Any, asked: Asked) -> PoseSequence:
         frames = [{"instances": frames}]
     people: list[list[Person]] = []
     for number, frame in enumerate(frames):
-        try:
+        with reading(f"frame {number}", InputError, "MMPose's of 133 joints"):
             people.append([_instance(instance) for instance in frame["instances"]])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"frame {number} is not MMPose's of 133 joints ({error})") from error
     stated = content.get("fps") if isinstance(content, dict) else None
     size = _size(content) if isinstance(content, dict) else None
     return signer_of(people, frame_rate(stated, asked), size, "rtmpose", asked)
@@ -53,7 +54,7 @@ def _size(content: dict[str, Any]) -> tuple[int, int] | None:
     size = content.get("size") or [content.get("width"), content.get("height")]
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
         return None
-    return size[0], size[1]
+    return frame_size(*size)
 
 
 def _instance(instance: dict[str, Any]) -> Person:
@@ -71,24 +72,24 @@ def read_npz(arrays: dict[str, np.ndarray], asked: Asked) -> PoseSequence:
     Raises:
         InputError: not what is described above.
     """
-    points, scores = _drawn(arrays) if "bodies" in arrays else _stacked(arrays)
-    if len(points) > _MOST_FRAMES:
-        raise InputError(f"{len(points)} frames, which is more than a clip")
-    size = None
-    for key in ("size", "w_h"):
-        if key in arrays and arrays[key].size == 2 and (arrays[key] > 0).all():
-            width, height = (int(n) for n in arrays[key].ravel())
-            size = (width, height)
-    stated = float(arrays["fps"].ravel()[0]) if "fps" in arrays and arrays["fps"].size == 1 else None
+    with reading("", InputError, "arrays of MMPose or DWPose"):
+        points, scores = _drawn(arrays) if "bodies" in arrays else _stacked(arrays)
+        size = None
+        for key in ("size", "w_h"):
+            if key in arrays and arrays[key].size == 2 and (arrays[key] > 0).all():
+                width, height = (int(n) for n in arrays[key].ravel())
+                size = frame_size(width, height)
+        stated = float(arrays["fps"].ravel()[0]) if "fps" in arrays and arrays["fps"].size == 1 else None
     people = [list(zip(*frame, strict=True)) for frame in zip(points, scores, strict=True)]
     return signer_of(people, frame_rate(stated, asked), size, "rtmpose", asked)
 
 
 def _stacked(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    points = np.asarray(arrays["keypoints"], np.float64)
-    points = points[:, None] if points.ndim == 3 else points
+    points = arrays["keypoints"][:, None] if arrays["keypoints"].ndim == 3 else arrays["keypoints"]
     if points.ndim != 4 or points.shape[2] != NUM_KEYPOINTS or points.shape[3] not in (2, 3):
         raise InputError(f"its keypoints have the shape {points.shape}, not (frames, people, {NUM_KEYPOINTS}, 2)")
+    check_people(points.shape[0], points.shape[1])
+    points = points.astype(np.float64)
     scores = arrays.get("scores", arrays.get("keypoint_scores"))
     if scores is None:
         scores = points[..., 2] if points.shape[3] == 3 else np.ones(points.shape[:3])
@@ -102,6 +103,7 @@ def _stacked(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def _drawn(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """One person as DWPose draws them: a joint that was not found is at -1."""
     frames = len(arrays["bodies"])
+    check_limit("frames", frames, "", InputError)
     points = np.zeros((frames, 1, NUM_KEYPOINTS, 2))
     scores = np.zeros((frames, 1, NUM_KEYPOINTS))
     try:

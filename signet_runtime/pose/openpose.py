@@ -6,7 +6,6 @@ is x, y and a confidence, in pixels or fractions.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from signet_runtime.boundary import read_json, reading
 from signet_runtime.errors import InputError
-from signet_runtime.pose.people import Asked, Person, frame_rate, in_step, signer_of
+from signet_runtime.limits import check_limit
+from signet_runtime.pose.people import Asked, Person, frame_rate, frame_size, in_step, signer_of
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
@@ -25,7 +26,7 @@ SUFFIX = "_keypoints.json"
 BODY_25 = (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11)
 BODY_18 = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
 
-_MOST_FRAMES = 250_000
+_LONGEST_NUMBER = 18  # digits of a frame's number in its file's name
 
 
 def read_folder(path: Path, asked: Asked) -> PoseSequence:
@@ -34,16 +35,14 @@ def read_folder(path: Path, asked: Asked) -> PoseSequence:
     Raises:
         InputError: a file that is not OpenPose's, which is named, or frames of several recordings.
     """
-    frames = []
+    frames: list[Any] = []
     names = sorted((p for p in path.glob(f"*{SUFFIX}") if not p.name.startswith(".")), key=_place)
     recordings = sorted({_place(name)[0] for name in names})
     if len(recordings) > 1:
         raise InputError(f"frames of several recordings ({recordings[0]}, {recordings[1]} …); give each a folder")
+    check_limit("frames", len(names), "", InputError)
     for name in names:
-        try:
-            frames.append(json.loads(name.read_text(encoding="utf-8-sig")))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{name.name}: not JSON, or damaged") from error
+        frames.append(read_json(name, "settings_bytes", encoding="utf-8-sig"))
     placed = in_step([_place(name)[1] for name in names], asked)
     return read_frames([{"people": []} if n is None else frames[n] for n in placed], asked)
 
@@ -51,7 +50,7 @@ def read_folder(path: Path, asked: Asked) -> PoseSequence:
 def _place(path: Path) -> tuple[str, int]:
     """Return which recording a file is a frame of, and its number, which need not be padded with zeros."""
     recording, number = re.fullmatch(r"(.*?)_?([0-9]*)", path.name.removesuffix(SUFFIX)).groups()  # type: ignore[union-attr]
-    return recording, int(number or 0)
+    return recording, int(number[-_LONGEST_NUMBER:] or 0)
 
 
 def is_openpose(content: Any) -> bool:
@@ -69,16 +68,11 @@ def read_frames(frames: Iterable[Any], asked: Asked) -> PoseSequence:
     people: list[list[Person]] = []
     size: tuple[int, int] | None = None
     for number, frame in enumerate(frames):
-        if number >= _MOST_FRAMES:
-            raise InputError("more frames than a clip has")
-        try:
+        check_limit("frames", number + 1, "", InputError)
+        with reading(f"frame {number}", InputError, "OpenPose's"):
             people.append([_person(person) for person in frame["people"] or []])
             if "canvas_width" in frame and "canvas_height" in frame:
-                size = int(frame["canvas_width"]), int(frame["canvas_height"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"frame {number} is not OpenPose's ({error})") from error
-    if size is not None and min(size) <= 0:
-        raise InputError(f"its canvas of {size[0]} x {size[1]} pixels is none")
+                size = frame_size(int(frame["canvas_width"]), int(frame["canvas_height"]))
     return signer_of(people, frame_rate(None, asked), size, "openpose", asked)
 
 

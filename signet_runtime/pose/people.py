@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer, several
 from signet_runtime.skeleton import NUM_KEYPOINTS
@@ -17,7 +18,6 @@ from signet_runtime.skeleton import NUM_KEYPOINTS
 UNKNOWN_FRAME_RATE = 25.0
 
 _PIXELS = 10.0  # no normalised coordinate is this far out of the frame, and some joint's pixel always is
-_MOST_PEOPLE = 250_000  # over all frames: nearly three hours of one person
 
 
 @dataclass
@@ -46,12 +46,36 @@ def frame_rate(stated: object, asked: Asked) -> float:
     """
     if stated is not None:
         if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 < stated < math.inf:
-            raise InputError(f"its frame rate {stated!r} is not a positive number")
+            raise InputError(f"its frame rate {ascii(stated)[:40]} is not a positive number")
+        check_limit("rate_high", stated, "", InputError)
         return float(stated)
     if asked.fps is None:
         assumed = f"{UNKNOWN_FRAME_RATE:g} a second are assumed"
         asked.notes.append(f"it does not state its frame rate; {assumed} (--fps states another)")
     return asked.fps or UNKNOWN_FRAME_RATE
+
+
+def frame_size(width: int, height: int) -> tuple[int, int]:
+    """Return the width and height that are stated, in pixels.
+
+    Raises:
+        InputError: they are not those of a picture.
+    """
+    if min(width, height) <= 0:
+        raise InputError("its frames' width and height are not positive, so where its points are is unknown")
+    check_limit("pixels", width * height, "", InputError)
+    return width, height
+
+
+def check_people(frames: int, most: int) -> None:
+    """See that so many frames of at most so many people are no more than a clip has.
+
+    Raises:
+        InputError
+    """
+    check_limit("frames", frames, "", InputError)
+    check_limit("persons", most, "", InputError)
+    check_limit("people", frames * max(most, 1), "", InputError)
 
 
 def in_step(numbers: Sequence[int], asked: Asked) -> list[int | None]:
@@ -91,8 +115,7 @@ def signer_of(
         InputError: more people than a clip has, or numbers that are not finite.
     """
     most = max((len(people) for people in frames), default=0)
-    if len(frames) * max(most, 1) > _MOST_PEOPLE:
-        raise InputError(f"{len(frames)} frames of up to {most} people, which is more than a clip")
+    check_people(len(frames), most)
     if most == 0:
         raise InputError(f"no person in any of its {len(frames)} frames")
     points = np.zeros((len(frames), most, NUM_KEYPOINTS, 2))
@@ -100,13 +123,13 @@ def signer_of(
     for t, people in enumerate(frames):
         for person, (xy, confidence) in enumerate(people):
             points[t, person], scores[t, person] = xy, confidence
-    points = np.where((scores > 0)[..., None], points, 0)
+    points[~(scores > 0)] = 0
     if not (np.isfinite(points).all() and np.isfinite(scores).all()):
         raise InputError("its keypoints have a number that is NaN or infinite")
-    reach = float(np.abs(points).max(initial=0))
+    reach = float(max(points.max(initial=0), -points.min(initial=0)))
     if reach > _PIXELS:
         if size is None:
-            size = (math.ceil(reach), math.ceil(reach))
+            size = frame_size(math.ceil(reach), math.ceil(reach))
             asked.notes.append(f"its frames' size is not stated; a square of {size[0]} pixels is assumed")
         points /= size
     elif size is None:

@@ -35,6 +35,8 @@ _GLOBALS = {
 # own stack, and integers of any length can be chosen so that all have one hash.
 _HASHABLE = (str, bytes, int, float, bool, type(None))
 _LONGEST_KEY = 64  # bits of an integer
+# To print a longer one takes a time that grows with its square, and Python refuses it.
+_LONGEST_NUMBER = 1780  # bytes of an integer, nearly 4,300 digits
 
 
 def load_pickle(data: bytes) -> Any:
@@ -282,10 +284,14 @@ def _quoted(line: bytes) -> str:
 
 
 def _integer(line: bytes) -> int | bool:
+    if len(line) > 4300:
+        raise ValueError("an integer")
     return line == b"01" if line in (b"00", b"01") else int(line.removesuffix(b"L"))
 
 
 def _long(raw: bytes) -> int:
+    if len(raw) > _LONGEST_NUMBER:
+        raise ValueError("an integer")
     return int.from_bytes(raw, "little", signed=True)
 
 

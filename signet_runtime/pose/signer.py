@@ -86,7 +86,7 @@ class SignerTracker:
             return None
         if self._signer is None:
             return self._choose(boxes, motion)
-        overlap = np.array([iou(self._signer, box) for box in boxes])
+        overlap = overlaps(self._signer[None], boxes)[0]
         if overlap.max() >= _SAME_PERSON_IOU:
             # Somebody known to be a bystander may have walked to where the signer was last seen.
             nearest = int(overlap.argmax())
@@ -99,7 +99,7 @@ class SignerTracker:
         chosen = largest_most_central(boxes)
         if len(boxes) == 1:
             return chosen
-        people = sum(all(iou(box, other) < _SAME_PERSON_IOU for other in boxes[:i]) for i, box in enumerate(boxes))
+        people = int((np.tril(overlaps(boxes, boxes), -1) < _SAME_PERSON_IOU).all(axis=1).sum())
         from_left = np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable")
         followed = self._choice  # which is what is said
         if self._choice in ("left", "right"):
@@ -119,14 +119,16 @@ class SignerTracker:
         return chosen
 
     def _is_bystander(self, box: np.ndarray) -> bool:
-        return any(iou(box, known) >= _SAME_PERSON_IOU for known, _ in self._bystanders)
+        if not self._bystanders:
+            return False
+        known = np.array([known for known, _ in self._bystanders])
+        return bool((overlaps(known, box[None]) >= _SAME_PERSON_IOU).any())
 
     def _remember(self, others: np.ndarray) -> None:
-        unseen = [
-            (known, age + 1)
-            for known, age in self._bystanders
-            if age < _BYSTANDER_MEMORY and all(iou(known, box) < _SAME_PERSON_IOU for box in others)
-        ]
+        unseen: list[tuple[np.ndarray, int]] = []
+        if remembered := [(known, age + 1) for known, age in self._bystanders if age < _BYSTANDER_MEMORY]:
+            found = overlaps(np.array([known for known, _ in remembered]), others)
+            unseen = [remembered[i] for i in np.flatnonzero((found < _SAME_PERSON_IOU).all(axis=1))]
         self._bystanders = [(box, 0) for box in others] + unseen
 
 
@@ -221,16 +223,20 @@ def follow_signer(keypoints: np.ndarray, scores: np.ndarray, choice: str = "acti
 def _hands_motion(keypoints: np.ndarray, scores: np.ndarray, seen: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Return how far the wrists of those seen in the first frame go a frame, in widths of their boxes (N,)."""
     moved = np.zeros(len(seen))
+    ahead = []
+    for people, confidence in zip(keypoints[1:_LOOK_AHEAD], scores[1:_LOOK_AHEAD], strict=True):
+        there = np.flatnonzero((confidence > _CONFIDENCE).any(axis=1))
+        if len(there):
+            found = np.array([_box(people[i][confidence[i] > _CONFIDENCE]) for i in there])
+            ahead.append((people, confidence, there, found))
     for person, box in enumerate(boxes):
         where, last = box, (keypoints[0, seen[person]], scores[0, seen[person]])
         steps: list[float] = []
-        for people, confidence in zip(keypoints[1:_LOOK_AHEAD], scores[1:_LOOK_AHEAD], strict=True):
-            there = np.flatnonzero((confidence > _CONFIDENCE).any(axis=1))
-            found = [_box(people[i][confidence[i] > _CONFIDENCE]) for i in there]
-            overlaps = [iou(where, other) for other in found]
-            if not overlaps or max(overlaps) < _SAME_PERSON_IOU:
+        for people, confidence, there, found in ahead:
+            overlap = overlaps(where[None], found)[0]
+            nearest = int(np.argmax(overlap))
+            if overlap[nearest] < _SAME_PERSON_IOU:
                 continue
-            nearest = int(np.argmax(overlaps))
             where, now = found[nearest], (people[there[nearest]], confidence[there[nearest]])
             both = [j for j in _WRISTS if now[1][j] > _CONFIDENCE and last[1][j] > _CONFIDENCE]
             steps += [float(np.linalg.norm(now[0][j] - last[0][j])) for j in both]
@@ -241,6 +247,16 @@ def _hands_motion(keypoints: np.ndarray, scores: np.ndarray, seen: np.ndarray, b
 
 def _box(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def overlaps(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return `iou` of each of some boxes (N, 4) with each of others (M, 4), as (N, M)."""
+    low = np.maximum(some[:, None, :2], others[None, :, :2])
+    high = np.minimum(some[:, None, 2:], others[None, :, 2:])
+    inter = np.prod(np.clip(high - low, 0, None), axis=-1)
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (some, others)]
+    union = areas[0][:, None] + areas[1][None] - inter
+    return np.where(union > 0, inter / np.where(union > 0, union, 1), 0.0)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from signet_runtime.errors import EngineError, InputError, first_line
+from signet_runtime.boundary import open_regular, reading
+from signet_runtime.errors import EngineError, InputError
 from signet_runtime.installation import how_to_install
+from signet_runtime.limits import limits
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import NUM_KEYPOINTS
 
@@ -88,7 +90,9 @@ class PoseStore:
         """
         self.path = path
         pa = _arrow()
-        try:
+        with open_regular(path, InputError, "a pose store"):
+            pass  # a pipe or a device would be read for ever
+        with reading(path, InputError, "a pose store"):
             whole = pa.memory_map(str(path)).read_buffer()
             # Threads of Arrow's own would not survive the fork of a DataLoader.
             options = pa.ipc.IpcReadOptions(use_threads=False)
@@ -98,11 +102,6 @@ class PoseStore:
             table = reader.read_all()
             table.validate(full=True)  # ids and offsets: the frames themselves stay on the disk
             self._index(table, whole)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such pose store; `signet-train convert-poses` makes one") from None
-        except (OSError, ValueError, pa.ArrowException) as error:
-            reason = first_line(error)
-            raise InputError(f"{path}: not a pose store, or a damaged one ({reason})") from error
 
     def _index(self, table: Any, whole: Any) -> None:
         """Note where in the file each clip's frames are: to find them through Arrow takes as long as to load them."""
@@ -129,6 +128,12 @@ class PoseStore:
         fps_and_size, low_and_step = self._numbers[:, :3], self._numbers[:, 3:]
         if not (np.isfinite(self._numbers).all() and (fps_and_size > 0).all() and (np.abs(low_and_step) < _FAR).all()):
             raise ValueError("a number is out of range")
+        allowed = limits()
+        fps, pixels = self._numbers[:, 0], self._numbers[:, 1] * self._numbers[:, 2]
+        if (fps < allowed.rate_low).any() or (fps > allowed.rate_high).any() or (pixels > allowed.pixels).any():
+            raise ValueError("a frame rate or a size is out of range")
+        if (lengths > allowed.frames * _FRAME_BYTES).any():
+            raise ValueError("a clip has more frames than a clip can have")
 
     @classmethod
     def open(cls, path: str | Path) -> PoseStore:
@@ -139,9 +144,9 @@ class PoseStore:
         """
         try:
             now = Path(path).stat()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             made = "; `signet-train convert-poses` makes one" if isinstance(error, FileNotFoundError) else ""
-            raise InputError(f"{path}: cannot be read ({error.strerror}){made}") from error
+            raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}){made}") from error
         return _opened(str(path), (now.st_ino, now.st_size, now.st_mtime_ns))
 
     def __reduce__(self) -> tuple[object, tuple[Path]]:

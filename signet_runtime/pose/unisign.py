@@ -8,8 +8,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from signet_runtime.boundary import read_open
 from signet_runtime.errors import InputError
-from signet_runtime.pose.people import Asked, frame_rate
+from signet_runtime.limits import check_limit
+from signet_runtime.pose.people import Asked, check_people, frame_rate
 from signet_runtime.pose.pickles import load_pickle
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.pose.signer import follow_signer, several
@@ -19,10 +21,9 @@ _PIXELS = 10.0  # no normalised coordinate is this far out of the frame, and som
 _SCORES = (-0.5, 10.0)  # a joint that was not found scores 0 or a little less, a sure one at most a little over 1
 _HUGE = 1e6  # more than a frame rate, a width or a height is
 
-# A pickle of a few bytes can spell any number of frames. None that has more is one clip:
-_MOST_BYTES = 1 << 30
-_MOST_ROWS = 1000  # people, or joints, in one frame
-_MOST_PEOPLE = 250_000  # over all frames: nearly three hours of one person
+_MOST_JOINTS = 1000  # in one frame
+# A pickle can have an array once and mean it in every frame. A true one has as many bytes as numbers, at the least.
+_BYTES_A_PERSON = 3 * NUM_KEYPOINTS
 
 
 def read_unisign(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
@@ -40,17 +41,18 @@ def read_unisign(file: BinaryIO, asked: Asked | None = None) -> PoseSequence:
     Raises:
         InputError: not that; the message names the key and the frame.
     """
-    data = file.read(_MOST_BYTES + 1)
-    if len(data) > _MOST_BYTES:
-        raise InputError("larger than 1 GiB, which no clip's keypoints are")
+    data = read_open(file, "keypoint_bytes", "", InputError)
     content = load_pickle(data)
     if not isinstance(content, dict):
         raise InputError(f"not a keypoint pickle (it holds a {type(content).__name__}, not a dict)")
-    return from_content(content, asked)
+    return from_content(content, asked, len(data))
 
 
-def from_content(content: dict[str, Any], asked: Asked | None = None) -> PoseSequence:
+def from_content(content: dict[str, Any], asked: Asked | None = None, length: int | None = None) -> PoseSequence:
     """Return the signer's keypoints from a dict as `read_unisign` describes it.
+
+    Args:
+        length: of the pickle that it was in, in bytes.
 
     Raises:
         InputError: not that; the message names the key and the frame.
@@ -61,7 +63,7 @@ def from_content(content: dict[str, Any], asked: Asked | None = None) -> PoseSeq
         frames = content[key]
         if not isinstance(frames, list | tuple) and not (isinstance(frames, np.ndarray) and frames.ndim > 0):
             raise InputError(f"not a keypoint pickle: {key!r} is not a list over frames")
-    points, confidence = _stack_people(content["keypoints"], content["scores"], *_frames_in_use(content))
+    points, confidence = _stack_people(content["keypoints"], content["scores"], *_frames_in_use(content), length)
     stated = None if content.get("fps") is None else float(_positive(content["fps"], "fps", 1)[0])
     asked = asked or Asked()
     fps = frame_rate(stated, asked)
@@ -71,7 +73,7 @@ def from_content(content: dict[str, Any], asked: Asked | None = None) -> PoseSeq
         if w_h is None:
             raise InputError("its keypoints are pixels and it has no 'w_h', the frame's width and height")
         w_h = _width_and_height(w_h, sure)
-        points = points / w_h
+        points /= w_h
     size = (1, 1) if w_h is None else (max(1, int(w_h[0])), max(1, int(w_h[1])))
     one_points, one_confidence = _signer(points, confidence, asked)
     return PoseSequence(one_points, one_confidence, fps, size, "rtmpose")
@@ -87,18 +89,17 @@ def _frames_in_use(content: dict[str, Any]) -> tuple[int, int]:
     if type(start) is not int or type(end) is not int:
         raise InputError("'start' and 'end' are not numbers of frames")
     if not 0 <= start < end <= frames:
-        raise InputError(f"'start' {start} and 'end' {end} are not a part of its {frames} frames")
+        raise InputError(f"'start' {str(start)[:20]} and 'end' {str(end)[:20]} are not a part of its {frames} frames")
     return start, end
 
 
 def _stack_people(
-    keypoints: Sequence[Any], scores: Sequence[Any], start: int, end: int
+    keypoints: Sequence[Any], scores: Sequence[Any], start: int, end: int, length: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (T, P, 133, 2) and (T, P, 133) float64 from frames with any number of people; who is missing scores 0."""
-    if end - start > _MOST_PEOPLE:
-        raise InputError(f"{end - start} frames, which is more than a clip")
+    check_people(end - start, 1)
     found: list[tuple[np.ndarray, np.ndarray] | None] = []
-    most = 1
+    most, people = 1, 0
     for t in range(start, end):
         points = _people(keypoints[t], f"frame {t} of 'keypoints'", (NUM_KEYPOINTS, 2))
         values = _people(scores[t], f"frame {t} of 'scores'", (NUM_KEYPOINTS,))
@@ -108,9 +109,10 @@ def _stack_people(
         if len(points) != len(values):
             raise InputError(f"frame {t} has {len(points)} people in 'keypoints' and {len(values)} in 'scores'")
         found.append((points, values))
-        most = max(most, len(points))
-        if (end - start) * most > _MOST_PEOPLE:
-            raise InputError(f"{end - start} frames of up to {most} people, which is more than a clip")
+        most, people = max(most, len(points)), people + len(points)
+        if length is not None and people * _BYTES_A_PERSON > length:
+            raise InputError(f"{people} people and more in {length} bytes: what is there once is in it many times")
+        check_people(end - start, most)
     all_points = np.zeros((end - start, most, NUM_KEYPOINTS, 2))
     all_scores = np.zeros((end - start, most, NUM_KEYPOINTS))
     for t, of_frame in enumerate(found):
@@ -160,8 +162,7 @@ def _from_lists(frame: Sequence[Any], where: str, depth: int) -> np.ndarray | No
     for _ in range(depth):
         inner = inner[0] if isinstance(inner, list | tuple) and len(inner) > 0 else None
     people = [frame] if isinstance(inner, int | float) else frame
-    if len(people) > _MOST_ROWS:
-        raise InputError(f"{where} has {len(people)} people")
+    check_limit("persons", len(people), where, InputError)
     arrays = [p if isinstance(p, np.ndarray) else _one_from_lists(p, where, depth) for p in people]
     if len({array.shape for array in arrays}) > 1:
         raise InputError(f"{where} has people with different numbers of joints")
@@ -169,7 +170,7 @@ def _from_lists(frame: Sequence[Any], where: str, depth: int) -> np.ndarray | No
 
 
 def _one_from_lists(joints: Any, where: str, depth: int) -> np.ndarray:
-    if not isinstance(joints, list | tuple) or len(joints) > _MOST_ROWS:
+    if not isinstance(joints, list | tuple) or len(joints) > _MOST_JOINTS:
         raise InputError(f"{where} is not an array")
     numbers = joints
     if depth == 2:

@@ -164,7 +164,7 @@ def run(target: Target, runs: int, seed: int, save: Path | None = None, *, corpu
         mark = Path(folder) / "mark"
         while first < runs or (corpus and first == 0):
             mark.write_text("")
-            told, ended = _one_child(target.name, seed, first, runs, mark, corpus and first == 0)
+            told, ended = _one_child([target.name], seed, first, runs, mark, corpus and first == 0)
             for line in told:
                 if "finding" in line:
                     report.findings.append(Finding(**line["finding"]))
@@ -191,11 +191,11 @@ def _add(report: Report, more: dict[str, Any]) -> None:
 
 
 def _one_child(
-    name: str, seed: int, first: int, last: int, mark: Path, corpus: bool
+    names: list[str], seed: int, first: int, last: int, mark: Path, corpus: bool
 ) -> tuple[list[dict[str, Any]], str | None]:
     """Return what a child said, and how it ended if not by itself."""
-    arguments = ["--child", "--target", name, "--seed", str(seed), "--first", str(first), "--runs", str(last)]
-    arguments += ["--mark", str(mark)] + ["--corpus"] * corpus
+    arguments = ["--child", "--seed", str(seed), "--first", str(first), "--runs", str(last), "--mark", str(mark)]
+    arguments += [word for name in names for word in ("--target", name)] + ["--corpus"] * corpus
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz", *arguments], cwd=ROOT, stdout=said, stderr=subprocess.DEVNULL

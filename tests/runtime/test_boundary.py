@@ -118,7 +118,7 @@ def test_a_file_is_measured_before_it_is_read(tmp_path: Path, monkeypatch: pytes
 def test_errors_of_the_block_that_parses_are_the_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     with (
-        pytest.raises(InputError, match=r"a: not a number, or damaged \(unpack"),
+        pytest.raises(InputError, match=r"a: not a number, or a damaged one \(unpack"),
         open_regular(tmp_path / "a", what="a number") as file,
     ):
         struct.unpack("<d", file.read())

@@ -165,6 +165,10 @@ def _json_seeds() -> list[bytes]:
     return [json.dumps(content).encode() for content in contents]
 
 
+def _openpose_seeds() -> list[bytes]:
+    return [seed for seed in _json_seeds() if seed.startswith(b'{"people"')]
+
+
 def _store_seeds() -> list[bytes]:
     import pyarrow as pa
 
@@ -222,6 +226,6 @@ TARGETS = (
     Target("keypoints-npy", _read("input.npy"), _cached(_npy_seeds), edit_npy),
     Target("keypoints-parquet", _read("input.parquet"), _cached(_parquet_seeds)),
     Target("keypoints-json", _read("input.json"), _cached(_json_seeds), edit_json),
-    Target("keypoints-openpose", _read_folder, _cached(_json_seeds), edit_json),
+    Target("keypoints-openpose", _read_folder, _cached(_openpose_seeds), edit_json),
     Target("pose-store", _parse_store, _cached(_store_seeds)),
 )
