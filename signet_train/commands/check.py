@@ -36,6 +36,13 @@ _MAX_FRAMES = 10_000
 )
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. [default: one a CPU]")
 @click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Read the keypoints of N rows, drawn at random, the same ones every time; what rows say is checked in all. "
+    "[default: every row's keypoints]",
+)
+@click.option(
     "--clean",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -46,6 +53,7 @@ def check(
     task: Literal["translate", "recognise"],
     max_frames: int,
     workers: int | None,
+    sample: int | None,
     clean: Path | None,
 ) -> None:
     """Read all that training would read of the MANIFESTs, together one corpus, and print what is wrong.
@@ -57,6 +65,7 @@ def check(
     \b
     Example: signet-train check data/phoenix14t.parquet
     Example: signet-train check data/bobsl.parquet data/bsl_corpus.parquet --clean data/bsl.parquet
+    Example: signet-train check data/youtube_asl.parquet --sample 2000
     Example: signet-train check data/wlasl100.parquet --task recognise
     """  # noqa: D301 (click wants the character)
     from tqdm import tqdm
@@ -69,6 +78,8 @@ def check(
     if len({path.resolve() for path in manifests}) < len(manifests):
         raise click.UsageError("a manifest is given twice")
     if clean is not None:
+        if sample is not None:
+            raise click.UsageError("--clean needs every row's keypoints: leave --sample out")
         if clean.suffix not in (".parquet", ".jsonl"):
             raise click.UsageError("--clean must end in .parquet or .jsonl")
         if clean.resolve() in [path.resolve() for path in manifests]:
@@ -76,10 +87,16 @@ def check(
         check_writable(clean)
     read = [(path, read_manifest(path)) for path in manifests]
     count = sum(len(manifest.rows) for _, manifest in read)
+    seen = count if sample is None else min(sample, count)
     try:
-        with tqdm(total=count, unit="row", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
+        with tqdm(total=seen, unit="row", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
             faults = check_rows(
-                read, task=task, max_frames=max_frames, workers=workers or available_cpus(), progress=bar.update
+                read,
+                task=task,
+                max_frames=max_frames,
+                workers=workers or available_cpus(),
+                sample=sample,
+                progress=bar.update,
             )
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; nothing was written", err=True)
@@ -88,11 +105,12 @@ def check(
         click.echo(" ".join(f"{fault.manifest}:{fault.row} {fault.id}: {fault.message}".split()))
     faulty = len({(fault.manifest, fault.row) for fault in faults})
     kinds = ", ".join(f"{kind}: {number}" for kind, number in Counter(fault.kind for fault in faults).most_common())
-    click.echo(f"rows: {count} checked, {f'{faulty} with faults ({kinds})' if faults else 'no faults'}", err=True)
+    of_some = "" if seen == count else f", of {seen} of them the keypoints"
+    found = f"{faulty} with faults ({kinds})" if faults else "no faults"
+    click.echo(f"rows: {count} checked{of_some}, {found}", err=True)
     if clean is not None:
-        rows = without_faults(faults, read, clean.parent)
-        write_manifest(clean, rows)
-        click.echo(f"rows: {len(rows)} without a fault in {clean}, {faulty} left out", err=True)
+        write_manifest(clean, without_faults(faults, read, clean.parent))
+        click.echo(f"rows: {count - faulty} without a fault in {clean}, {faulty} left out", err=True)
     if faults:
         sys.exit(ExitCode.UNUSABLE)
     click.echo("Next: signet-train pretrain CONFIG --out RUN, or signet-train init MANIFEST --out PROJECT", err=True)

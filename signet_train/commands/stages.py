@@ -162,9 +162,10 @@ def finetune(
 @_config
 @click.option("--views", default=1, show_default=True, help="Noisy views of every training sample; see below.")
 @click.option("--half", is_flag=True, help="Store float16: half the space, about three digits.")
+@click.option("--dry-run", is_flag=True, help="Read what is needed, say what would be computed, and write nothing.")
 @_set
 @_device
-def cache(config: Path, views: int, half: bool, settings: tuple[str, ...], device: str | None) -> None:
+def cache(config: Path, views: int, half: bool, dry_run: bool, settings: tuple[str, ...], device: str | None) -> None:
     """Compute the frozen experts' features once, so that Stages II and III need not run them.
 
     CONFIG is Stage II's or III's; its data.cache says where the features go, and training reads them from there.
@@ -174,6 +175,7 @@ def cache(config: Path, views: int, half: bool, settings: tuple[str, ...], devic
 
     \b
     Example: signet-train cache signet_train/configs/phoenix14t/finetune.toml --views 4
+    Example: signet-train cache signet_train/configs/phoenix14t/finetune.toml --views 4 --dry-run
     """  # noqa: D301
     from signet_train.config import load_config
 
@@ -182,9 +184,17 @@ def cache(config: Path, views: int, half: bool, settings: tuple[str, ...], devic
     from signet_train.stages.caching import cache_features
 
     try:
-        cache_features(loaded, views, half, device)
+        planned = cache_features(loaded, views, half, device, dry_run)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on with what is not there yet") from None
+    if dry_run:
+        rows = ", ".join(f"{count} of {split}" for split, count in planned.rows.items())
+        click.echo(
+            f"{loaded.data.cache}: rows: {rows}; {planned.shards} files, {planned.missing} of them to be made, at most "
+            f"{planned.bytes / 1e9:.1f} GB together; nothing was written",
+            err=True,
+        )
+        return
     click.echo(f"{loaded.data.cache}: the features, {views} view{'s'[: views > 1]} of each training sample", err=True)
     click.echo(f"Next: signet-train {loaded.stage} {config} --out RUN", err=True)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
+import numpy as np
+
 from signet_runtime.errors import InputError, one_line
 from signet_runtime.regions import extract_regions
-from signet_train.data.languages import language_problem, sign_language_problem
-from signet_train.data.manifest import Manifest, Row
+from signet_train.data.column_checks import faults_of_rows
+from signet_train.data.manifest import Manifest, Row, Rows
 from signet_train.data.poses import load_poses, poses_exist, split_location
 from signet_train.data.recordings import identify, kept_with
+from signet_train.data.rows import repeated
 from signet_train.data.workers import run_jobs
 
 Kind = Literal[
@@ -50,6 +53,7 @@ def check_rows(
     task: Literal["translate", "recognise"] = "translate",
     max_frames: int,
     workers: int = 1,
+    sample: int | None = None,
     progress: Callable[[], None] = lambda: None,
 ) -> list[Fault]:
     """Return every fault in manifests that would be trained on together, in the order of their rows.
@@ -59,78 +63,82 @@ def check_rows(
         task: translation needs every row's text, recognition its gloss.
         max_frames: more frames in a clip are a fault.
         workers: processes that read keypoints; 1 reads them in this process.
-        progress: called after every row.
+        sample: of how many rows the keypoints are read, drawn at random, the same ones every time; None: of all. All
+            else is looked at in every row.
+        progress: called after every row whose keypoints were read.
     """
-    faults: dict[tuple[int, int], list[Fault]] = {}  # by place: which manifest, which row
-    jobs: list[_Job] = []
-    first: dict[str, tuple[Path, int]] = {}
-    for i, (path, manifest) in enumerate(manifests):
-        for number, row in enumerate(manifest.rows, 1):
-            found = _text_faults(row, task)
-            if row.id in first:
-                other, earlier = first[row.id]
-                of_other = "" if other == path else f" of {other}"
-                found.insert(0, ("duplicate id", f"this is also the id of row {earlier}{of_other}"))
-            first.setdefault(row.id, (path, number))
-            faults[i, number] = [Fault(path, number, row.id, *fault) for fault in found]
-            jobs.append(_Job(i, number, row.poses, manifest.root, row.video, row.start, row.end))
+    parts = [Rows.of(manifest.rows) for _, manifest in manifests]
+    starts = np.cumsum([0, *map(len, parts)])
+    faults: dict[int, list[tuple[Kind, str]]] = {}  # by the row's number in all manifests
+
+    def place(number: int) -> tuple[int, int]:
+        i = int(np.searchsorted(starts, number, "right")) - 1
+        return i, number - int(starts[i])
+
+    for number, first in repeated(parts, "id"):
+        (i, _), (other, earlier) = place(number), place(first)
+        of_other = "" if other == i else f" of {manifests[other][0]}"
+        faults[number] = [("duplicate id", f"this is also the id of row {earlier + 1}{of_other}")]
+    for i, rows in enumerate(parts):
+        for local, found in faults_of_rows(rows, task):
+            faults.setdefault(int(starts[i]) + local, []).extend(found)
+
+    def job(number: int) -> _Job:
+        i, local = place(number)
+        row = parts[i][local]
+        return _Job(number, row.poses, manifests[i][1].root, row.video, row.start, row.end)
 
     def finished(job: _Job, fault: tuple[Kind, str] | None) -> None:
         if fault is not None:
-            path, manifest = manifests[job.manifest]
-            faults[job.manifest, job.row].append(Fault(path, job.row, manifest.rows[job.row - 1].id, *fault))
+            faults.setdefault(job.number, []).append(fault)
         progress()
 
     def died(job: _Job, how: str) -> None:
         finished(job, ("unusable keypoints", f"{job.poses}: the process that was reading it {how} before it was done"))
 
+    count = int(starts[-1])
+    chosen: Sequence[int] = range(count)
+    if sample is not None and sample < count:
+        chosen = np.sort(np.random.default_rng(0).choice(count, sample, replace=False)).tolist()
+    jobs = map(job, chosen)
     if workers == 1:
         check = _PoseCheck(max_frames)
-        for job in jobs:
-            finished(job, check(job))
+        for each in jobs:
+            finished(each, check(each))
     else:
         run_jobs(partial(_PoseCheck, max_frames), jobs, workers, finished=finished, died=died)
-    return [fault for of_row in faults.values() for fault in of_row]
+    told: list[Fault] = []
+    for number in sorted(faults):
+        i, local = place(number)
+        told += [Fault(manifests[i][0], local + 1, parts[i][local].id, *fault) for fault in faults[number]]
+    return told
 
 
-def without_faults(faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path) -> list[Row]:
-    """Return the rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
+def without_faults(
+    faults: Sequence[Fault], manifests: Sequence[tuple[Path, Manifest]], directory: Path
+) -> Iterator[Row]:
+    """Yield the rows that have no fault, their relative paths rewritten for a manifest in ``directory``."""
     faulty = {(fault.manifest, fault.row) for fault in faults}
-    return [
-        dataclasses.replace(
-            row,
-            poses=_moved(row.poses, manifest.root, directory.resolve()),
-            video=None if row.video is None else _moved(row.video, manifest.root, directory.resolve()),
-        )
-        for path, manifest in manifests
-        for number, row in enumerate(manifest.rows, 1)
-        if (path, number) not in faulty
-    ]
+    for path, manifest in manifests:
+        for number, row in enumerate(manifest.rows, 1):
+            if (path, number) not in faulty:
+                yield dataclasses.replace(
+                    row,
+                    poses=_moved(row.poses, manifest.root, directory.resolve()),
+                    video=None if row.video is None else _moved(row.video, manifest.root, directory.resolve()),
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """Keypoints to be read: for which row (from 1) of which manifest (from 0), and where they lie."""
+    """Keypoints to be read: for which row, by its number in all manifests, and where they lie."""
 
-    manifest: int
-    row: int
+    number: int
     poses: str
     root: Path
     video: str | None
     start: float | None
     end: float | None
-
-
-def _text_faults(row: Row, task: str) -> list[tuple[Kind, str]]:
-    found: list[tuple[Kind, str]] = []
-    if row.id in ("", ".", "..") or any(c in "/\\" or not c.isprintable() for c in row.id):
-        found.append(("unsafe id", f"{row.id!r} is not safe as a file name"))
-    if task == "recognise" and not (row.gloss or "").strip():
-        found.append(("no gloss", "the gloss is empty"))
-    if task == "translate" and not row.text.strip():
-        found.append(("no text", "the text is empty"))
-    problems = language_problem(row.language), sign_language_problem(row.sign_language)
-    return found + [("unknown language", problem) for problem in problems if problem is not None]
 
 
 class _PoseCheck:

@@ -2,110 +2,132 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 
 from signet_runtime.errors import InputError, OutputError, first_line
 from signet_runtime.files import reporting, whole_file
+from signet_train.data.mapped_rows import identity_of, mapped_rows
+from signet_train.data.rows import BATCH, NUMBERS, REQUIRED, SCHEMA, Row, Rows, batches_of, repeated
+
+__all__ = ["Manifest", "Row", "Rows", "read_manifest", "read_manifests", "write_manifest"]
+
+_LARGE = 50_000  # rows from which on they are mapped from a file; fewer are a few MB of memory
+_LARGE_LINES = 16 << 20  # bytes of JSON lines that are as many
+_ROW_GROUP = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Row:
-    """One sample.
-
-    Attributes:
-        id: unique in its manifest, and safe as a file name.
-        split: ``train``, ``dev``, ``test``, or a name of one's own.
-        poses: where the keypoints lie: a file that `signet_runtime.pose.files.read_keypoints` reads, or a clip of a
-            pose store (``poses.arrow#ID``), relative to the manifest's directory or absolute; or ``spell://…`` (see
-            `signet_train.data.spelled.corpus`).
-        text: the sentence, the target of translation.
-        language: of the text, BCP 47 (``de``, ``zh``).
-        sign_language: ISO 639-3 (``gsg``, ``csl``, ``ase``, ``bfi``).
-        video: the recording, or a directory of its frames; relative to the manifest's directory or absolute.
-        fps: frames a second of a directory of frames; a video file knows its own.
-        start, end: seconds in ``video`` that the sample takes; None for all of it. ``poses`` holds no more than that.
-        signer: who signs, where the corpus says.
-        gloss: the signs' labels, the target of recognition.
-        corpus: the published corpus that the row is from (``csl-daily``, ``how2sign``, ``wlasl``); an expert that was
-            trained on it is refused as an expert for it. None: nobody published it, or nothing is said.
-    """
-
-    id: str
-    split: str
-    poses: str
-    text: str
-    language: str
-    sign_language: str
-    video: str | None = None
-    fps: float | None = None
-    start: float | None = None
-    end: float | None = None
-    signer: str | None = None
-    gloss: str | None = None
-    corpus: str | None = None
-
-
-@dataclass(frozen=True, slots=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Rows, and the directory that their relative paths start from."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     root: Path
 
-    def split(self, name: str) -> list[Row]:
+    def split(self, name: str) -> Rows:
         """Return the rows of one split, in the manifest's order."""
-        return [row for row in self.rows if row.split == name]
+        return Rows.of(self.rows).where("split", [name])
 
 
 _ROWS = TypeAdapter(list[Row])
-_SCHEMA = pa.schema(
-    [(f.name, pa.float64() if f.name in ("fps", "start", "end") else pa.string()) for f in dataclasses.fields(Row)]
-)
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read ``.parquet`` or ``.jsonl``.
+
+    The rows of a large one are mapped from an Arrow file that is made once (see `mapped_rows`).
 
     Raises:
         InputError: no such file, another suffix, damaged, or a row that is not a `Row` (named by its number).
     """
     try:
         if path.suffix == ".parquet":
-            with open(path, "rb") as file:  # by its path, a directory would be a data set without rows
-                records = pq.read_table(file).to_pylist()
+            with open(path, "rb") as source:  # by its path, a directory would be a data set without rows
+                file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16)
+                rows = _rows(path, _parquet_batches(path, file), large=file.metadata.num_rows > _LARGE)
         elif path.suffix == ".jsonl":
-            records = _read_lines(path)
+            rows = _rows(path, _line_batches(path), large=path.stat().st_size > _LARGE_LINES)
         else:
             raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
-        return Manifest(_ROWS.validate_python(records), path.resolve().parent)
+        return Manifest(rows, path.resolve().parent)
     except FileNotFoundError:
         raise InputError(f"{path}: no such manifest; `signet-train manifest` makes one") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        number, *field = first["loc"]
-        raise InputError(f"{path}: row {int(number) + 1}: {'.'.join(map(str, field))}: {first['msg']}") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: not a manifest, or a damaged one ({first_line(error)})") from error
 
 
-def _read_lines(path: Path) -> list[object]:
-    records: list[object] = []
+def _rows(path: Path, batches: Iterator[pa.RecordBatch], large: bool) -> Rows:
+    if large:
+        return mapped_rows(path, identity_of(path), batches)
+    return Rows(pa.Table.from_batches(batches, SCHEMA))
+
+
+def _parquet_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    number = 0
+    for batch in file.iter_batches(BATCH, use_threads=False):
+        columns = _as_rows_have_them(batch)
+        yield columns or _checked(path, batch.to_pylist(), number)
+        number += len(batch)
+
+
+def _as_rows_have_them(batch: pa.RecordBatch) -> pa.RecordBatch | None:
+    """Return a batch in `SCHEMA`; None where its columns need a look at every value."""
+    names = batch.schema.names
+    if not set(REQUIRED) <= set(names) <= set(SCHEMA.names) or len(set(names)) < len(names):
+        return None
+    columns = []
+    for field in SCHEMA:
+        if field.name not in names:
+            columns.append(pa.nulls(len(batch), field.type))
+            continue
+        column = batch.column(field.name)
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        fits = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if field.name in NUMBERS:
+            fits = pa.types.is_floating(kind) or pa.types.is_integer(kind)
+        if not (fits or pa.types.is_null(kind)) or (field.name in REQUIRED and column.null_count):
+            return None
+        columns.append(column.cast(field.type))
+    rows = pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    rows.validate(full=True)  # that text is UTF-8
+    return rows
+
+
+def _checked(path: Path, records: list[object], before: int) -> pa.RecordBatch:
+    """Return records as rows; ``before`` are the rows before them."""
+    try:
+        rows = _ROWS.validate_python(records)
+    except ValidationError as error:
+        first = error.errors()[0]
+        number, *field = first["loc"]
+        where = f"{path}: row {before + int(number) + 1}"
+        raise InputError(f"{where}: {'.'.join(map(str, field))}: {first['msg']}") from None
+    return next(batches_of(rows))
+
+
+def _line_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    lines, number = _read_lines(path), 0
+    while records := list(islice(lines, BATCH)):
+        yield _checked(path, records, number)
+        number += len(records)
+
+
+def _read_lines(path: Path) -> Iterator[object]:
     with open(path, encoding="utf-8") as file:  # str.splitlines would also split at U+2028
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
-                    records.append(json.loads(line))
+                    yield json.loads(line)
             except ValueError as error:
                 raise InputError(f"{path}: line {number}: not JSON ({error})") from None
-    return records
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
@@ -114,18 +136,27 @@ def write_manifest(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         OutputError: another suffix, or the file cannot be written.
     """
-    records = [dataclasses.asdict(row) for row in rows]
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise OutputError(f"{path}: a manifest is a .parquet or .jsonl file")
+    batches = rows.batches() if isinstance(rows, Rows) else batches_of(rows)
     failure = "cannot be written ({})"
     with reporting(path, failure):
         path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, failure) as temporary:
         if path.suffix == ".parquet":
-            pq.write_table(pa.Table.from_pylist(records, _SCHEMA), temporary, compression="zstd")
-        elif path.suffix == ".jsonl":
-            lines = (json.dumps({k: v for k, v in r.items() if v is not None}, ensure_ascii=False) for r in records)
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        else:
-            raise OutputError(f"{path}: a manifest is a .parquet or .jsonl file")
+            _write_parquet(temporary, batches)
+            return
+        with temporary.open("w", encoding="utf-8") as file:
+            for batch in batches:
+                for record in batch.to_pylist():
+                    known = {name: value for name, value in record.items() if value is not None}
+                    file.write(json.dumps(known, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        while some := list(islice(batches, _ROW_GROUP // BATCH)):
+            writer.write_table(pa.Table.from_batches(some))
 
 
 def read_manifests(paths: Sequence[Path]) -> list[Manifest]:
@@ -135,10 +166,10 @@ def read_manifests(paths: Sequence[Path]) -> list[Manifest]:
         InputError: as `read_manifest`; or an id that occurs twice, in one manifest or in two.
     """
     manifests = [read_manifest(path) for path in paths]
-    seen: dict[str, Path] = {}
-    for path, manifest in zip(paths, manifests, strict=True):
-        for row in manifest.rows:
-            if row.id in seen:
-                raise InputError(f"{path}: the id {row.id!r} occurs twice ({seen[row.id]} has it already)")
-            seen[row.id] = path
+    parts = [Rows.of(manifest.rows) for manifest in manifests]
+    for twice in repeated(parts, "id"):
+        starts = np.cumsum([0, *map(len, parts)])
+        again, first = (int(np.searchsorted(starts, number, "right")) - 1 for number in twice)
+        row = parts[again][twice[0] - int(starts[again])]
+        raise InputError(f"{paths[again]}: the id {row.id!r} occurs twice ({paths[first]} has it already)")
     return manifests

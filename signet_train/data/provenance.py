@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import langcodes
 import numpy as np
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.estimators import FAMILIES
-from signet_train.data.manifest import Row
+from signet_train.data.located import LocatedRows
 from signet_train.data.poses import load_poses, split_location
 
 # What is taken where keypoints name their family alone: published archives do, and this is what their code runs.
@@ -66,13 +64,6 @@ def provenance(location: str, root: Path) -> Provenance:
     return Provenance(estimator_of(sequence.source), sequence.fps)
 
 
-class _Located(Protocol):
-    @property
-    def row(self) -> Row: ...
-    @property
-    def root(self) -> Path: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What was found in data.
@@ -99,7 +90,7 @@ class Survey:
         return self.languages[0] if len(self.languages) == 1 else "mul"
 
 
-def survey(rows: Sequence[_Located]) -> Survey:
+def survey(rows: LocatedRows) -> Survey:
     """Ask the keypoints of up to 200 rows, evenly over all of them, and every row's language.
 
     Raises:
@@ -109,7 +100,8 @@ def survey(rows: Sequence[_Located]) -> Survey:
     counted: Counter[str] = Counter()
     low, high = math.inf, 0.0
     for i in np.unique(np.linspace(0, len(rows) - 1, min(_SURVEYED, len(rows))).astype(int)):
-        row, root = rows[i].row, rows[i].root
+        located = rows[int(i)]
+        row, root = located.row, located.root
         try:
             made = provenance(row.poses, root)
         except InputError as error:
@@ -118,12 +110,12 @@ def survey(rows: Sequence[_Located]) -> Survey:
         counted[made.estimator] += 1
         low, high = min(low, made.fps), max(high, made.fps)
     estimators = {name: found[name] for name, _ in counted.most_common()}
-    return Survey(estimators, (low, high), languages_of(located.row for located in rows))
+    return Survey(estimators, (low, high), languages_of(rows))
 
 
-def languages_of(rows: Iterable[Row]) -> tuple[str, ...]:
+def languages_of(rows: LocatedRows) -> tuple[str, ...]:
     """Return the languages of rows' texts, sorted."""
-    return tuple(sorted({row.language for row in rows if row.language}))
+    return tuple(sorted(language for language in rows.distinct("language") if language))
 
 
 def same_language(one: str, other: str) -> bool:

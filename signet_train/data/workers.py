@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from multiprocessing import connection, get_context, resource_tracker
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +41,7 @@ def run_jobs(
     at once. When its own process is killed they end after the jobs that they are at.
 
     Args:
+        jobs: taken one by one, as somebody is free.
         make_work: called once in every process, for what does the jobs there. In the first process it has returned
             before the others start, so that what it downloads is downloaded once. It is pickled, as are the jobs.
         finished: told the result of a job, in this process.
@@ -49,11 +51,10 @@ def run_jobs(
         SignetError: raised by a job, or by ``make_work``.
         EngineError: all processes died while they started.
     """
-    queue = deque(jobs)
-    processes = min(processes, len(queue))
+    queue = _Queue(jobs)
     crew: list[_Worker[J]] = []
     try:
-        if queue:
+        if queue.next(1):
             crew.append(_Worker(make_work))
         while crew:
             for pipe in connection.wait([worker.pipe for worker in crew]):
@@ -65,7 +66,7 @@ def run_jobs(
                     how = worker.ended()
                     if worker.job is not None:
                         died(worker.job, how)
-                        if len(queue) > len(crew):
+                        if queue.next(processes) > len(crew):
                             crew.append(_Worker(make_work))
                     elif not crew:
                         raise EngineError(f"a worker process {how} while it started; try fewer of them") from None
@@ -73,11 +74,11 @@ def run_jobs(
                 if kind == "error":
                     raise value
                 if kind == "ready":
-                    missing = min(processes, len(queue)) - len(crew)
+                    missing = queue.next(processes) - len(crew)
                     crew.extend(_Worker(make_work) for _ in range(missing))
                 elif worker.job is not None:
                     finished(worker.job, value)
-                worker.job = queue.popleft() if queue else None
+                worker.job = queue.take()
                 if worker.job is not None:
                     worker.give(worker.job)
                 else:
@@ -86,6 +87,22 @@ def run_jobs(
     finally:
         for worker in crew:
             worker.kill()
+
+
+class _Queue(Generic[J]):
+    """Jobs that are still to be done, of which no more are made than somebody asks for."""
+
+    def __init__(self, jobs: Iterable[J]) -> None:
+        self._jobs, self._ahead = iter(jobs), deque[J]()
+
+    def next(self, count: int) -> int:
+        """Return how many jobs there are, up to ``count``."""
+        self._ahead.extend(islice(self._jobs, count - len(self._ahead)) if count > len(self._ahead) else ())
+        return min(count, len(self._ahead))
+
+    def take(self) -> J | None:
+        """Return the next job, None when all are done."""
+        return self._ahead.popleft() if self.next(1) else None
 
 
 def available_cpus() -> int:

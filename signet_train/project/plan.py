@@ -13,7 +13,7 @@ from signet_train.checkpoint import ExpertCard, find_pretrained, load_checkpoint
 from signet_train.config import LanguageModelConfig
 from signet_train.data.manifest import Row
 from signet_train.data.poses import poses_exist
-from signet_train.data.provenance import languages_of, provenance, same_estimator
+from signet_train.data.provenance import provenance, same_estimator
 from signet_train.evaluation.metrics import tokenizer_for
 from signet_train.project.layout import Project, write_project, write_stage
 from signet_train.project.sizing import Lengths, Machine, Sizes, measure, stage_sizes, this_machine
@@ -228,7 +228,7 @@ class _Common:
 
     def _top(self) -> Settings:
         top: Settings = {"task": (self.task, ""), "seed": (1, "")}
-        tokenizers = {tokenizer_for(language) for language in languages_of(self.rows)}
+        tokenizers = {tokenizer_for(row.language) for row in self.rows if row.language}
         if self.task == "translate" and (self.mt5 is None or len(tokenizers) > 1):
             top["tokenize"] = ("char", "validation's BLEU counts characters, so that a beginner's progress can be seen")
         return top

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,17 +16,39 @@ from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
 from signet_train.data.batches.collate import load_batches, pad_regions
-from signet_train.data.batches.dataset import PoseDataset, Sample
+from signet_train.data.batches.dataset import LocatedRows, PoseDataset, Sample
 from signet_train.model.signet import Signet
 from signet_train.stages.assemble import load_experts
 from signet_train.stages.loop import make_accelerator
 from signet_train.stages.plan import fitting_experts, plan_stage
 
 
-def cache_features(config: TrainConfig, views: int, half: bool, device: str | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a cache will be.
+
+    Attributes:
+        rows: by split.
+        shards: how many files; missing: how many of them are not there yet.
+        bytes: of all of it, at most: clips may have fewer frames than the model reads.
+    """
+
+    rows: dict[str, int]
+    shards: int
+    missing: int
+    bytes: int
+
+
+def cache_features(config: TrainConfig, views: int, half: bool, device: str | None, dry_run: bool = False) -> Planned:
     """Write ``config.data.cache``: ``views`` noisy views of every training sample, one plain view for validation.
 
     Shards that are there already are kept, so a run that was stopped goes on. Several processes share the work.
+
+    Args:
+        dry_run: read and compare all that would be needed, and write nothing.
+
+    Returns:
+        what was missing before.
 
     Raises:
         ConfigError: no cache or no experts configured.
@@ -49,19 +73,23 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     for file in (cache / "cache.json", draft):
         if file.is_file() and json.loads(file.read_text()) != description:
             raise CheckpointError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
+    jobs = [
+        (split, view, shard)
+        for split, located in rows.items()
+        for view in range(views if split == config.data.train else 1)
+        for shard in range((len(located) + SHARD - 1) // SHARD)
+    ]
+    planned = _planned(config, cache, rows, jobs, views, half)
+    if dry_run:
+        return planned
     if accelerator.is_main_process:
         cache.mkdir(parents=True, exist_ok=True)
         with whole_file(draft) as temporary:
             temporary.write_text(json.dumps(description, indent=2))
     accelerator.wait_for_everyone()
 
-    jobs = [
-        (split, view, shard)
-        for split, located in rows.items()
-        for view in range(views if split == config.data.train else 1)
-        for shard in range((len(located) + SHARD - 1) // SHARD)
-    ][accelerator.process_index :: accelerator.num_processes]
-    for split, view, shard in tqdm(jobs, unit="shard", disable=not accelerator.is_main_process):
+    own = jobs[accelerator.process_index :: accelerator.num_processes]
+    for split, view, shard in tqdm(own, unit="shard", disable=not accelerator.is_main_process):
         if shard_path(cache, split, view, shard).is_file():  # by a run that was stopped, or one that runs beside this
             continue
         dataset = PoseDataset(rows[split], config, training=split == config.data.train)
@@ -81,6 +109,22 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     accelerator.wait_for_everyone()
     if accelerator.is_main_process and draft.is_file():
         draft.replace(cache / "cache.json")
+    return planned
+
+
+def _planned(
+    config: TrainConfig,
+    cache: Path,
+    rows: Mapping[str, LocatedRows],
+    jobs: Sequence[tuple[str, int, int]],
+    views: int,
+    half: bool,
+) -> Planned:
+    counts = {split: len(located) for split, located in rows.items()}
+    samples = sum(count * (views if split == config.data.train else 1) for split, count in counts.items())
+    of_frame = len(config.experts) * config.model.backbone.embedding * (2 if half else 4)
+    missing = sum(not shard_path(cache, *job).is_file() for job in jobs)
+    return Planned(counts, len(jobs), missing, samples * config.data.max_frames * of_frame)
 
 
 def _regions_and_mask(samples: Sequence[Sample]) -> tuple[dict[str, Tensor], Tensor]:

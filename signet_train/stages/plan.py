@@ -11,8 +11,8 @@ from signet_runtime.errors import CheckpointError, ConfigError
 from signet_runtime.models.catalogue import built_in
 from signet_train.checkpoint import ExpertCard, load_cards, load_checkpoint_config, load_expert_card
 from signet_train.config import LanguageModelConfig, TrainConfig
-from signet_train.data.batches.dataset import LocatedRow, select_rows
-from signet_train.data.manifest import Manifest, read_manifests
+from signet_train.data.batches.dataset import LocatedRows, select_rows
+from signet_train.data.manifest import Manifest, Rows, read_manifests
 from signet_train.data.provenance import VARIANTS, Survey, same_estimator, same_language, same_rate, survey
 from signet_train.tokenizer import characters_of, pieces_for
 
@@ -35,26 +35,26 @@ class StagePlan:
     """
 
     config: TrainConfig
-    training: list[LocatedRow]
-    validation: list[LocatedRow]
-    corpus: list[LocatedRow]
+    training: LocatedRows
+    validation: LocatedRows
+    corpus: LocatedRows
     clock: float | None = None
     characters: Sequence[str] = ()
 
     @property
-    def rows(self) -> dict[str, list[LocatedRow]]:
+    def rows(self) -> dict[str, LocatedRows]:
         """Training and validation rows by their split's name, in this order."""
         return {self.config.data.train: self.training, self.config.data.validation: self.validation}
 
     @property
     def sign_languages(self) -> set[str]:
         """The training rows' sign languages."""
-        return {r.row.sign_language for r in self.training}
+        return self.training.distinct("sign_language")
 
     @property
     def corpora(self) -> set[str]:
         """The published corpora that the training rows are from."""
-        return {r.row.corpus for r in self.training if r.row.corpus is not None}
+        return self.training.distinct("corpus") - {None}
 
 
 def plan_stage(config: TrainConfig) -> StagePlan:
@@ -67,7 +67,7 @@ def plan_stage(config: TrainConfig) -> StagePlan:
     """
     data, manifests = config.data, read_manifests(config.data.manifests)
     training, validation = (select_rows(manifests, data, split) for split in (data.train, data.validation))
-    found = survey([*training, *validation])
+    found = survey(training + validation)
     characters: Sequence[str] = ()
     if config.stage == "pretrain" and config.mt5 is None:
         characters = _characters(manifests, config.task)
@@ -82,8 +82,8 @@ def plan_stage(config: TrainConfig) -> StagePlan:
 
 
 def _characters(manifests: Sequence[Manifest], task: str) -> list[str]:
-    rows = [row for manifest in manifests for row in manifest.rows]
-    return characters_of((row.gloss or "") if task == "recognise" else row.text for row in rows)
+    target = "gloss" if task == "recognise" else "text"
+    return characters_of(character for m in manifests for character in Rows.of(m.rows).characters(target))
 
 
 def _resolved(config: TrainConfig, found: Survey, characters: Sequence[str]) -> TrainConfig:

@@ -17,7 +17,7 @@ from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
 from signet_train.data.batches.collate import Batch, Collate, load_batches
-from signet_train.data.batches.dataset import LocatedRow, PoseDataset
+from signet_train.data.batches.dataset import LocatedRows, PoseDataset
 from signet_train.data.batches.sampling import in_order
 from signet_train.data.provenance import languages_of
 from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
@@ -97,7 +97,7 @@ def translation_run(
     checkpoint: Checkpoint,
     training: Dataset,
     validation: Dataset,
-    rows: Sequence[LocatedRow],
+    rows: LocatedRows,
     accelerator: Accelerator,
 ) -> Run:
     """Set up Stage I or III: the best validation BLEU-4 is kept, in recognition the best per-instance accuracy.
@@ -140,9 +140,9 @@ def translation_run(
     return Run(checkpoint, objective, training, validate, metric, "highest")
 
 
-def _common_tokenizer(rows: Sequence[LocatedRow]) -> str:
+def _common_tokenizer(rows: LocatedRows) -> str:
     """Return the tokenizer of all texts; of several languages that want different ones, characters, which is said."""
-    languages = languages_of(located.row for located in rows)
+    languages = languages_of(rows)
     tokenizers = {tokenizer_for(language) for language in languages}
     if len(tokenizers) <= 1:
         return tokenizers.pop() if tokenizers else "13a"

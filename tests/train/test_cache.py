@@ -89,6 +89,19 @@ def test_a_view_is_what_an_epoch_would_have_seen(manifest: Path, experts: list[P
     assert collate([validation[0, 1]]).mask.shape == collate([plain[0, 1]]).mask.shape
 
 
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(manifest: Path, experts: list[Path], tmp_path: Path) -> None:
+    given = settings(manifest, experts, tmp_path / "cache")
+    planned = cache_features(given, views=2, half=True, device="cpu", dry_run=True)
+    assert not (tmp_path / "cache").exists()
+    assert planned.missing == planned.shards == cache_features(given, views=2, half=True, device="cpu").missing
+    written = [file.stat().st_size for file in (tmp_path / "cache").rglob("*.safetensors")]
+    assert len(written) == planned.shards and 0 < sum(written) < planned.bytes
+    again = cache_features(given, views=2, half=True, device="cpu", dry_run=True)
+    assert (again.missing, again.rows) == (0, planned.rows)
+    with pytest.raises(CheckpointError, match="a cache of something else"):
+        cache_features(given, views=3, half=True, device="cpu", dry_run=True)
+
+
 def test_half_precision_takes_half_the_space(manifest: Path, experts: list[Path], tmp_path: Path) -> None:
     sizes = []
     for half in (False, True):

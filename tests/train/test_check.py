@@ -197,6 +197,38 @@ def test_a_row_is_told_all_its_faults_in_order_and_several_processes_find_the_sa
     assert faults == faults_of(*rows, root=root)
 
 
+def test_of_a_sample_the_keypoints_are_read_and_what_rows_say_of_all(root: Path) -> None:
+    rows = [replace(FINE, id=f"{n}", poses="none.npz", text="" if n == 5 else "a") for n in range(60)]
+    write_manifest(root / "m.parquet", [*rows, rows[3]])
+    done: list[int] = []
+    found = faults_of(*rows, rows[3], root=root, sample=20, progress=lambda: done.append(1))
+    kinds = [fault.kind for fault in found]
+    assert len(done) == 20 == kinds.count("no keypoints")
+    assert kinds.count("no text") == 1 and kinds[-1 if found[-1].kind == "duplicate id" else -2] == "duplicate id"
+    assert found == faults_of(*rows, rows[3], root=root, sample=20)
+    assert len({fault.row for fault in found if fault.row <= 30}) > 3 < len({f.row for f in found if f.row > 30})
+    assert faults_of(*rows, root=root, sample=61) == faults_of(*rows, root=root)
+    result = invoke(root / "m.parquet", "--sample", 20)
+    assert result.exit_code == 3 and "rows: 61 checked, of 20 of them the keypoints, " in result.stderr
+    refused = invoke(root / "m.parquet", "--sample", 20, "--clean", root / "c.parquet")
+    assert refused.exit_code == 2 and "leave --sample out" in refused.stderr
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_are_judged_by_column_as_one_by_one(root: Path, seed: int) -> None:
+    """Whatever the columns let pass at once, Python's own rules let pass."""
+    rng = np.random.default_rng(seed)
+    odd = [*" /\\~.aä你😀\n", "", "..", "a b", "\x7f", "\u00a0", "\u2028", "\u0378", "\u0301", "\t.", "..."]
+    words = ["".join(rng.choice(odd, rng.integers(0, 3))) for _ in range(300)]
+    rows = [replace(FINE, id=word, text=words[-n], gloss=words[n // 2]) for n, word in enumerate(words)]
+    for task, target in (("translate", "text"), ("recognise", "gloss")):
+        found = {(f.row, f.kind) for f in faults_of(*rows, root=root, task=task, sample=1) if f.kind != "duplicate id"}
+        unsafe = [w in ("", ".", "..") or any(c in "/\\" or not c.isprintable() for c in w) for w in words]
+        expected = {(n, "unsafe id") for n, bad in enumerate(unsafe, 1) if bad}
+        blank = [not (getattr(row, target) or "").strip() for row in rows]
+        assert found == expected | {(n, "no " + target) for n, bad in enumerate(blank, 1) if bad}
+
+
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(check, [str(argument) for argument in (*arguments, "--workers", 1)])
 

@@ -149,7 +149,7 @@ def test_failures_are_told_by_row_and_stop_nobody_else(tmp_path: Path) -> None:
     manifest = corpus(tmp_path, [FINE, RAISES, FINE, SEES_NOBODY, FINE])
     (tmp_path / "c.mp4").write_text("not a video")
     (tmp_path / "d.mp4").rename(tmp_path / "nobody.mp4")
-    manifest.rows.append(row("nobody"))
+    manifest = Manifest([*manifest.rows, row("nobody")], tmp_path)
     failures = run(manifest)
     assert written(tmp_path) == {"a.npz", "e.npz"}  # e: the estimator was broken by b, and a new one took over
     assert [(failure.row, failure.id) for failure in failures] == [(2, "b"), (3, "c"), (4, "d"), (6, "nobody")]

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from signet_runtime.errors import CheckpointError, OutputError, one_line
 from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
-from signet_train.data.batches.dataset import LocatedRow, target
+from signet_train.data.batches.dataset import LocatedRow, LocatedRows, target
 from signet_train.data.batches.sampling import Key
 
 SHARD = 256  # rows a file
@@ -52,15 +52,14 @@ def digest(module: nn.Module) -> str:
     return sha.hexdigest()
 
 
-def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequence[LocatedRow]]) -> dict[str, object]:
+def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, LocatedRows]) -> dict[str, object]:
     """Return all that the features depend on, by name."""
     data = config.data
     fusion = config.model.fusion
-    sources = {split: [(r.row.id, r.row.poses) for r in located] for split, located in rows.items()}
     return {
         "experts": digest(experts),
         "router_reads": fusion.router_reads if fusion is not None else "hands",
-        "rows": hashlib.sha256(json.dumps(sources).encode()).hexdigest(),
+        "rows": _digest_of_rows(rows),
         "frame_rate": data.frame_rate,
         "profile": data.normalisation,  # as caches that are there call it
         "max_frames": data.max_frames,
@@ -71,6 +70,23 @@ def fingerprint(config: TrainConfig, experts: nn.Module, rows: Mapping[str, Sequ
         "vary_signer": data.vary_signer,
         "seed": config.seed,
     }
+
+
+def _digest_of_rows(rows: Mapping[str, LocatedRows]) -> str:
+    """Return the SHA-256 of the JSON that has all ids and locations by split: it is never there as a whole."""
+    sha = hashlib.sha256(b"{")
+    for number, (split, located) in enumerate(rows.items()):
+        sha.update(f"{', ' if number else ''}{json.dumps(split)}: [".encode())
+        separator = ""
+        for part, _ in located.parts:
+            for batch in part.batches("id", "poses"):
+                ids, places = batch.columns
+                pairs = list(zip(ids.to_pylist(), places.to_pylist(), strict=True))
+                sha.update((separator + json.dumps(pairs)[1:-1]).encode())
+                separator = ", "
+        sha.update(b"]")
+    sha.update(b"}")
+    return sha.hexdigest()
 
 
 def shard_path(cache: Path, split: str, view: int, shard: int) -> Path:

@@ -141,5 +141,7 @@ def load_batches(
         raise type(error)(said) from error
     finally:
         with signals_blocked():
+            if own:  # a traceback may hold the loader, and its processes would be waited for at exit
+                batches._shutdown_workers()  # type: ignore[attr-defined]
             del batches
         _workers.difference_update(own)

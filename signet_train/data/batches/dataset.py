@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -15,9 +14,12 @@ from signet_runtime.regions import prepare
 from signet_train.config import DataConfig, TrainConfig
 from signet_train.data.batches.augment import add_noise, drop_frames, vary_signer
 from signet_train.data.batches.sampling import Key
+from signet_train.data.located import LocatedRow, LocatedRows
 from signet_train.data.manifest import Manifest, Row, read_manifests
 from signet_train.data.poses import load_poses
 from signet_train.data.provenance import estimator_of, same_estimator
+
+__all__ = ["LocatedRow", "LocatedRows", "PoseDataset", "Sample", "load_rows", "select_rows", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,7 @@ class Sample:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LocatedRow:
-    """A row and the directory that its relative paths start from."""
-
-    row: Row
-    root: Path
-
-
-def load_rows(config: DataConfig, split: str) -> list[LocatedRow]:
+def load_rows(config: DataConfig, split: str) -> LocatedRows:
     """Read the rows of one split of all the manifests, in the configured sign languages.
 
     Raises:
@@ -46,19 +40,15 @@ def load_rows(config: DataConfig, split: str) -> list[LocatedRow]:
     return select_rows(read_manifests(config.manifests), config, split)
 
 
-def select_rows(manifests: Sequence[Manifest], config: DataConfig, split: str) -> list[LocatedRow]:
+def select_rows(manifests: Sequence[Manifest], config: DataConfig, split: str) -> LocatedRows:
     """Return the rows of one split, in the configured sign languages, of manifests that have been read.
 
     Raises:
         InputError: there are none.
     """
     wanted = set(config.sign_languages)
-    rows = [
-        LocatedRow(row, manifest.root)
-        for manifest in manifests
-        for row in manifest.split(split)
-        if not wanted or row.sign_language in wanted
-    ]
+    of_split = ((manifest.split(split), manifest.root) for manifest in manifests)
+    rows = LocatedRows([(rows.where("sign_language", wanted) if wanted else rows, root) for rows, root in of_split])
     if not rows:
         names = ", ".join(map(str, config.manifests))
         languages = f" in {', '.join(config.sign_languages)}" if wanted else ""
