@@ -29,6 +29,8 @@ class TranslatorOptions(TypedDict, total=False):
         n_best: how many texts to find, as many as there are beams at most; the others are alternatives.
         min_confidence: texts whose reliability is below are left out; needs a bundle with a calibration.
         piece_times: say where each piece of a text was read; needs a bundle whose decoder says what it looks at.
+        isolate: decode videos in a process of their own that can reach nothing but the file, as is due to files of
+            strangers; a decoder that such a file breaks takes nothing with it. Not on Windows.
         speed: at which recordings were slowed down or sped up: 0.25 is slow motion that takes four times as long.
     """
 
@@ -47,6 +49,7 @@ class TranslatorOptions(TypedDict, total=False):
     n_best: int
     min_confidence: float
     piece_times: bool
+    isolate: bool
 
 
 DEFAULTS: TranslatorOptions = {
@@ -65,6 +68,7 @@ DEFAULTS: TranslatorOptions = {
     "n_best": 1,
     "min_confidence": 0.0,
     "piece_times": False,
+    "isolate": False,
 }
 
 

@@ -40,8 +40,9 @@ from signet_runtime.sentences.keypoints import (
 )
 from signet_runtime.sentences.segmenter import Pauses, PosedFrame, Segmenter, cut
 from signet_runtime.sources.arrays import FrameArrays
+from signet_runtime.sources.isolation import open_video
+from signet_runtime.sources.isolation.processes import prepare
 from signet_runtime.sources.live import Live
-from signet_runtime.sources.video import Video
 from signet_runtime.translation import Translation
 
 logger = logging.getLogger("signet_runtime")
@@ -66,6 +67,8 @@ class Translator:
     def __init__(self, bundle: Bundle | str | Path | None = None, **options: Unpack[TranslatorOptions]) -> None:
         refuse_forked()
         self._options = with_defaults(options)
+        if self._options["isolate"]:
+            prepare()
         if not isinstance(bundle, Bundle):
             bundle = Bundle.load(bundle)
         self.bundle = bundle
@@ -245,8 +248,10 @@ class Translator:
         if is_keypoints(Path(source)):
             notes: list[str] = []
             return str(source), stream_sequence(on_clock(self._read_keypoints(source, notes), frame_rate), notes)
+        track, isolate = self._options["track"], self._options["isolate"]
+        video = open_video(source, None if all_frames else wanted, track=track, isolate=isolate)
+        stack.callback(video.close)
         estimator = self.estimator
-        video = stack.enter_context(Video(source, None if all_frames else wanted, track=self._options["track"]))
         thinned = all_frames and wanted is not None and (video.info.fps > wanted or not video.regular)
         return str(source), stack.enter_context(
             stream_video(video, estimator, speed, all_frames, clock if thinned else None)
@@ -354,8 +359,10 @@ class Translator:
         if is_keypoints(path):
             return self._read_keypoints(path, [])
         speed, clock = self._options["speed"], self.bundle.manifest.frame_rate
-        track, frame_rate = self._options["track"], clock and clock * speed
-        poses = extract_poses(path, self.estimator, frame_rate=frame_rate, track=track, progress=progress)
+        track, isolate = self._options["track"], self._options["isolate"]
+        poses = extract_poses(
+            path, self.estimator, frame_rate=clock and clock * speed, track=track, progress=progress, isolate=isolate
+        )
         return _as_signed(poses, speed)
 
     def translate_batch(

@@ -199,6 +199,11 @@ With several inputs the others are still done, and the code is that of the first
     help="How fast the recording plays what was signed: 0.25 for slow motion that takes four times as long.",
 )
 @click.option(
+    "--isolate",
+    is_flag=True,
+    help="For files of strangers: decode videos in a process of their own that can reach nothing but the file.",
+)
+@click.option(
     "--jobs",
     metavar="N",
     type=click.IntRange(min=1),
@@ -250,6 +255,8 @@ def main(
     )
     if all_frames and (camera is not None or (keypoints_out is None and overlay is None)):
         raise click.UsageError("--all-frames is for --keypoints-out and --overlay of a video.")
+    if options["isolate"] and overlay is not None:
+        raise click.UsageError("--overlay takes the sound from the file itself: not with --isolate.")
     if jobs > 1 and (partial is not None or camera is not None):
         raise click.UsageError("--jobs is for several files that are there, and shows nothing before a file is done.")
     if (options["detect_every"] or 1) > 1 and not takes_option(options["pose"], "detect_every"):

@@ -26,10 +26,15 @@ class Drawn:
 
     Raises:
         EngineError: nothing can be drawn here.
+        InputError: the video is to be read in a process of its own, and its sound cannot be.
     """
 
     def __init__(self, target: Path, options: TranslatorOptions) -> None:
         check_overlay()
+        if options["isolate"]:
+            raise InputError(
+                "an overlay takes its sound from the video itself, which is to be isolated; without isolate"
+            )
         self._target, self._track = target, options["track"]
         self.poses = PoseTrack(options["speed"])
         self.sentences: list[Translation] = []

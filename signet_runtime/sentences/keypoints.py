@@ -20,9 +20,13 @@ from signet_runtime.sentences.segmenter import PosedFrame, join
 from signet_runtime.sources.arrays import FrameArrays
 from signet_runtime.sources.clock import hold, measure, sample
 from signet_runtime.sources.frames import FrameDirectory
+from signet_runtime.sources.isolation import open_video
+from signet_runtime.sources.isolation.video import IsolatedVideo
 from signet_runtime.sources.live import Live, LiveFrame
 from signet_runtime.sources.prefetch import prefetch
 from signet_runtime.sources.video import Video
+
+Recording = Video | IsolatedVideo | FrameDirectory | FrameArrays
 
 # Decoded frames that may wait for the pose estimator, and posed ones that may wait for the model: enough that a
 # sentence can be translated while the next is posed, and memory stays what it is.
@@ -64,6 +68,7 @@ def extract_poses(
     track: int | None = None,
     notes: list[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    isolate: bool = False,
 ) -> PoseSequence:
     """Return the keypoints of the signer in a recording, which is read once and never held as a whole.
 
@@ -78,15 +83,16 @@ def extract_poses(
         fps: of a directory of frames; a video file knows its own.
         notes: what was assumed, chosen or left out is appended to it.
         progress: called after every frame with the number of frames done and, where known, of all.
+        isolate: see `TranslatorOptions`.
 
     Raises:
         InputError: the recording cannot be used (see `Video` and `FrameDirectory`), or nobody is found in any frame.
     """
-    recording: Video | FrameDirectory
+    recording: Recording
     if Path(path).is_dir():
         recording = FrameDirectory(path, fps, frame_rate, start=start, end=end)
     else:
-        recording = Video(path, frame_rate, start=start, end=end, track=track)
+        recording = open_video(path, frame_rate, start=start, end=end, track=track, isolate=isolate)
     frames: list[PosedFrame] = []
     with recording as video, closing(_decoded(video)) as decoded:
         for frame in _posed(decoded, estimator, None):
@@ -104,13 +110,13 @@ def extract_poses(
     return sequence
 
 
-def _notes(video: Video | FrameDirectory | FrameArrays | Live, estimator: PoseEstimator) -> list[str]:
+def _notes(video: Recording | Live, estimator: PoseEstimator) -> list[str]:
     return [*video.notes, *getattr(estimator, "notes", ())]
 
 
 @contextmanager
 def stream_video(
-    video: Video | FrameDirectory | FrameArrays,
+    video: Recording,
     estimator: PoseEstimator,
     speed: float = 1.0,
     every_frame: bool = False,
@@ -148,7 +154,7 @@ def stream_sequence(sequence: PoseSequence, notes: Sequence[str] = ()) -> PoseSt
     return PoseStream(frames, sequence.fps, sequence.size, sequence.source, len(sequence), lambda: list(notes))
 
 
-def _decoded(video: Video | FrameDirectory | FrameArrays) -> Generator[LiveFrame]:
+def _decoded(video: Recording) -> Generator[LiveFrame]:
     """Decode the frames in another thread, a few ahead of whoever reads them."""
     return prefetch((LiveFrame(image, seconds, time.perf_counter()) for image, seconds in video.timed()), _DECODED)
 

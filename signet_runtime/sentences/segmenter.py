@@ -117,6 +117,11 @@ class Segmenter:
 
     def push(self, frame: PosedFrame) -> Sentence | None:
         """Take the next frame; give the sentence that it ends, if it ends one."""
+        if self.is_apart(frame):
+            sentence = self.so_far() if self._frames else None
+            self._forget(len(self._frames))
+            self.push(frame._replace(ticks=1))
+            return sentence
         speed, since, down = self._hands.look(frame)
         self._frames.append(frame)
         self._speeds.append(speed)
@@ -134,6 +139,13 @@ class Segmenter:
         else:
             sentence = None
         return sentence
+
+    def is_apart(self, frame: PosedFrame) -> bool:
+        """Whether nothing was seen before a frame for so long that hands at rest would have ended the sentence.
+
+        The frame before cannot stand for that time, which is anybody's to say: of a stream, whose clock may be set.
+        """
+        return frame.ticks / self._fps > max(self._pauses.pause, self._pauses.rest, _TOO_SHORT_TO_SAY)
 
     def anybody_signs(self, frames: Sequence[PosedFrame]) -> bool:
         """Return whether a hand that is not down moves anywhere in frames that were not pushed.
@@ -262,7 +274,7 @@ def cut(
     """
     frames = iter(frames)
     held = list(islice(frames, None if whole is None else whole + 1))
-    if whole is None or len(held) <= whole:
+    if (whole is None or len(held) <= whole) and not any(map(segmenter.is_apart, held[1:])):
         if held and (even_if_still or segmenter.anybody_signs(held)):
             yield Sentence(segmenter.join(held), held[0].seconds, held[-1].arrived)
         return

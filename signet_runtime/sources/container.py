@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+# What FFmpeg reads that has no pictures of its own, but says where some are, and how such a file begins.
+_PLAYLISTS = {"concat", "hls", "dash", "imf", "sdp"}
+_PLAYLIST_HEADS = (b"ffconcat version", b"#EXTM3U", b"v=0")
+
+
 class Packets:
     """The decoded frames of a stream; a packet that is damaged costs its pictures only.
 
@@ -54,14 +59,24 @@ def open_container(path: Path) -> InputContainer:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
+        with path.open("rb") as file:
+            if file.read(16).startswith(_PLAYLIST_HEADS):
+                raise _playlist(path)
         # An explicit protocol, or FFmpeg would take what stands before a colon in a name for one.
-        container = av.open("file:" + str(path.absolute()), mode="r")
+        container = av.open("file:" + str(path.absolute()), mode="r", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a video, or a damaged one ({reason(error)})") from error
+    if not _PLAYLISTS.isdisjoint(container.format.name.split(",")):
+        container.close()
+        raise _playlist(path)
     if container.format.name == "tty":  # FFmpeg draws any text file as a terminal
         container.close()
         raise InputError(f"{path}: a text file, not a video")
     return container
+
+
+def _playlist(path: Path) -> InputError:
+    return InputError(f"{path}: a list of other files or addresses, which are not opened; give the videos themselves")
 
 
 def reason(error: Exception) -> str:

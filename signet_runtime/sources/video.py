@@ -161,6 +161,10 @@ class Video:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; frames can be read no more."""
         with self._reading:  # another thread may be in the middle of a frame
             self._closed = True
             self._container.close()

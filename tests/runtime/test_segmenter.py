@@ -169,3 +169,15 @@ def test_hands_that_only_go_where_the_body_goes_do_not_sign(fps: float) -> None:
     for whole in (0, None):
         assert heard(shaken([("hold", 4)]), whole) == 0  # held up high, before a camera in somebody's hand
         assert heard(shaken([("sign", 4)]), whole) == 1
+
+
+@pytest.mark.parametrize("leap", [2, 100, 10**6, 10**9])
+@pytest.mark.parametrize("whole", [0, 40, None])
+def test_a_clock_that_leaps_begins_a_new_sentence_and_makes_no_time_up(leap: int, whole: int | None) -> None:
+    frames = list(perform([("sign", 4)], fps=10.0))
+    later = [
+        frame._replace(seconds=frame.seconds + leap, ticks=1 + 10 * leap * (i == 0)) for i, frame in enumerate(frames)
+    ]
+    found = list(cut([*frames, *later], Segmenter(10.0, SIZE, "mediapipe", 10_000, Pauses()), whole=whole))
+    assert [len(sentence.poses) for sentence in found] == [40, 40]
+    assert found[1].start == pytest.approx(leap)
