@@ -48,6 +48,9 @@ class Limits:
     rate_low: float = _most(0.01, "frames a second: a picture in 100 s is no video")
     rate_high: float = _most(1000.0, "frames a second: high-speed cameras have 1000")
     seconds: float = _most(1e6, "a time within a recording: 11 days")
+    # Videos that are decoded in a process of their own.
+    decode_bytes: int = _most(6 * _GIB, "its address space: 8K takes 2 GB with the pictures that decoders keep")
+    decode_seconds: float = _most(60.0, "for which it says nothing: opening hours of video takes 10")
     # Archives.
     members: int = _most(4_000_000, "files in an archive: CSL-News has 0.7 million clips")
     member_bytes: int = _most(_GIB, "one file of an archive that is read into memory")

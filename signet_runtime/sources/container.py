@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from signet_runtime.boundary import open_regular
 from signet_runtime.errors import InputError
 from signet_runtime.sources.clock import INSTANT, MOST_STATED, UNKNOWN_FRAME_RATE, FileClock
 
@@ -58,10 +59,10 @@ def open_container(path: Path) -> InputContainer:
         raise InputError(f"{path}: is a directory, not a video file")
     if not path.exists():
         raise InputError(f"{path}: no such file")
+    with open_regular(path) as file:
+        if file.read(16).startswith(_PLAYLIST_HEADS):
+            raise _playlist(path)
     try:
-        with path.open("rb") as file:
-            if file.read(16).startswith(_PLAYLIST_HEADS):
-                raise _playlist(path)
         # An explicit protocol, or FFmpeg would take what stands before a colon in a name for one.
         container = av.open("file:" + str(path.absolute()), mode="r", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, OSError, ValueError) as error:

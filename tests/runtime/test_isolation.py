@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from signet_runtime.commands.translate import main
 from signet_runtime.errors import InputError
+from signet_runtime.limits import VARIABLE
 from signet_runtime.sources.isolation import processes, video
 from signet_runtime.sources.isolation.video import IsolatedVideo
 from signet_runtime.sources.video import Video
@@ -129,7 +130,7 @@ def test_a_decoder_that_dies_is_an_unusable_file(tmp_path: Path, number: signal.
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the process in /proc")
 def test_a_decoder_that_stands_still_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "PATIENCE", 0.4)
+    monkeypatch.setenv(VARIABLE, "decode_seconds=0.4")
     path = write_video(tmp_path / "clip.mp4", list(range(0, 4000, 40)))
     with IsolatedVideo(path) as apart:
         frames = apart.timed()
@@ -148,7 +149,7 @@ def test_memory_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert apart.info.size == (4096, 2304)
         (pid,) = decoders()
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    monkeypatch.setattr(video, "MEMORY", pages * os.sysconf("SC_PAGE_SIZE") - (80 << 20))
+    monkeypatch.setenv(VARIABLE, f"decode_bytes={pages * os.sysconf('SC_PAGE_SIZE') - (80 << 20)}")
     with pytest.raises(InputError, match="memory"), IsolatedVideo(path) as apart:
         list(apart)
 

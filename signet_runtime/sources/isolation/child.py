@@ -15,16 +15,12 @@ from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Any
 
-# What opening a video needs is loaded before the file system is closed, and once for all videos.
-import av
 import numpy as np
 
 from signet_runtime.errors import SignetError, one_line
 from signet_runtime.sources.isolation.channel import AHEAD, send
 from signet_runtime.sources.isolation.sandbox import confine
 from signet_runtime.sources.video import Video
-
-assert av
 
 
 def decode(

@@ -20,17 +20,11 @@ from typing import Any
 import numpy as np
 
 from signet_runtime.errors import InputError
+from signet_runtime.limits import limits
 from signet_runtime.sources.isolation.channel import AHEAD, receive
 from signet_runtime.sources.isolation.processes import fork
 from signet_runtime.sources.video import VideoInfo, check_stretch
 
-# Address space of the process that decodes (bytes): pictures of 8K need some 2 GB, with what decoders keep of them.
-MEMORY = 6 << 30
-
-# For how long it may be silent (s): the longest that FFmpeg should take from a picture to the next, or to open a file.
-PATIENCE = 60.0
-
-_MOST_PIXELS = 1 << 28
 _WATCH = 0.2  # s: a signal is answered, and a video closed, in between
 
 
@@ -48,8 +42,8 @@ class IsolatedVideo:
         end: when the last picture is no longer shown (s), on the clock of `timed`; known once all frames were read.
 
     Raises:
-        InputError: as `Video`; or the process that decodes it ended, took more memory than `MEMORY`, or was silent for
-            longer than `PATIENCE`. Raised by ``info``, ``regular``, ``zero`` and ``timed``.
+        InputError: as `Video`; or the process that decodes it ended, took more memory, or was silent for longer, than
+            `limits.Limits` allows. Raised by ``info``, ``regular``, ``zero`` and ``timed``.
         EngineError: no process can be started here that gives up what it can reach.
     """
 
@@ -70,7 +64,13 @@ class IsolatedVideo:
         self._seconds = 0.0
         self._reading, self._closed = Lock(), False
         stretch = {"start": start, "end": end}
-        request = {"path": str(self._path), "frame_rate": frame_rate, **stretch, "track": track, "memory": MEMORY}
+        request = {
+            "path": str(self._path),
+            "frame_rate": frame_rate,
+            **stretch,
+            "track": track,
+            "memory": limits().decode_bytes,
+        }
         # Read as a file, not as memory, which would end this process if the other one made it shorter.
         self._pictures = _anonymous_file()
         try:
@@ -153,7 +153,7 @@ class IsolatedVideo:
                 try:
                     width, height = (int(side) for side in told["size"])
                     frames = None if told["num_frames"] is None else int(told["num_frames"])
-                    if told["kind"] != "info" or min(width, height) < 1 or width * height > _MOST_PIXELS:
+                    if told["kind"] != "info" or min(width, height) < 1 or width * height > limits().pixels:
                         raise ValueError(f"{width} x {height} pixels")
                     fps, zero = _number(told["fps"]), _number(told["zero"])
                 except (KeyError, TypeError, ValueError) as error:
@@ -176,7 +176,7 @@ class IsolatedVideo:
         except (EOFError, OSError, KeyError, TypeError, ValueError) as error:
             raise self._lost() from error
         if kind == "memory":
-            raise self._unusable(f"decoding it takes more than {MEMORY >> 30} GiB of memory")
+            raise self._unusable(f"decoding it takes more than {limits().decode_bytes / (1 << 30):.3g} GiB of memory")
         if kind == "unusable":
             raise InputError(str(told.get("message")))
         if kind == "defect":
@@ -185,12 +185,12 @@ class IsolatedVideo:
 
     def _wait(self) -> None:
         """Wait until something comes. In short waits: the main thread answers signals, and another may close this."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + limits().decode_seconds
         while not self._closed:
             if select.select([self._connection], [], [], _WATCH)[0]:
                 return
             if time.monotonic() > until:
-                raise self._unusable(f"decoding it stood still for {PATIENCE:.0f} s")
+                raise self._unusable(f"decoding it stood still for {limits().decode_seconds:.3g} s")
         raise ValueError(f"{self._path}: its video is closed, no more frames can be read")
 
     def _lost(self) -> InputError:

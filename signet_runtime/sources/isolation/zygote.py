@@ -19,6 +19,9 @@ _LONGEST_REQUEST = 1 << 16  # bytes
 
 def serve(control: socket.socket) -> None:
     """Fork at every request; tell of each that has ended, kill each whose pipe is closed, and all at the end."""
+    import av  # once for all videos, and before the file system is closed
+
+    assert av
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's is answered by who reads the video
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
