@@ -17,12 +17,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.unseen.folds import FOLDS, known_to, train_fold
+from benchmarks.unseen.folds import FOLDS, Recipe, known_to, train_fold
 from benchmarks.unseen.joining import MAX_LETTERS, draw_otherwise, spell_otherwise
 from benchmarks.unseen.scoring import Tally, tally
 from benchmarks.unseen.sharing import Sharing, nearest_letters, sharing
@@ -74,29 +75,21 @@ def letters() -> None:
     show_default=True,
     help="The recipe: the five configurations of the demo, or others of these names.",
 )
-@click.option("--words", "count", default=5000, show_default=True, help="Training words an alphabet.")
+@click.option("--words", default=5000, show_default=True, help="Training words an alphabet.")
+@click.option("--max-letters", default=6, show_default=True, help="Training words of up to this many letters.")
+@click.option("--foreign", default=0.0, show_default=True, help="Share of the real words that are of other languages.")
+@click.option("--people", is_flag=True, help="Signed as by other people, in many manners.")
+@click.option("--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Second view.")
 @click.option("--views", default=2, show_default=True, help="Of every word, in the cache of features.")
-@click.option(
-    "--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="By signet-train redraw."
-)
+@click.option("--single", is_flag=True, help="One expert of all alphabets and no more, to compare corpora quickly.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="In every stage; may be repeated.")
-def train(
-    fold: str,
-    out: Path,
-    configs: Path,
-    count: int,
-    views: int,
-    redrawn: Path | None,
-    seed: int,
-    changes: tuple[str, ...],
-) -> None:
+def train(fold: str, out: Path, **recipe: Any) -> None:
     """Train the demo's recipe without the signers of FOLD, and export it; the same command goes on where it stopped."""
     started = time.perf_counter()
-    bundle = train_fold(fold, out, configs, count, seed, views, redrawn, changes)
-    click.echo(
-        f"{bundle}: without {', '.join(FOLDS[fold])}; {(time.perf_counter() - started) / 60:.0f} minutes", err=True
-    )
+    bundle = train_fold(fold, out, Recipe(**recipe))
+    minutes = (time.perf_counter() - started) / 60
+    click.echo(f"{bundle}: without {', '.join(FOLDS[fold])}; {minutes:.0f} minutes", err=True)
 
 
 @main.command()

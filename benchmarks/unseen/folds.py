@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,49 +35,77 @@ def known_to(fold: str) -> tuple[str, ...]:
     return tuple(language for language in SIGN_LANGUAGES if language not in FOLDS[fold])
 
 
-def train_fold(
-    fold: str, out: Path, configs: Path, words: int, seed: int, views: int, redrawn: Path | None, changes: Sequence[str]
-) -> Path:
-    """Train the demo's recipe without a fold's signers; whatever of it is finished in ``out`` is not done again.
+@dataclass(frozen=True)
+class Recipe:
+    """How a demo is trained.
 
-    Args:
-        fold: of `FOLDS`.
-        out: directory of the manifest, the runs and the bundle.
+    Attributes:
         configs: directory of baltic.toml, germanic.toml, romance.toml, align.toml and finetune.toml.
-        words: that every alphabet trains on.
-        seed: of the words and of all runs.
+        words, max_letters, foreign, people, redrawn: of the corpus, as `spelling_rows` has them.
         views: of every word in the feature cache.
-        redrawn: the second view of the clips, which `signet-train redraw` made.
+        single: one expert that learns all alphabets, and nothing after Stage I: enough to compare how words are made,
+            in a fraction of the time.
         changes: settings in all stages in place of the configurations', as in `load_config`.
+        seed: of the words and of all runs.
+    """
 
-    Returns:
-        The bundle's directory.
+    configs: Path
+    words: int
+    max_letters: int = 6
+    foreign: float = 0.0
+    people: bool = False
+    redrawn: Path | None = None
+    views: int = 2
+    single: bool = False
+    changes: Sequence[str] = ()
+    seed: int = 1
+
+
+def train_fold(fold: str, out: Path, recipe: Recipe) -> Path:
+    """Train a recipe without a fold's signers, and return the bundle's directory.
+
+    Whatever of it is finished in ``out`` (the manifest, the runs, the bundle) is not done again.
     """
     known = known_to(fold)
     manifest = out / "spelled.parquet"
     if not manifest.is_file():
-        where = str(redrawn.resolve()) if redrawn else None
-        write_manifest(manifest, list(spelling_rows(known, 6, words, where, seed)))
+        redrawn = str(recipe.redrawn.resolve()) if recipe.redrawn else None
+        rows = spelling_rows(
+            known,
+            recipe.max_letters,
+            recipe.words,
+            redrawn,
+            recipe.seed,
+            foreign=recipe.foreign,
+            people=recipe.people,
+        )
+        write_manifest(manifest, list(rows))
 
-    def config(stage: str, **more: object) -> TrainConfig:
-        loaded = load_config(configs / f"{stage}.toml", changes)
-        chosen = [language for language in known if language in (loaded.data.sign_languages or known)]
-        data = {"manifests": (manifest,), "sign_languages": tuple(chosen), "cache": more.pop("cache", None)}
-        return loaded.model_copy(update={"data": loaded.data.model_copy(update=data), "seed": seed, **more})
+    def config(stage: str, languages: Sequence[str] = (), cache: Path | None = None, **more: object) -> TrainConfig:
+        loaded = load_config(recipe.configs / f"{stage}.toml", recipe.changes)
+        chosen = [name for name in known if name in (languages or loaded.data.sign_languages or known)]
+        data = {"manifests": (manifest,), "sign_languages": tuple(chosen), "cache": cache}
+        return loaded.model_copy(update={"data": loaded.data.model_copy(update=data), "seed": recipe.seed, **more})
 
+    if recipe.single:
+        _run(config(_EXPERTS[0], languages=known), out / "single")
+        return _export(out / "single", out / "bundle")
     for name in _EXPERTS:
         _run(config(name), out / name)
     experts = tuple(out / name / "best" for name in _EXPERTS)
     features = out / "features"
     align = config("align", experts=experts, cache=features)
     if not (features / "cache.json").is_file() and not (out / "finetune" / "finished").is_file():
-        cache_features(align, views, half=True, device=None)
+        cache_features(align, recipe.views, half=True, device=None)
     _run(align, out / "align")
     _run(config("finetune", experts=experts, cache=features, start_from=out / "align" / "best"), out / "finetune")
     shutil.rmtree(features, ignore_errors=True)  # a gigabyte that nothing reads any more
-    bundle = out / "bundle"
+    return _export(out / "finetune", out / "bundle")
+
+
+def _export(run: Path, bundle: Path) -> Path:
     if not bundle.is_dir():
-        export_bundle(load_checkpoint(out / "finetune" / "best"), bundle)
+        export_bundle(load_checkpoint(run / "best"), bundle)
     return bundle
 
 

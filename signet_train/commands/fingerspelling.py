@@ -14,8 +14,14 @@ import click
 @click.option(
     "--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="What `signet-train redraw` wrote."
 )
+@click.option("--people", is_flag=True, help="Signed as by other people, in many manners, and not as recorded alone.")
+@click.option(
+    "--foreign", default=0.0, show_default=True, help="Share of an alphabet's real words that are of other languages."
+)
 @click.option("--seed", default=0, show_default=True)
-def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None, seed: int) -> None:
+def fingerspelling(
+    out: Path, words: int, max_letters: int, redrawn: Path | None, people: bool, foreign: float, seed: int
+) -> None:
     """Make a corpus of spelled words in thirteen alphabets, from real signers' letter clips.
 
     It is a manifest like that of any data set; two words in ten, by a hash of their letters, are in no training split.
@@ -28,7 +34,7 @@ def fingerspelling(out: Path, words: int, max_letters: int, redrawn: Path | None
     from signet_train.data.spelled.corpus import spelling_rows
 
     clips = str(redrawn.resolve()) if redrawn else None
-    rows = list(spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed))
+    rows = list(spelling_rows(SIGN_LANGUAGES, max_letters, words, clips, seed, foreign=foreign, people=people))
     write_manifest(out, rows)
     click.echo(f"{out}: {len(rows)} words", err=True)
     click.echo(f"Next: signet-train pretrain CONFIG --out RUN, with data.manifests = [{str(out)!r}]", err=True)

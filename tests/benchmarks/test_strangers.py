@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.strangers import main
 from benchmarks.unseen import sharing as shared
-from benchmarks.unseen.folds import CHOOSING, FOLDS, REPORTED, known_to, train_fold
+from benchmarks.unseen.folds import CHOOSING, FOLDS, REPORTED, Recipe, known_to, train_fold
 from benchmarks.unseen.joining import join_otherwise, spell_otherwise
 from benchmarks.unseen.scoring import is_loop, tally
 from benchmarks.unseen.sharing import Sharing, letter_shape, nearest_letters, sharing
@@ -173,7 +173,8 @@ def test_the_demo_is_read_in_a_table() -> None:
 
 
 @pytest.mark.slow
-def test_a_fold_is_trained_without_its_signers_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("single", [False, True])
+def test_a_fold_is_trained_without_its_signers_and_goes_on_where_it_stopped(tmp_path: Path, single: bool) -> None:
     small = [
         "optimisation.epochs=1",
         "optimisation.warmup_epochs=0",
@@ -188,13 +189,15 @@ def test_a_fold_is_trained_without_its_signers_and_goes_on_where_it_stopped(tmp_
         "model.language_model.num_layers=1",
         "card.num_beams=1",
     ]
-    configs = Path("signet_train/configs/demo")
-    bundle = train_fold("b", tmp_path, configs, words=40, seed=3, views=1, redrawn=None, changes=small)
+    recipe = Recipe(
+        Path("signet_train/configs/demo"), words=40, seed=3, views=1, people=single, changes=small, single=single
+    )
+    bundle = train_fold("b", tmp_path, recipe)
     rows = read_manifest(tmp_path / "spelled.parquet").rows
     assert {row.sign_language for row in rows} == set(known_to("b"))
     assert not list(tmp_path.rglob("features"))
     stamp = (bundle / "signet.json").stat().st_mtime_ns
-    train_fold("b", tmp_path, configs, words=40, seed=3, views=1, redrawn=None, changes=small)
+    train_fold("b", tmp_path, recipe)
     assert (bundle / "signet.json").stat().st_mtime_ns == stamp
     result = CliRunner().invoke(main, ["read", "--bundle", str(bundle), "--fold", "b", "--words", "2", "--seeds", "1"])
     assert result.exit_code == 0, result.output

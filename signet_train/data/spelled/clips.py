@@ -186,10 +186,17 @@ def split_of(word: str) -> str:
 
 
 @cache
-def words(sign_language: str, *, split: str, max_letters: int = 8, limit: int = 30_000) -> tuple[str, ...]:
-    """List real words of 2 to ``max_letters`` letters that this alphabet can spell, by falling frequency."""
+def words(
+    sign_language: str, *, split: str, max_letters: int = 8, limit: int = 30_000, language: str | None = None
+) -> tuple[str, ...]:
+    """List real words of 2 to ``max_letters`` letters that this alphabet can spell, by falling frequency.
+
+    Args:
+        language: whose words (ISO 639); None: the ones that the sign language's own word list has.
+    """
     alphabet = {letters for letters in lexicon()[sign_language] if len(letters) == 1}
-    listed = (unicodedata.normalize("NFC", w) for w in wordfreq.top_n_list(WORD_LISTS[sign_language], limit))
+    frequent = wordfreq.top_n_list(language or WORD_LISTS[sign_language], limit)
+    listed = (unicodedata.normalize("NFC", w) for w in frequent)
     return tuple(w for w in listed if 2 <= len(w) <= max_letters and set(w) <= alphabet and split_of(w) == split)
 
 
