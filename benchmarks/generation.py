@@ -32,9 +32,9 @@ from benchmarks.measuring.timing import Way, in_turns
 from signet_export.decoder import DECODER, DECODER_WITH_PAST, export_decoders, share_weights
 from signet_export.quantize import quantize
 from signet_runtime.bundle import MANIFEST_NAME, Bundle, Manifest, write_manifest
+from signet_runtime.directories import whole_directory
 from signet_runtime.engines.encoder import Encoded, HostEncoded
 from signet_runtime.engines.session import create_session
-from signet_runtime.files import whole_directory
 from signet_runtime.generation import DECODER_BACKENDS, DecoderBackend, load_text_decoder
 from signet_runtime.generation.settings import FILE as GENERATION
 from signet_train.config import LanguageModelConfig

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from signet_runtime.directories import recover_directory, whole_directory
 from signet_runtime.errors import BundleError, EngineError
-from signet_runtime.files import whole_directory
 from signet_runtime.regions import LONG_CLIPS, NORMALISATIONS
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -324,10 +324,17 @@ def new_bundle(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_taken(path, overwrite=overwrite)
-    with whole_directory(path) as draft:
-        yield draft
-        if not (draft / MANIFEST_NAME).is_file():
-            raise BundleError(f"{path}: no manifest was written, so there is no bundle")
+    try:
+        with whole_directory(path, replace=overwrite) as draft:
+            yield draft
+            if not (draft / MANIFEST_NAME).is_file():
+                raise BundleError(f"{path}: no manifest was written, so there is no bundle")
+    except FileExistsError as error:
+        if error.filename != str(path):
+            raise
+        raise BundleError(
+            f"{path}: exists by now, another process wrote it; choose another name, or overwrite it with --force"
+        ) from None
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
@@ -351,6 +358,7 @@ def read_manifest(directory: Path) -> Manifest:
         BundleError: it is missing, damaged, or of a schema version that this package does not know.
     """
     path = directory / MANIFEST_NAME
+    recover_directory(directory)
     if not directory.exists():
         raise BundleError(f"{directory}: no such bundle; give the directory that signet-export wrote")
     try:

@@ -1,20 +1,20 @@
-"""Output files and directories that exist whole or not at all."""
+"""Output files that exist whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import errno
 import os
-import re
-import secrets
-import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, TextIO
 
 from signet_runtime.errors import OutputError, SignetError
+from signet_runtime.leftovers import sweep, temporary_name
+from signet_runtime.locks import is_still, lock, owned
 
 _UNWRITABLE = "cannot be written ({}); free space or choose another place"
-_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}(\.[^.]+)?")
 
 
 def check_writable(path: Path) -> None:
@@ -23,19 +23,21 @@ def check_writable(path: Path) -> None:
     Raises:
         OutputError
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory; give the name of a file")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: there is no directory {path.parent}; create it first")
-    if not os.access(path.parent if _is_replaceable(path) else path, os.W_OK):
-        raise OutputError(f"{path}: no permission to write there; choose another place")
+    with reporting(path):  # as of a name that is too long
+        if path.is_dir():
+            raise OutputError(f"{path}: is a directory; give the name of a file")
+        if not path.parent.is_dir():
+            raise OutputError(f"{path}: there is no directory {path.parent}; create it first")
+        if not os.access(_target(path).parent if _is_replaceable(path) else path, os.W_OK):
+            raise OutputError(f"{path}: no permission to write there; choose another place")
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
-    """Yield where to write so that ``path`` appears only when the block ends without an exception.
+    """Yield an empty file to write to, so that ``path`` changes only when the block ends without an exception.
 
-    Devices and pipes cannot be replaced: they are yielded as they are.
+    Devices and pipes cannot be replaced: they are yielded as they are. What killed processes of this machine left in
+    the directory is removed by the first file that a process writes there.
 
     Args:
         failure: see `reporting`.
@@ -47,73 +49,39 @@ def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
         if not _is_replaceable(path):
             yield path
             return
-        path = path.resolve()  # a link keeps pointing at what it names
-        temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")  # writers look at the suffix
-        try:
+        path = _target(path)
+        if path.parent not in _swept:
+            _swept.add(path.parent)
+            sweep(path.parent)
+        with _temporary(path) as temporary:
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())  # some file systems report a full disk only now
             temporary.replace(path)
+
+
+_swept: set[Path] = set()
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        while True:
+            temporary = path.with_name(temporary_name(path.stem, path.suffix))
+            if stack.enter_context(owned(temporary)):
+                break
+        try:
+            yield temporary
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def unfinished(name: str) -> str | None:
-    """Return the name of the file that a temporary one of `whole_file` was to become; None of any other's.
-
-    One stays behind where a process is killed while it writes.
-    """
-    found = _TEMPORARY.fullmatch(name)
-    return found and found[1] + (found[2] or "")
-
-
-@contextlib.contextmanager
-def whole_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory that takes the name ``path`` when the block ends without an exception.
-
-    What was there before is replaced, and stays if anything fails; where a process is killed between the two renames
-    that this takes, `recover_directory` brings it back. The draft's parent is nobody else's, and may hold what must not
-    be in the result.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.parent / f".{path.name}.{secrets.token_hex(4)}.draft"
-    old = _replaced(path)
-    try:
-        draft = scratch / "new"
-        draft.mkdir(parents=True)
-        yield draft
-        recover_directory(path)
-        try:
-            if path.exists():
-                path.rename(old)
-            draft.rename(path)
-        except BaseException:
-            recover_directory(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def recover_directory(path: Path) -> None:
-    """Bring back the older directory of a process that was killed between the two renames of `whole_directory`."""
-    old = _replaced(path)
-    if not path.exists() and old.exists():
-        old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def discard_drafts(path: Path) -> None:
-    """Remove what processes left that were killed while they wrote in `whole_directory`; none may be writing now."""
-    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.draft"):
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _replaced(path: Path) -> Path:
-    return path.parent / f".{path.name}.old"
+def _target(path: Path) -> Path:
+    """Return the file that a link names, which stays a link."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
 
 
 class GrowingFile:
@@ -123,14 +91,14 @@ class GrowingFile:
     as they are.
 
     Raises:
-        OutputError: it cannot be written. What was before stays in the .part file.
+        OutputError: it cannot be written, or another process is writing it. What was before stays in the .part file.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.resolve() if _is_replaceable(path) else path  # a link keeps pointing at what it names
-        self.part = self._path.with_name(f"{path.name}.part") if _is_replaceable(path) else self._path
         with reporting(path):
-            self._file = self.part.open("w", encoding="utf-8", errors="backslashreplace")
+            self._path = _target(path) if _is_replaceable(path) else path
+            self.part = self._path.with_name(f"{path.name}.part") if _is_replaceable(path) else self._path
+            self._file = _open_alone(self.part) if self.part != self._path else _open(path, "w")
         self._name = path
         self._used = False
         self._written = 0  # bytes
@@ -152,12 +120,13 @@ class GrowingFile:
         try:
             if self.part != self._path:
                 os.fsync(self._file.fileno())  # some file systems report a full disk only now
-            self._file.close()
-            if self.part != self._path:
+                if sys.platform == "win32":
+                    self._file.close()  # what is open has to keep its name there; here it stays locked for as long
                 if not self._used:
                     self.part.unlink()
                 else:
                     self.part.replace(self._path)
+            self._file.close()
         except OSError as error:
             raise self._stopped(error) from error
         return self._used
@@ -171,6 +140,30 @@ class GrowingFile:
                 os.truncate(self.part, self._written)
                 kept = f"; what was done before is in {self.part.name}"
         return _unwritable(self._name, error, kept=kept)
+
+
+def _open(path: Path, mode: Literal["w", "a"]) -> TextIO:
+    return path.open(mode, encoding="utf-8", errors="backslashreplace")
+
+
+def _open_alone(path: Path) -> TextIO:
+    """Open and empty a file that no other process writes; what is in it was a killed run's."""
+    while True:
+        file = _open(path, "a")
+        try:
+            lock(file.fileno())
+            alone = is_still(file.fileno(), path)  # else it has just become what it was written for
+        except BlockingIOError:
+            file.close()
+            raise OutputError(
+                f"{path}: another process is writing it; wait until it is done, or give another name"
+            ) from None
+        except OSError:
+            alone = True  # there are no locks
+        if alone:
+            file.truncate(0)
+            return file
+        file.close()
 
 
 @contextlib.contextmanager

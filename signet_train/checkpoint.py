@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
 from transformers.utils import logging as transformers_logging
 
+from signet_runtime.directories import recover_directory, whole_directory
 from signet_runtime.errors import CheckpointError, OutputError, first_line
-from signet_runtime.files import discard_drafts, recover_directory, whole_directory
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.model.signet import Signet
 
@@ -90,7 +90,6 @@ def save_expert(path: Path, card: ExpertCard, weights: dict[str, torch.Tensor]) 
 
 def _save(path: Path, write: Callable[[Path], None]) -> None:
     try:
-        discard_drafts(path)
         with whole_directory(path) as new:
             write(new)
     except (OSError, SafetensorError) as error:

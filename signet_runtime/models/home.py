@@ -29,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from signet_runtime.bundle import FileRecord
 from signet_runtime.errors import ModelError, OutputError
-from signet_runtime.files import discard_drafts, recover_directory, reporting, whole_file
+from signet_runtime.files import reporting, whole_file
+from signet_runtime.leftovers import sweep
 
 logger = logging.getLogger("signet_runtime")
 
@@ -235,7 +236,7 @@ class Home:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Let one process at a time change a model, whose drafts that were left by others are cleared away.
+        """Let one process at a time change a model, and clear away what killed processes left.
 
         Raises:
             OutputError: the directory cannot be written.
@@ -252,8 +253,7 @@ class Home:
                 logger.warning("%s: another process is at it; waiting", name)
                 lock.acquire()
         try:
-            recover_directory(self.directory(name))
-            discard_drafts(self.directory(name))
+            sweep(self.path)
             shutil.rmtree(self._gone(name), ignore_errors=True)
             yield
         finally:

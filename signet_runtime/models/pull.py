@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from signet_runtime.bundle import FileRecord, read_manifest
+from signet_runtime.directories import whole_directory
 from signet_runtime.errors import ModelError, OutputError, SignetError, one_line
-from signet_runtime.files import reporting, whole_directory
+from signet_runtime.files import reporting
 from signet_runtime.installation import how_to_install
 from signet_runtime.models.catalogue import Entry, Licence
 from signet_runtime.models.convert import (

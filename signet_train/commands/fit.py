@@ -41,6 +41,7 @@ def fit(project: Path, device: str | None, until: str | None) -> None:
     \b
     Example: signet-train fit my-project
     """  # noqa: D301
+    from signet_runtime.locks import alone_in
     from signet_train.project.layout import read_project
     from signet_train.project.steps import Ledger, steps_of
 
@@ -49,7 +50,9 @@ def fit(project: Path, device: str | None, until: str | None) -> None:
     steps = steps_of(directory, settings, _test_clip(directory, settings.test_split), device)
     if until is not None and until not in [step.name for step in steps]:
         raise click.UsageError(f"--until {until}: the steps are {', '.join(step.name for step in steps)}")
-    group = click.get_current_context().parent
+    context = click.get_current_context()
+    context.with_resource(alone_in(directory, "wait until it is done"))
+    group = context.parent
     assert group is not None and isinstance(group.command, click.Group)
     for number, step in enumerate(steps, 1):
         ledger = Ledger(directory, steps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import os
 import posixpath
 import sys
 import warnings
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from signet_runtime.errors import InputError, OutputError, SignetError
-from signet_runtime.files import check_writable, unfinished
+from signet_runtime.files import check_writable
 from signet_runtime.pose.estimators import PoseEstimator
 from signet_runtime.pose.files import write_keypoints
 from signet_runtime.sentences.keypoints import extract_poses
@@ -207,23 +206,10 @@ def extract(
     def died(job: Job, how: str) -> None:
         finished(job, f"{job.video}: the process that was reading it {how} before it was done")
 
-    _sweep(jobs)
     run_jobs(partial(_Extractor, load, frame_rate), jobs, workers, finished=finished, died=died)
     if noted is not None:
         noted += sorted(remarks, key=lambda remark: remark.row)
     return sorted(failures, key=lambda failure: failure.row)
-
-
-def _sweep(jobs: Sequence[Job]) -> None:
-    """Remove what a run that was killed while it wrote left of these jobs' files (see `whole_file`)."""
-    beginnings: dict[Path, set[str]] = {}
-    for job in jobs:
-        beginnings.setdefault(job.poses.parent, set()).add(job.poses.name)
-    for directory, names in beginnings.items():
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            for entry in entries:
-                if unfinished(entry.name) in names:
-                    Path(entry.path).unlink(missing_ok=True)
 
 
 class _Extractor:

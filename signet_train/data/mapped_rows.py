@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from signet_runtime.errors import InputError, OutputError
-from signet_runtime.files import reporting, unfinished, whole_file
+from signet_runtime.files import reporting, whole_file
 from signet_train.data.rows import SCHEMA, Rows, open_mapped
 
 _TAIL = 1 << 16  # bytes at a file's end that tell it from others: Parquet has its statistics there
@@ -80,14 +80,11 @@ def _cache() -> Path:
 
 
 def _remove_earlier(place: Path, identity: str) -> None:
-    """Remove what was written down of earlier contents, and what was killed while it wrote."""
+    """Remove what was written down of earlier contents."""
     beginning, _, end = place.name.partition(identity)
-    now = place.stat().st_mtime
     for other in place.parent.iterdir():
         middle = other.name[len(beginning) : -len(end)]
         same = other.name == f"{beginning}{middle}{end}" and re.fullmatch(r"[0-9a-f]{16}", middle)
-        earlier = bool(same) and middle != identity
-        with contextlib.suppress(OSError):  # somebody else's, or on Windows one that is mapped
-            # Others may be writing the same now: no writing takes an hour.
-            if earlier or (unfinished(other.name) == place.name and now - other.stat().st_mtime > 3600):
+        if same and middle != identity:
+            with contextlib.suppress(OSError):  # somebody else's, or on Windows one that is mapped
                 other.unlink()

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from signet_runtime.directories import recover_directory
 from signet_runtime.errors import InputError
-from signet_runtime.files import recover_directory, whole_file
+from signet_runtime.files import whole_file
 from signet_train.project.layout import FILE, Project
 
 _DONE = "done.json"

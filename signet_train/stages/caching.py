@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
-from signet_runtime.errors import CheckpointError, ConfigError
-from signet_runtime.files import whole_file
+from signet_runtime.errors import CheckpointError, ConfigError, OutputError
+from signet_runtime.files import reporting, whole_file
+from signet_runtime.locks import alone_in
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
 from signet_train.data.batches.collate import load_batches, pad_regions
@@ -21,6 +25,9 @@ from signet_train.model.signet import Signet
 from signet_train.stages.assemble import load_experts
 from signet_train.stages.loop import make_accelerator
 from signet_train.stages.plan import fitting_experts, plan_stage
+
+_ATTEMPTS = 20
+_ALONE = "wait until it is done, or name another in data.cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     Raises:
         ConfigError: no cache or no experts configured.
         CheckpointError: the directory has a cache of something else.
-        OutputError: the cache cannot be written.
+        OutputError: the cache cannot be written, or another process writes one of something else.
     """
     cache = config.data.cache
     if cache is None or not config.experts:
@@ -69,10 +76,7 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     experts = model.eval().requires_grad_(False).experts.to(accelerator.device)
     rows = plan.rows
     description = {"views": views, "half": half, "made_of": fingerprint(config, experts, rows)}
-    draft = cache / "unfinished.json"
-    for file in (cache / "cache.json", draft):
-        if file.is_file() and json.loads(file.read_text()) != description:
-            raise CheckpointError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
+    _refuse_another(cache, description)
     jobs = [
         (split, view, shard)
         for split, located in rows.items()
@@ -82,14 +86,24 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
     planned = _planned(config, cache, rows, jobs, views, half)
     if dry_run:
         return planned
-    if accelerator.is_main_process:
-        cache.mkdir(parents=True, exist_ok=True)
-        with whole_file(draft) as temporary:
-            temporary.write_text(json.dumps(description, indent=2))
-    accelerator.wait_for_everyone()
+    with _begun(cache, description) if accelerator.is_main_process else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        own = jobs[accelerator.process_index :: accelerator.num_processes]
+        _fill(model, config, rows, own, half, accelerator)
+    return planned
 
-    own = jobs[accelerator.process_index :: accelerator.num_processes]
-    for split, view, shard in tqdm(own, unit="shard", disable=not accelerator.is_main_process):
+
+def _fill(
+    model: Signet,
+    config: TrainConfig,
+    rows: Mapping[str, LocatedRows],
+    jobs: Sequence[tuple[str, int, int]],
+    half: bool,
+    accelerator: Accelerator,
+) -> None:
+    cache = config.data.cache
+    assert cache is not None
+    for split, view, shard in tqdm(jobs, unit="shard", disable=not accelerator.is_main_process):
         if shard_path(cache, split, view, shard).is_file():  # by a run that was stopped, or one that runs beside this
             continue
         dataset = PoseDataset(rows[split], config, training=split == config.data.train)
@@ -107,9 +121,6 @@ def cache_features(config: TrainConfig, views: int, half: bool, device: str | No
                 features.append((embeddings[:, real].to(dtype), priors.to(dtype)))
         write_shard(shard_path(cache, split, view, shard), features)
     accelerator.wait_for_everyone()
-    if accelerator.is_main_process and draft.is_file():
-        draft.replace(cache / "cache.json")
-    return planned
 
 
 def _planned(
@@ -125,6 +136,42 @@ def _planned(
     of_frame = len(config.experts) * config.model.backbone.embedding * (2 if half else 4)
     missing = sum(not shard_path(cache, *job).is_file() for job in jobs)
     return Planned(counts, len(jobs), missing, samples * config.data.max_frames * of_frame)
+
+
+@contextlib.contextmanager
+def _begun(cache: Path, description: dict[str, object]) -> Iterator[None]:
+    """Note what the cache is of, and at the end of the block that it is whole.
+
+    Processes of the same may fill it side by side. What one of something else left before it had made anything is
+    removed, unless it is alive.
+    """
+    draft, whole = cache / "unfinished.json", cache / "cache.json"
+    with contextlib.ExitStack() as stack:
+        for attempt in range(_ATTEMPTS):
+            try:
+                stack.enter_context(alone_in(cache, _ALONE))
+                break
+            except OutputError:
+                if draft.is_file() and json.loads(draft.read_text()) == description:
+                    break
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(0.1)  # it may be about to say what it makes
+        _refuse_another(cache, description)
+        with whole_file(draft) as temporary:
+            temporary.write_text(json.dumps(description, indent=2))
+        yield
+        with reporting(cache), contextlib.suppress(FileNotFoundError):  # one that runs beside this was first
+            draft.replace(whole)
+
+
+def _refuse_another(cache: Path, description: dict[str, object]) -> None:
+    """Refuse a cache of something else, unless its run was killed before it had made anything."""
+    whole, draft = cache / "cache.json", cache / "unfinished.json"
+    bare = not whole.exists() and not any(cache.glob("*/*/[0-9]*.safetensors"))
+    for file in (whole, draft):
+        if file.is_file() and json.loads(file.read_text()) != description and not bare:
+            raise CheckpointError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
 
 
 def _regions_and_mask(samples: Sequence[Sample]) -> tuple[dict[str, Tensor], Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from torch.utils.data import Dataset
 
 from signet_runtime.errors import ConfigError
+from signet_runtime.locks import alone_in
 from signet_train.checkpoint import Checkpoint, load_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import CachedDataset, fingerprint
@@ -32,6 +34,8 @@ from signet_train.stages.progress import changes_since, prepare_directory
 from signet_train.stages.recipe import Run
 from signet_train.stages.validation import Observer, Validation
 
+_ALONE = "wait until it is done, or give another --out"
+
 _log = logging.getLogger(__name__)
 
 
@@ -45,8 +49,14 @@ def run_stage(config: TrainConfig, out: Path, device: str | None = None, resume:
         InputError: manifests or samples that cannot be used.
         ConfigError: a configuration that does not fit together.
         CheckpointError: checkpoints that do not fit it or one another, or a run directory that is taken.
+        OutputError: another process trains there.
     """
     accelerator = make_accelerator(config.optimisation.precision, device)
+    with alone_in(out, _ALONE) if accelerator.is_main_process else contextlib.nullcontext():
+        return _run_stage(config, out, accelerator, device, resume)
+
+
+def _run_stage(config: TrainConfig, out: Path, accelerator: Accelerator, device: str | None, resume: bool) -> Outcome:
     with accelerator.main_process_first():
         prepare_directory(out, resume)
     plan = plan_stage(config)

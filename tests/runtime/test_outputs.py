@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -14,16 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from signet_runtime.directories import whole_directory
 from signet_runtime.errors import InputError, OutputError
-from signet_runtime.files import (
-    GrowingFile,
-    check_writable,
-    discard_drafts,
-    recover_directory,
-    unfinished,
-    whole_directory,
-    whole_file,
-)
+from signet_runtime.files import GrowingFile, check_writable, whole_file
 from signet_runtime.outputs.json_lines import error_to_json, to_json
 from signet_runtime.outputs.results import Results
 from signet_runtime.outputs.subtitles import Subtitles
@@ -219,99 +211,6 @@ def test_results_have_the_mode_that_the_user_wants(tmp_path: Path, mask: int) ->
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     files = {tmp_path / "file", tmp_path / "directory" / "file"}
     assert modes == {tmp_path / "directory": 0o777 & ~mask, **dict.fromkeys(files, 0o666 & ~mask)}
-
-
-@pytest.mark.parametrize("name", ["out.npz", "out", "a.b.jsonl.gz", ".hidden", "out.0123abcd.npz"])
-def test_what_a_killed_process_left_is_known_by_its_name(tmp_path: Path, name: str) -> None:
-    with whole_file(tmp_path / name) as temporary:
-        assert unfinished(temporary.name) == name
-        temporary.touch()
-    assert unfinished(name) is None
-
-
-def test_a_whole_directory_appears_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "run"
-    for text in ("before", "after"):
-        with whole_directory(path) as draft:
-            assert list(draft.iterdir()) == []
-            (draft / text).write_text(text)
-            (draft.parent / "scratch").mkdir()
-            assert path.exists() == (text == "after")
-        assert [file.name for file in path.iterdir()] == [text]
-        assert list(path.parent.iterdir()) == [path]
-
-
-FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError(), FULL])
-def test_a_whole_directory_leaves_what_was_there_when_it_fails(tmp_path: Path, error: BaseException) -> None:
-    path = tmp_path / "run"
-    for before in ([], ["before"]):
-        if before:
-            with whole_directory(path) as draft:
-                (draft / "before").touch()
-        with pytest.raises(type(error)) as raised, whole_directory(path) as draft:
-            (draft / "half").touch()
-            raise error
-        assert raised.value is error
-        assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()) == [
-            f"run/{name}" for name in before
-        ]
-        assert list(tmp_path.iterdir()) == [path] * len(before)
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), FULL])
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_directory_has_its_name_again_when_the_new_one_cannot_take_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException
-) -> None:
-    path = tmp_path / "run"
-    path.mkdir()
-    (path / "before").touch()
-    rename, calls = Path.rename, []
-
-    def fails_once(self: Path, target: Path) -> Path:
-        calls.append(target)
-        if len(calls) == number:
-            raise error
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", fails_once)
-    with pytest.raises(type(error)), whole_directory(path) as draft:
-        (draft / "after").touch()
-    assert [file.name for file in path.iterdir()] == ["before"]
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_directory_is_recovered_whichever_moment_its_writer_was_killed(tmp_path: Path) -> None:
-    script = """
-import os, signal, sys
-from pathlib import Path
-from signet_runtime.files import whole_directory
-path, moment = Path("run"), sys.argv[1]
-rename = Path.rename
-def killed(self, target):
-    if (target == path) == (moment == "second rename") and moment != "writing":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rename(self, target)
-Path.rename = killed
-with whole_directory(path) as draft:
-    (draft / "after").touch()
-    if moment == "writing":
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
-    (tmp_path / ".running.0123abcd.draft").mkdir()  # another's, whose name begins alike
-    for moment in ("writing", "first rename", "second rename"):
-        (tmp_path / "run").mkdir(exist_ok=True)
-        (tmp_path / "run" / "before").touch()
-        done = subprocess.run([sys.executable, "-c", script, moment], cwd=tmp_path, check=False)
-        assert done.returncode == -signal.SIGKILL
-        assert (tmp_path / "run").exists() == (moment != "second rename")
-        recover_directory(tmp_path / "run")
-        assert [file.name for file in (tmp_path / "run").iterdir()] == ["before"]
-        discard_drafts(tmp_path / "run")
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".running.0123abcd.draft", "run"]
 
 
 def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 from click.testing import CliRunner
 from tiny_runs import config
 
-from signet_runtime.errors import CheckpointError, ConfigError
+from signet_runtime.errors import CheckpointError, ConfigError, OutputError
+from signet_runtime.locks import alone_in
 from signet_train.cli import main
 from signet_train.config import TrainConfig
 from signet_train.data.batches.collate import Collate
@@ -156,6 +157,34 @@ def test_the_same_command_twice_at_once_fills_one_cache(
     assert len(written) == 1  # the rest was there
     assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == ["cache.json", "dev", "train"]
     run_stage(given, tmp_path / "run", "cpu")
+
+
+def test_two_that_train_into_one_directory(manifest: Path, experts: list[Path], tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run", "wait"), pytest.raises(OutputError, match="another process is writing there"):
+        run_stage(settings(manifest, experts, None), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_killed_cache_left_before_it_had_made_anything(
+    manifest: Path, experts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from signet_train.stages import caching
+
+    def killed(path: Path, samples: object) -> None:
+        raise KeyboardInterrupt
+
+    cache = tmp_path / "cache"
+    other = settings(manifest, experts, cache).model_copy(update={"seed": 7})
+    with monkeypatch.context() as patched:
+        patched.setattr(caching, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cache_features(other, views=1, half=False, device="cpu")
+    assert [file.name for file in cache.iterdir()] == ["unfinished.json"]
+    given = settings(manifest, experts, cache)
+    with alone_in(cache, "wait"), pytest.raises(OutputError, match="another process is writing there"):
+        cache_features(given, views=1, half=False, device="cpu")
+    cache_features(given, views=1, half=False, device="cpu")
+    assert sorted(file.name for file in cache.iterdir()) == ["cache.json", "dev", "train"]
 
 
 def test_a_cache_of_something_else_is_refused(manifest: Path, experts: list[Path], tmp_path: Path) -> None:

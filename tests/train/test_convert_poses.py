@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from signet_runtime.errors import InputError, OutputError
+from signet_runtime.leftovers import temporary_name
 from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_train.commands.convert_poses import convert_poses
 from signet_train.data.store.archives import ClipReader, _Joined, find_clips, open_archive
@@ -295,7 +296,7 @@ def test_a_place_that_cannot_be_written_is_known_before_anything_is_read(tmp_pat
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "a.zip").touch()
-    left, other = tmp_path / ".a.0123abcd.arrow", tmp_path / ".ab.0123abcd.arrow"
+    left, other = tmp_path / temporary_name("a", ".arrow"), tmp_path / ".a.01234567-89abcdef.arrow"  # another machine's
     left.touch()
     other.touch()
     (tmp_path / "clip0.pkl").write_bytes(published(0))

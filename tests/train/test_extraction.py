@@ -22,6 +22,7 @@ from rtmpose_models import paint, write_detector, write_pose
 from stores import write_store
 
 from signet_runtime.errors import EngineError, InputError, OutputError
+from signet_runtime.leftovers import temporary_name
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
@@ -234,7 +235,7 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> N
     time.sleep(0.5)  # its workers finish the clips they are at, and end
     first = {name: (tmp_path / "poses" / name).stat().st_mtime_ns for name in written(tmp_path)}
     assert 2 <= len(first) < 8
-    (tmp_path / "poses" / ".h.1a2b3c4d.npz").write_bytes(b"PK")  # as when it is killed while it writes
+    (tmp_path / "poses" / temporary_name("h", ".npz")).write_bytes(b"PK")  # as when it is killed while it writes
     subprocess.run(command, env=environment, check=True)
     assert written(tmp_path) == {f"{name}.npz" for name in "abcdefgh"}
     for name, when in first.items():

@@ -17,6 +17,7 @@ import torch
 from tiny_runs import FUSION, MODEL, config
 
 from signet_runtime.errors import OutputError
+from signet_runtime.leftovers import OLD, OWNER, temporary_name
 from signet_train.checkpoint import load_checkpoint, recover_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.stages.run import run_stage
@@ -86,10 +87,12 @@ def test_a_checkpoint_is_there_whichever_moment_its_writing_was_cut_off(experts:
     checkpoint = load_checkpoint(experts[0])
     save_checkpoint(last, checkpoint)
     before = weights(tmp_path)
-    (tmp_path / ".last.01234567.draft").mkdir()  # killed while writing
+    left = tmp_path / temporary_name("last", ".draft")
+    (left / "new").mkdir(parents=True)  # killed while writing
+    (left / OWNER).touch()
     recover_checkpoint(last)
     assert weights(tmp_path).keys() == before.keys()
-    last.rename(tmp_path / ".last.old")  # killed between the two renames
+    last.rename(left / OLD)  # killed between the two renames
     recover_checkpoint(last)
     assert weights(tmp_path).keys() == before.keys()
     save_checkpoint(last, checkpoint)

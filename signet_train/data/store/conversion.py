@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.errors import InputError, one_line
-from signet_runtime.files import unfinished
 from signet_train.data.store.archives import ClipFile, ClipReader
 from signet_train.data.store.arrow import QuantisedClip, StoreWriter, new_store, quantisation_error, quantise
 from signet_train.data.workers import run_jobs
@@ -52,7 +51,6 @@ def convert(
     Raises:
         OutputError: the store cannot be written.
     """
-    _sweep(out)
     done = Conversion(0, 0, 0, 0.0, [])
     with contextlib.suppress(_NothingToStoreError), new_store(out) as store:
         queue = _InOrder(clips, store, done)
@@ -131,10 +129,3 @@ class _InOrder:
         self._done.frames += result.frames
         self._done.file_bytes += file.size
         self._done.error = max(self._done.error, result.error)
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a run that was killed while it wrote left beside the store (see `whole_file`)."""
-    for path in out.parent.iterdir():
-        if unfinished(path.name) == out.name:
-            path.unlink(missing_ok=True)
