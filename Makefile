@@ -28,7 +28,7 @@ endif
 endif
 endif
 
-.PHONY: demo tutorial test test-runtime test-train test-export test-pythons fuzz lint
+.PHONY: demo docs tutorial test test-runtime test-train test-export test-pythons fuzz lint
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
@@ -37,6 +37,10 @@ demo: .venv/.installed
 # The commands of docs/tutorial.md, from twelve videos to a bundle.
 tutorial: .venv/.installed-dev
 	.venv/bin/python tests/tutorial.py
+
+# The manual as a site, strictly, from docs/, the results and the docstrings: build/manual/site/index.html.
+docs: .venv/.installed-dev
+	.venv/bin/python -m manual
 
 # Two processes, each of which takes up to 3 GB.
 test: .venv/.installed-dev

@@ -7,20 +7,16 @@ tutorial` runs it, and CI.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from blocks import blocks
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 LONGEST = 600.0  # seconds, of all commands together
-
-
-def blocks() -> list[str]:
-    """Return the page's commands, a block of them for each of its steps."""
-    return re.findall(r"```bash tutorial\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def main(directory: Path) -> None:
@@ -28,7 +24,7 @@ def main(directory: Path) -> None:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     began = time.monotonic()
     out = ""
-    for block in blocks():
+    for block in [block.commands for block in blocks(PAGE, "bash") if block.how == "tutorial"]:
         start = time.monotonic()
         command = ["bash", "-euo", "pipefail", "-c", block]
         done = subprocess.run(

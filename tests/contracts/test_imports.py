@@ -14,7 +14,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # From the lowest up: each may import what stands before it, and itself.
-PACKAGES = {"signet_runtime": ROOT, "signet_train": ROOT, "signet_export": ROOT / "export", "benchmarks": ROOT}
+PACKAGES = {
+    "signet_runtime": ROOT,
+    "signet_train": ROOT,
+    "signet_export": ROOT / "export",
+    "benchmarks": ROOT,
+    "manual": ROOT,
+}
 
 
 def imports(packages: dict[str, Path]) -> dict[str, set[str]]:

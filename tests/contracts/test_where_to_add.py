@@ -26,7 +26,7 @@ def rows() -> dict[str, tuple[list[str], str]]:
     for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
         if line.startswith("| ") and not line.startswith(("| a new ", "| --- ")):
             added, files, kept = (cell.strip() for cell in line.strip("|").split("|"))
-            found[added.split(" (")[0]] = re.findall(r"`((?!tests/)[\w./]+\.(?:py|md))`", files), kept
+            found[added.split(" (")[0]] = re.findall(r"`((?!tests/)[\w./]+\.(?:py|md|toml))`", files), kept
     return found
 
 
@@ -38,6 +38,7 @@ def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_row_names_files_that_are_there_and_what_keeps_it_true() -> None:
     found = rows()
     wanted = {"pose estimator", "corpus", "output format", "engine", "decoding option", "region"}
+    wanted |= {"page of the manual", "figure of the manual"}
     assert set(found) == wanted
     for added, (files, kept) in found.items():
         there = [file for file in files if "NAME" not in file]
