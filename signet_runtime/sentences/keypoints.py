@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,9 +22,9 @@ from signet_runtime.sources.clock import hold, measure, sample
 from signet_runtime.sources.frames import FrameDirectory
 from signet_runtime.sources.isolation import open_video
 from signet_runtime.sources.isolation.video import IsolatedVideo
-from signet_runtime.sources.live import Live, LiveFrame
+from signet_runtime.sources.live import LiveFrame
 from signet_runtime.sources.prefetch import prefetch
-from signet_runtime.sources.video import Video
+from signet_runtime.sources.video import Video, VideoInfo
 
 Recording = Video | IsolatedVideo | FrameDirectory | FrameArrays
 
@@ -32,6 +32,26 @@ Recording = Video | IsolatedVideo | FrameDirectory | FrameArrays
 # sentence can be translated while the next is posed, and memory stays what it is.
 _DECODED = 4
 _POSED = 256
+
+
+class LiveFrames(Protocol):
+    """Frames as they come, on an even clock: a `Live` source, or whoever else has some.
+
+    Attributes:
+        info: rate of the clock, and size of the frames.
+        notes: what was chosen, a line each.
+    """
+
+    @property
+    def info(self) -> VideoInfo:
+        """See above."""
+
+    @property
+    def notes(self) -> list[str]:
+        """See above."""
+
+    def __iter__(self) -> Iterator[LiveFrame]:
+        """Give the frames, each at a tick of the clock."""
 
 
 class PoseStream(NamedTuple):
@@ -110,7 +130,7 @@ def extract_poses(
     return sequence
 
 
-def _notes(video: Recording | Live, estimator: PoseEstimator) -> list[str]:
+def _notes(video: Recording | LiveFrames, estimator: PoseEstimator) -> list[str]:
     return [*video.notes, *getattr(estimator, "notes", ())]
 
 
@@ -137,7 +157,7 @@ def stream_video(
 
 
 @contextmanager
-def stream_live(live: Live, estimator: PoseEstimator) -> Iterator[PoseStream]:
+def stream_live(live: LiveFrames, estimator: PoseEstimator) -> Iterator[PoseStream]:
     """Open the keypoints of what a camera sees, while it sees it."""
     with closing(prefetch(_posed(live, estimator, live.info.fps), _POSED)) as frames:
         notes = partial(_notes, live, estimator)

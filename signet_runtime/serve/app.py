@@ -21,6 +21,7 @@ from signet_runtime.serve.problems import Problem, disk_full
 from signet_runtime.serve.scratch import scratch_directory, upload_directory
 from signet_runtime.serve.service import Service
 from signet_runtime.serve.settings import Settings
+from signet_runtime.serve.stream import add_stream
 from signet_runtime.serve.upload import GoneError, receive_upload
 
 PAGE = Path(__file__).parent / "page"
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     _add_problems(app)
     _add_routes(app)
+    add_stream(app, settings, service_of)
     if (PAGE / "index.html").is_file():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app

@@ -34,6 +34,22 @@ _LINGER = 3.0
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
+class Token:
+    """What requests have to bring, compared in a time that says nothing of it; None: nothing."""
+
+    def __init__(self, token: str | None) -> None:
+        self._digest = None if token is None else _digest(token)
+
+    def is_brought(self, given: str) -> bool:
+        """Whether it is this one."""
+        return self._digest is None or hmac.compare_digest(_digest(given), self._digest)
+
+    def is_in(self, header: str) -> bool:
+        """Whether a header Authorization has it."""
+        scheme, _, given = header.partition(" ")
+        return self._digest is None or (scheme.lower() == "bearer" and self.is_brought(given.strip()))
+
+
 class Guard:
     """Refuses hosts, origins and tokens that are not ours, adds headers, and counts.
 
@@ -47,7 +63,7 @@ class Guard:
         if not _is_address(settings.host):
             self._hosts.add(settings.host.lower())
         self._loopback = is_loopback(settings.host)
-        self._token = None if settings.token is None else _digest(settings.token)
+        self._token = Token(settings.token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or let it pass."""
@@ -56,13 +72,13 @@ class Guard:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         problem = self._problem(scope, headers)
-        scope["signet.authorised"] = self._token is None or self._is_authorised(headers)
+        authorised = scope["signet.authorised"] = self._token.is_in(headers.get(b"authorization", ""))
         if scope["type"] == "websocket":
             await (self._app(scope, receive, send) if problem is None else _deny(scope, receive, send, problem))
             return
         answer = _Answer(scope, receive, send, b"expect" in headers)
-        if problem is None and self._token is not None and self._is_guarded(scope["path"]):
-            problem = None if scope["signet.authorised"] else unauthorised()
+        if problem is None and not authorised and self._is_guarded(scope["path"]):
+            problem = unauthorised()
         if problem is None:
             await self._app(scope, answer.receive, answer.send)
         else:
@@ -93,14 +109,6 @@ class Guard:
     @staticmethod
     def _is_guarded(path: str) -> bool:
         return path.startswith("/v1/") or path == "/metrics"
-
-    def _is_authorised(self, headers: dict[bytes, str]) -> bool:
-        scheme, _, token = headers.get(b"authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self.is_token(token.strip())
-
-    def is_token(self, given: str) -> bool:
-        """Compare a token in a time that says nothing of it."""
-        return self._token is None or hmac.compare_digest(_digest(given), self._token)
 
 
 def unauthorised() -> Problem:

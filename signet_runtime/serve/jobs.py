@@ -31,20 +31,22 @@ Event = dict[str, Any]
 _ROOM = 512
 _LOOK = 0.2  # seconds between looks at whether anybody still waits
 _PROGRESS_EVERY = 0.2  # seconds
+_GRACE = 1.0  # seconds for which a thread may be late
 
 
 class Channel:
     """What a lane's thread tells, for one reader in the event loop.
 
     Args:
-        silence: seconds for which the thread waits for room.
+        limits: how long the thread waits for room, and what is said where the time is over.
+        deadline: when it is, by `time.monotonic`; None: never.
     """
 
-    def __init__(self, silence: float) -> None:
+    def __init__(self, limits: Limits, deadline: float | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | Translation | None] = asyncio.Queue()
         self._room = threading.Semaphore(_ROOM)
-        self._silence = silence
+        self._limits, self._deadline = limits, deadline
         self._stopped = threading.Event()
 
     @property
@@ -58,7 +60,7 @@ class Channel:
         Raises:
             Stopped: nobody reads any more, or too slowly.
         """
-        until = time.monotonic() + self._silence
+        until = time.monotonic() + self._limits.silence
         while not self._room.acquire(timeout=_LOOK):
             if self.stopped or time.monotonic() > until:
                 raise Stopped
@@ -79,7 +81,15 @@ class Channel:
         self._stopped.set()
 
     async def __aiter__(self) -> AsyncIterator[Event | Translation]:
-        while (event := await self._events.get()) is not None:
+        while True:
+            # The thread looks at the time with every frame. It may be at what takes long before there is any.
+            left = None if self._deadline is None else max(0.0, self._deadline + _GRACE - time.monotonic())
+            try:
+                event = await asyncio.wait_for(self._events.get(), left)
+            except TimeoutError:
+                raise too_slow(self._limits.time) from None
+            if event is None:
+                return
             self._room.release()
             yield event
 

@@ -82,7 +82,7 @@ class Service:
         """
         limits = self.settings.limits
         deadline = time.monotonic() + limits.time
-        channel = Channel(limits.silence)
+        channel = Channel(limits, deadline)
 
         def work(translator: Translator) -> None:
             read_recording(translator, upload, channel, limits, deadline, cut=cut, poses=poses)
@@ -99,7 +99,7 @@ class Service:
         """Begin to translate what comes; ``opened`` gives its `PoseStream`, in the lane's thread."""
         from signet_runtime.sentences.keypoints import PoseStream
 
-        channel = Channel(self.settings.limits.silence)
+        channel = Channel(self.settings.limits)
 
         def work(translator: Translator) -> None:
             with opened(translator) as stream:

@@ -107,6 +107,17 @@ class Shelf:
             raise Problem(404, "no_such_model", f"no model here has this name; there are: {', '.join(paths)}")
         return wanted
 
+    def frame_rate(self, name: str) -> float | None:
+        """Return a model's clock.
+
+        Raises:
+            Problem: it is not here any more, or damaged.
+        """
+        try:
+            return read_manifest(self.paths()[name]).frame_rate
+        except (KeyError, SignetError) as error:
+            raise _gone(name) from error
+
     @contextmanager
     def taken(self, name: str) -> Iterator[Loaded]:
         """Yield a model, loaded if it is not; it stays loaded as long as the block lasts.
@@ -137,9 +148,7 @@ class Shelf:
         except BundleError as error:
             with self._lock:
                 self._retire(name)
-            raise Problem(
-                503, "model_gone", f"the model {name!r} was removed or damaged while this server ran; choose another"
-            ) from error
+            raise _gone(name) from error
         with self._lock:
             loaded = self._loaded.get(name)
             if loaded is not None and loaded.manifest == bundle.manifest:
@@ -178,3 +187,9 @@ class Shelf:
         with self._lock:
             for name in list(self._loaded):
                 self._close(self._loaded.pop(name))
+
+
+def _gone(name: str) -> Problem:
+    return Problem(
+        503, "model_gone", f"the model {name!r} was removed or damaged while this server ran; choose another"
+    )
