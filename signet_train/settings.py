@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -33,7 +34,7 @@ def read_settings(path: Path, advice: str = "") -> dict[str, Any]:
     Raises:
         ConfigError: no such file, or no TOML.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path's raises where the name is too long
         raise ConfigError(f"{path}: no such file{advice}")
     return parse_toml(read_text(path, "settings_bytes", ConfigError), path, ConfigError)
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
-from signet_runtime.errors import InputError, OutputError, first_line
+from signet_runtime.boundary import open_regular, parse_json, reading
+from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import reporting, whole_file
+from signet_runtime.limits import check_limit, limits
+from signet_runtime.printable import printable
 from signet_train.data.mapped_rows import identity_of, mapped_rows
+from signet_train.data.plausible import refuse_implausible
 from signet_train.data.rows import BATCH, NUMBERS, REQUIRED, SCHEMA, Row, Rows, batches_of, repeated
 
 __all__ = ["Manifest", "Row", "Rows", "read_manifest", "read_manifests", "write_manifest"]
@@ -48,26 +54,44 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         InputError: no such file, another suffix, damaged, or a row that is not a `Row` (named by its number).
     """
-    try:
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
+    if not os.path.exists(path):  # noqa: PTH110 - Path's raises where the name is too long
+        raise InputError(f"{path}: no such manifest; `signet-train manifest` makes one")
+    with open_regular(path, InputError, "a manifest") as source:
+        size = os.fstat(source.fileno()).st_size
+        check_limit("table_bytes", size, str(path), InputError)
         if path.suffix == ".parquet":
-            with open(path, "rb") as source:  # by its path, a directory would be a data set without rows
-                file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16)
-                rows = _rows(path, _parquet_batches(path, file), large=file.metadata.num_rows > _LARGE)
-        elif path.suffix == ".jsonl":
-            rows = _rows(path, _line_batches(path), large=path.stat().st_size > _LARGE_LINES)
+            file = pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 16)
+            rows = _rows(path, _parquet_batches(path, file), large=file.metadata.num_rows > _LARGE)
         else:
-            raise InputError(f"{path}: a manifest is a .parquet or .jsonl file")
+            rows = _rows(path, _line_batches(path, source), large=size > _LARGE_LINES)
         return Manifest(rows, path.resolve().parent)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such manifest; `signet-train manifest` makes one") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise InputError(f"{path}: not a manifest, or a damaged one ({first_line(error)})") from error
 
 
 def _rows(path: Path, batches: Iterator[pa.RecordBatch], large: bool) -> Rows:
+    sane = _plausible(path, batches)
     if large:
-        return mapped_rows(path, identity_of(path), batches)
-    return Rows(pa.Table.from_batches(batches, SCHEMA))
+        return mapped_rows(path, identity_of(path), sane)
+    return Rows(pa.Table.from_batches(sane, SCHEMA))
+
+
+def _plausible(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    before = 0
+    for batch in batches:
+        refuse_implausible(batch, path, before)
+        before += len(batch)
+        yield batch
+
+
+def check_rows(rows: Sequence[Row], source: Path) -> None:
+    """See that rows that were read from ``source`` can be worked with (see `refuse_implausible`).
+
+    Raises:
+        InputError: one cannot.
+    """
+    for _ in _plausible(source, Rows.of(rows).batches()):
+        pass
 
 
 def _parquet_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
@@ -108,26 +132,28 @@ def _checked(path: Path, records: list[object], before: int) -> pa.RecordBatch:
     except ValidationError as error:
         first = error.errors()[0]
         number, *field = first["loc"]
-        where = f"{path}: row {before + int(number) + 1}"
-        raise InputError(f"{where}: {'.'.join(map(str, field))}: {first['msg']}") from None
+        where = f"{path}: row {before + int(number) + 1}" + (f": {'.'.join(map(str, field))}" if field else "")
+        raise InputError(f"{printable(where)}: {first['msg']}") from None
     return next(batches_of(rows))
 
 
-def _line_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    lines, number = _read_lines(path), 0
+def _line_batches(path: Path, file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    lines, number = _read_lines(path, file), 0
     while records := list(islice(lines, BATCH)):
         yield _checked(path, records, number)
         number += len(records)
 
 
-def _read_lines(path: Path) -> Iterator[object]:
-    with open(path, encoding="utf-8") as file:  # str.splitlines would also split at U+2028
-        for number, line in enumerate(file, 1):
-            try:
-                if line.strip():
-                    yield json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}: line {number}: not JSON ({error})") from None
+def _read_lines(path: Path, file: BinaryIO) -> Iterator[object]:
+    most, number = limits().line_bytes, 0
+    while line := file.readline(most + 1):  # str.splitlines would also split at U+2028
+        number += 1
+        where = f"{path}: line {number}"
+        check_limit("line_bytes", len(line), where, InputError)
+        if line.strip():
+            with reading(where, InputError, "JSON"):
+                text = line.decode()
+            yield parse_json(text, where, InputError)
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:

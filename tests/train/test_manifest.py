@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,13 +20,17 @@ SUFFIXES = [".parquet", ".jsonl"]
 ROW = Row(id="a", split="train", poses="poses/a.npz", text="Guten Tag.", language="de", sign_language="gsg")
 
 _text = st.text(st.characters(exclude_categories=("Cs",)))  # all of Unicode: line separators, controls, quotes …
-_seconds = st.floats(allow_nan=False, allow_infinity=False)
+_name = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60)
+_seconds = st.floats(-1e6, 1e6)
 _rows = st.lists(
     st.builds(
         Row,
-        **dict.fromkeys(("id", "split", "poses", "text", "language", "sign_language"), _text),
-        **dict.fromkeys(("video", "signer", "gloss", "corpus"), st.none() | _text),
-        **dict.fromkeys(("fps", "start", "end"), st.none() | _seconds),
+        **dict.fromkeys(("id", "split", "poses", "language", "sign_language"), _name),
+        **dict.fromkeys(("video", "signer", "corpus"), st.none() | _name),
+        **dict.fromkeys(("start", "end"), st.none() | _seconds),
+        text=_text,
+        gloss=st.none() | _text,
+        fps=st.none() | st.floats(0.01, 1000),
     ),
     max_size=5,
 )
@@ -163,7 +169,8 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, suffix: str, keep: int) 
     path = tmp_path / f"m{suffix}"
     write_manifest(path, [ROW, ROW])
     path.write_bytes(path.read_bytes()[:keep])
-    message = r"not a manifest, or a damaged one \(.+\)$" if suffix == ".parquet" else r"line [12]: not JSON \(.+\)$"
+    what = "not a manifest" if suffix == ".parquet" else r"line [12]: not JSON"
+    message = rf"{what}, or a damaged one \(.+\)$"
     with pytest.raises(InputError, match=message) as raised:
         read_manifest(path)
     assert "\n" not in str(raised.value)
@@ -171,5 +178,81 @@ def test_a_damaged_manifest_is_one_line(tmp_path: Path, suffix: str, keep: int) 
 
 def test_a_directory_is_no_manifest(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").mkdir()
-    with pytest.raises(InputError, match=r"m\.jsonl: not a manifest"):
+    with pytest.raises(InputError, match=r"m\.jsonl: is a directory"):
         read_manifest(tmp_path / "m.jsonl")
+
+
+# --- From strangers --------------------------------------------------------------------------------------------
+
+
+VALID = {"id": "a", "split": "train", "poses": "a.npz", "text": "x", "language": "en", "sign_language": "ase"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"id": "a" * 300}, "row 2: id: more than 200 characters"),
+        ({"id": "a\x1b[2J"}, "row 2: id: a control character"),
+        ({"split": "train\n"}, "row 2: split: a control character"),
+        ({"poses": "b" * 300 + ".npz"}, "row 2: poses: a name of more than 255 bytes"),
+        ({"video": "é" * 130}, "row 2: video: a name of more than 255 bytes"),
+        ({"poses": "a\0"}, "row 2: poses: a byte 0"),
+        ({"text": "a" * 100_001}, "row 2: text: more than 100000 characters"),
+        ({"start": float("nan")}, "row 2: start: no time"),
+        ({"end": 1e300}, "row 2: end: no time"),
+        ({"fps": 1e-9}, "row 2: fps: not 0.01 to 1000"),
+        ({"fps": -25.0}, "row 2: fps: not 0.01 to 1000"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_what_no_row_can_be_is_named(tmp_path: Path, suffix: str, change: dict[str, Any], says: str) -> None:
+    path = tmp_path / f"m{suffix}"
+    rows = [Row(**VALID), Row(**{**VALID, "id": "b", **change}), Row(**{**VALID, "id": "c"})]
+    write_manifest(path, rows)
+    with pytest.raises(InputError) as error:
+        read_manifest(path)
+    assert says in str(error.value) and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (json.dumps(VALID).replace('"x"', '"\\ud800"'), "line 1: not JSON"),
+        ("[" * 100_000, "line 1: not JSON: nested too deep"),
+        ('{"a":' * 100 + "1" + "}" * 100, "line 1: not JSON"),
+        (json.dumps(VALID).replace('"x"', "9" * 5000), "a number of more than 300 digits"),
+        (" " * 5_000_000, "line 1: line bytes"),
+    ],
+)
+def test_lines_that_are_no_rows_are_named(tmp_path: Path, line: str, says: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        read_manifest(path)
+    assert says in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([2**62], pa.timestamp("ms")),
+        pa.array([0], pa.timestamp("s", tz="Atlantis/Nowhere")),
+        pa.array([{"a": 1}]),
+        pa.array([b"\xff"], pa.binary()),
+    ],
+)
+def test_columns_of_strange_types_are_one_line(tmp_path: Path, column: pa.Array) -> None:
+    path = tmp_path / "m.parquet"
+    pq.write_table(pa.table({**{name: [value] for name, value in VALID.items()}, "signer": column}), path)
+    with pytest.raises(InputError, match=r"m\.parquet: "):
+        read_manifest(path)
+
+
+def test_what_is_no_file_is_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for name in ("zero", "pipe"):
+        with pytest.raises(InputError, match=rf"{name}\.jsonl: is a .*, and must be a file"):
+            read_manifest(tmp_path / f"{name}.jsonl")
+    with pytest.raises(InputError, match="no such manifest"):
+        read_manifest(tmp_path / ("a" * 300 + ".jsonl"))

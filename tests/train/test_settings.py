@@ -119,7 +119,7 @@ def written_toml(settings: dict[str, Any], prefix: str = "") -> str:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"seed = \xff\xfe", "not UTF-8 text, or damaged"),
+        (b"seed = \xff\xfe", "not UTF-8 text, or a damaged one"),
         (b"\xff\xfes\0e\0e\0d\0", "not UTF-8 text"),
         (b"a = " + b"[" * 100_000, "nested too deep"),
         (b"a" + b".a" * 100_000 + b" = 1", "a key of more than 64 parts"),

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import keypoints
+from tests.fuzz.targets import keypoints, manifests
 
-TARGETS: dict[str, Target] = {target.name: target for module in (keypoints,) for target in module.TARGETS}
+TARGETS: dict[str, Target] = {target.name: target for module in (keypoints, manifests) for target in module.TARGETS}
