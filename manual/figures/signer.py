@@ -115,8 +115,8 @@ def whole_path() -> Drawing:
     drawing.words(499, 250, "16 of 768", 10.5, "quiet")
     drawing.dot(620, 137, 17, "box", "trained")
     drawing.words(620, 142, "Σ", 16, "trained", bold=True)
-    drawing.labelled(560, 26, 120, 44, ["router", "by the hands, top k"], "trained-fill", "trained", "trained")
-    drawing.path([(374, 62), (374, 48), (556, 48)], "trained", dashed=True)
+    drawing.labelled(550, 26, 140, 44, ["router", "by the hands, top k"], "trained-fill", "trained", "trained")
+    drawing.path([(374, 62), (374, 48), (546, 48)], "trained", dashed=True)
     drawing.path([(620, 73), (620, 116)], "trained")
     drawing.words(634, 100, "weights", 10.5, "quiet", "start")
     drawing.path([(640, 137), (684, 137)])
@@ -130,7 +130,7 @@ def whole_path() -> Drawing:
     for number, (name, fill) in enumerate(
         (("frozen", "frozen"), ("trained for your language", "trained"), ("language model", "text"))
     ):
-        x = (300, 378, 560)[number]
+        x = (290, 372, 574)[number]
         drawing.box(x, 272, 14, 12, f"{fill}-fill", fill, 3)
         drawing.words(x + 21, 282, name, 11, "quiet", "start")
     return drawing
