@@ -43,7 +43,9 @@ def place(path: str) -> str:
 def title(path: str) -> str:
     """Return what a page is called: its first heading, else the name of its file in words."""
     heading = re.search(r"^# (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
-    return heading[1] if heading else PurePosixPath(path).stem.capitalize().replace("-cpu", ", on a CPU").replace("-", " ")
+    return (
+        heading[1] if heading else PurePosixPath(path).stem.capitalize().replace("-cpu", ", on a CPU").replace("-", " ")
+    )
 
 
 def write(into: Path) -> None:

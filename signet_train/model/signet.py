@@ -91,6 +91,7 @@ class Signet(nn.Module):
             self.prompt = torch.tensor(tokenizer(text).input_ids, device=self.prompt.device)
 
     def train(self, mode: bool = True) -> Signet:
+        """Set training or evaluation, in which frozen experts always stay; returns itself."""
         super().train(mode)
         for expert in self.experts:
             if not any(p.requires_grad for p in expert.parameters()):

@@ -53,6 +53,7 @@ class JointBatchNorm(nn.BatchNorm1d):
     """BatchNorm over frames and joints alike: (N, J, C)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, J, C) by channel; in training by these frames, else by what was counted."""
         return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
@@ -69,6 +70,7 @@ class GraphConvolution(nn.Module):
         nn.init.uniform_(self.weight, -(in_channels**-0.5), in_channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Look at each frame alone: (N, J, C_in) -> (N, J, C_out), not negative."""
         subsets, joints, _ = self.adjacency.shape
         # Aggregating first gives all K subsets in one product: (J*K, J) @ (N, J, C) -> (N, J, K*C).
         gather = self.adjacency.permute(2, 0, 1).reshape(joints * subsets, joints)
@@ -89,6 +91,7 @@ class TemporalConvolution(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, layout: FrameLayout) -> Tensor:
+        """Look at ``kernel`` frames around each, padding as zeros: (N, J, C) -> (N, J, C)."""
         # (B, T, J, C) seen as (B, C, T, J) is PyTorch's channels_last: nothing is copied.
         x = self.conv(layout.unpack(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return self.dropout(self.norm(layout.pack(x)))
@@ -106,6 +109,7 @@ class STGCNBlock(nn.Module):
             self.residual = nn.Sequential(nn.Linear(in_channels, out_channels), JointBatchNorm(out_channels))
 
     def forward(self, x: Tensor, layout: FrameLayout) -> Tensor:
+        """Apply the block: (N, J, C_in) -> (N, J, C_out), not negative."""
         y = self.gcn(x)
         if self.tcn is not None:
             y = self.tcn(y, layout)
@@ -125,6 +129,7 @@ class STGCNStage(nn.Module):
         )
 
     def forward(self, x: Tensor, layout: FrameLayout) -> Tensor:
+        """Apply the blocks in turn: (N, J, C_in) -> (N, J, C) of the last."""
         for block in self.blocks:
             x = block(x, layout)
         return x
