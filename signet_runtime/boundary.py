@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from pydantic import ValidationError
 
 from signet_runtime.errors import InputError, SignetError, one_line
 from signet_runtime.limits import check_limit, limits
@@ -27,7 +28,7 @@ from signet_runtime.limits import check_limit, limits
 # Where the machine is at its end, no file is to blame; the command says what it lacks.
 _MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 # Whatever the data, these are mistakes in code, or in what is installed.
-_DEFECTS = (AssertionError, ImportError, NameError, SyntaxError)
+_DEFECTS = (AssertionError, ImportError, NameError)
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -71,6 +72,8 @@ def reading(
     except RecursionError as problem:
         raise error(f"{_before(name)}not {what}: nested too deep{_after(advice)}") from problem
     except Exception as problem:  # libraries raise what they please, and share no class
+        if isinstance(problem, ValidationError):
+            raise error(f"{_before(name)}{_first_problem(problem)}{_after(advice)}") from problem
         reason = one_line(problem)
         reason = reason if len(reason) <= 200 else f"{reason[:200]}…"
         raise error(f"{_before(name)}not {what}, or a damaged one ({reason}){_after(advice)}") from problem
@@ -78,6 +81,13 @@ def reading(
 
 def _before(name: str | Path) -> str:
     return f"{name}: " if str(name) else ""
+
+
+def _first_problem(problem: ValidationError) -> str:
+    """Return what is wrong first with what pydantic was given, and where in it; never all of what it was given."""
+    first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where[:200]}: {first['msg'][:300]}" if where else first["msg"][:300]
 
 
 def _after(advice: str) -> str:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from signet_runtime.boundary import open_regular, read_json, reading
+from signet_runtime.bundle_contents import check_contents, refuse_unlisted
 from signet_runtime.directories import recover_directory, whole_directory
 from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.limits import check_limit
+from signet_runtime.printable import is_printable
 from signet_runtime.regions import LONG_CLIPS, NORMALISATIONS
+from signet_runtime.remembered import remember_verified, trust, was_verified
 
 SCHEMA_VERSION: Literal[1] = 1
 MANIFEST_NAME = "signet.json"
+_CHECKS = b"2\0"  # which ones a bundle that was found right has passed; another number has it checked again
 
 
 class EngineKind(NamedTuple):
@@ -188,6 +193,8 @@ class Manifest(_Part):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
                 raise ValueError(f"the path {name!r} leaves the bundle")
+            if not is_printable(name) or len(name) > 1000:
+                raise ValueError(f"the path {ascii(name)[:100]} is no name of a file")
         return self
 
 
@@ -219,7 +226,7 @@ class Bundle:
             raise BundleError(
                 f"{directory}: the demonstration is not installed; install signet-slt again, or give a bundle"
             )
-        if directory.is_file():
+        if _is_file(directory):
             raise BundleError(
                 f"{directory}: not a bundle but a file, and a bundle is a directory; if signet-export --archive wrote "
                 f"it, `tar --zstd -xf {directory}` unpacks it into the directory to give"
@@ -231,6 +238,7 @@ class Bundle:
         stamp = bundle._check_sizes()
         if verify or not was_verified(stamp):
             bundle._check_hashes()
+            check_contents(bundle.path, bundle.manifest.files.keys())
             remember_verified(stamp)
         return bundle
 
@@ -257,19 +265,31 @@ class Bundle:
             raise BundleError(f"{self.path / MANIFEST_NAME}: does not list the file {name!r}; export the bundle again")
         return self.path / name
 
+    def trust_engines(self) -> None:
+        """Let this user run the engines that are bound to a GPU, from now on: they are code, and can do anything."""
+        for engine in self.manifest.engines:
+            for name in engine.files if not ENGINE_KINDS[engine.kind].portable else []:
+                trust(self.manifest.files[name].sha256)
+
     def _check_sizes(self) -> str:
         """Check that every file is there with its size; return a stamp that changes when a file is touched."""
-        # The change time cannot be set back as the modification time can.
-        stamp = hashlib.sha256(str(self.path.resolve()).encode(errors="surrogateescape"))
-        stamp.update((self.path / MANIFEST_NAME).read_bytes())
-        root = self.path.resolve()
+        refuse_unlisted(self.path, MANIFEST_NAME, self.manifest.files.keys())
+        with reading(self.path, BundleError, "a bundle"):
+            root = self.path.resolve()
+            # The change time cannot be set back as the modification time can.
+            stamp = hashlib.sha256(_CHECKS + str(root).encode(errors="surrogateescape"))
+            stamp.update((self.path / MANIFEST_NAME).read_bytes())
         for name, record in self.manifest.files.items():
             path = self.path / name
-            if not path.is_file():
-                raise BundleError(f"{path}: missing from the bundle; copy or export the bundle again")
-            if not path.resolve().is_relative_to(root):
-                raise BundleError(f"{path}: points outside the bundle; copy the file itself into it")
-            status = path.stat()
+            with reading(path, BundleError, "a file"):
+                try:
+                    status = path.stat()
+                except (FileNotFoundError, NotADirectoryError):
+                    raise BundleError(f"{path}: missing from the bundle; copy or export the bundle again") from None
+                if not stat.S_ISREG(status.st_mode):
+                    raise BundleError(f"{path}: no file; copy or export the bundle again")
+                if not path.resolve().is_relative_to(root):
+                    raise BundleError(f"{path}: points outside the bundle; copy the file itself into it")
             if status.st_size != record.size:
                 raise BundleError(
                     f"{path}: has {status.st_size} bytes, the bundle was made with {record.size}; "
@@ -280,16 +300,20 @@ class Bundle:
 
     def _check_hashes(self) -> None:
         for name, record in self.manifest.files.items():
-            try:
-                with (self.path / name).open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise BundleError(f"{self.path / name}: cannot be read ({error.strerror})") from error
+            with open_regular(self.path / name, BundleError) as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
             if sha256 != record.sha256:
                 raise BundleError(
                     f"{self.path / name}: damaged, its contents differ from when the bundle was made; "
                     "copy or export the bundle again"
                 )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long
+        return False
 
 
 def demo_bundle_path() -> Path:
@@ -358,17 +382,13 @@ def read_manifest(directory: Path) -> Manifest:
         BundleError: it is missing, damaged, or of a schema version that this package does not know.
     """
     path = directory / MANIFEST_NAME
-    recover_directory(directory)
-    if not directory.exists():
-        raise BundleError(f"{directory}: no such bundle; give the directory that signet-export wrote")
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{directory}: not a bundle, it has no {MANIFEST_NAME}") from None
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise BundleError(f"{path}: damaged, not valid JSON ({error}); copy or export the bundle again") from error
+    with reading(directory, BundleError, "a bundle"):
+        recover_directory(directory)
+        if not directory.exists():
+            raise BundleError(f"{directory}: no such bundle; give the directory that signet-export wrote")
+        if not path.exists() and not path.is_symlink():
+            raise BundleError(f"{directory}: not a bundle, it has no {MANIFEST_NAME}")
+    contents = read_json(path, "settings_bytes", BundleError, "valid JSON", "copy or export the bundle again")
     # Before anything else: another version may differ in every other field.
     version = contents.get("schema_version") if isinstance(contents, dict) else None
     if version != SCHEMA_VERSION:
@@ -376,28 +396,20 @@ def read_manifest(directory: Path) -> Manifest:
             f"{path}: schema version {version!r}, this signet-slt reads version {SCHEMA_VERSION}; "
             "install the signet-slt that made the bundle, or export it again with this one"
         )
-    try:
-        return Manifest.model_validate(contents)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
+    with reading(path, BundleError, "a bundle's manifest", "export the bundle again"):
+        manifest = Manifest.model_validate(contents)
+    _check_limits(path, manifest)
+    return manifest
 
 
-def user_cache() -> Path:
-    """Return the directory for what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "signet"
-
-
-def was_verified(stamp: str) -> bool:
-    """Return whether `remember_verified` was called with this stamp by this user on this machine."""
-    return (user_cache() / "verified" / stamp).exists()
-
-
-def remember_verified(stamp: str) -> None:
-    """Note that what the stamp (a hash) stands for was checked and found right."""
-    # A cache that cannot be written costs a check at every start and nothing else.
-    with contextlib.suppress(OSError):
-        marker = user_cache() / "verified" / stamp
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+def _check_limits(path: Path, manifest: Manifest) -> None:
+    """See that a manifest asks for no more than what is taken, and says no more than can be shown."""
+    where = str(path)
+    check_limit("beams", manifest.generation.num_beams, where, BundleError)
+    check_limit("tokens", manifest.generation.max_new_tokens, where, BundleError)
+    check_limit("frames", manifest.max_frames, where, BundleError)
+    if manifest.frame_rate is not None:
+        check_limit("rate_low", manifest.frame_rate, where, BundleError)
+        check_limit("rate_high", manifest.frame_rate, where, BundleError)
+    for text in (manifest.name, manifest.language, manifest.notice or "", *(e.name for e in manifest.experts)):
+        check_limit("text_length", len(text), where, BundleError)

@@ -16,6 +16,7 @@ from signet_runtime.generation import TextDecoder
 from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.options import TranslatorOptions
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.printable import printable
 from signet_runtime.regions import Regions, on_clock, prepare, sample_frames
 from signet_runtime.translation import Alternative, Piece, Translation
 
@@ -90,7 +91,13 @@ class ClipReader:
             found += self._decoder.search(encoded, num_beams, n_best=n_best, attention=self._piece_times)
             clock.lap("decoder")
             routing += encoded.routing_weights.tolist()  # on a GPU they are there when the text is
-        texts = [self._decoder.text([text.tokens for text in each]) for each in found]
+            if len(routing[0]) != len(self._manifest.experts):
+                raise BundleError(
+                    f"the encoder engine routes to {len(routing[0])} experts, and the manifest lists "
+                    f"{len(self._manifest.experts)}; export the bundle again"
+                )
+        # A vocabulary is a file of somebody's: what it spells goes to terminals and into files of lines.
+        texts = [[printable(text) for text in self._decoder.text([one.tokens for one in each])] for each in found]
         clock.lap("decoder")
         return [
             self._translation(at_rate, clip, said, hypotheses, weights, clip_regions, prompt, dict(clock.seconds))
@@ -153,7 +160,7 @@ class ClipReader:
             seconds = read / at_rate.fps
             spans = looked_at(text.attention[:, prompt : prompt + frames])
             times = [(float(seconds[first]), float(seconds[last] + 1 / at_rate.fps)) for first, last in spans]
-        named = self._decoder.pieces(text.tokens)
+        named = [printable(piece) for piece in self._decoder.pieces(text.tokens)]
         return tuple(
             Piece(name, log_prob, start, end)
             for name, log_prob, (start, end) in zip(named, text.log_probs, times, strict=True)

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from signet_runtime.directories import recover_directory, whole_directory
 from signet_runtime.errors import CheckpointError, OutputError, first_line
+from signet_runtime.remote_code import refuse_remote_code
 from signet_train.config import BackboneConfig, TrainConfig
 from signet_train.model.signet import Signet
 
@@ -140,6 +141,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote"
         )
     cards = load_cards(path)
+    refuse_remote_code(path / "language_model", CheckpointError)
     try:
         config = TrainConfig.model_validate_json((path / "config.json").read_text())
         language_model = MT5ForConditionalGeneration.from_pretrained(path / "language_model")
@@ -221,7 +223,9 @@ def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTraine
     """
     source = find_pretrained(source)
     try:
-        kind = AutoConfig.from_pretrained(source).model_type
+        if Path(source).is_dir():
+            refuse_remote_code(Path(source), CheckpointError)
+        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
         if kind != "mt5":
             raise CheckpointError(f"{source}: a {kind} model, where an mT5 is needed")
         model = MT5ForConditionalGeneration.from_pretrained(source)
@@ -240,6 +244,8 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     source = find_pretrained(source)
     if Path(source).is_dir() and not (Path(source) / "spiece.model").is_file():
         raise CheckpointError(f"{source}: no mT5 tokenizer there (no spiece.model in it)")
+    if Path(source).is_dir():
+        refuse_remote_code(Path(source), CheckpointError)
     try:
         return T5Tokenizer.from_pretrained(source, legacy=False)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from signet_export.verification import FILE, Verification
+from signet_export.verification import FILE, read_verification
 from signet_runtime.bundle import Bundle
 from signet_runtime.files import whole_file
 from signet_train.checkpoint import ExpertCard
@@ -96,7 +96,7 @@ def model_card(bundle: Bundle, experts: Sequence[ExpertCard], licence: str | Non
 def _verified(bundle: Bundle) -> list[str]:
     if FILE not in bundle.manifest.files:
         return []
-    found = Verification.model_validate_json(bundle.file(FILE).read_text())
+    found = read_verification(bundle.file(FILE))
     same = ", ".join(f"{share:.0%} of clips with {beams} beams" for beams, share in found.same_tokens.items())
     return [
         "",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from signet_export.verification import FILE, Verification
+from signet_export.verification import FILE, read_verification
 from signet_runtime.bundle import Bundle
 from signet_runtime.confidence.calibration import FILE as CONFIDENCE
-from signet_runtime.confidence.calibration import Calibration
+from signet_runtime.confidence.calibration import load_calibration
 
 
 def describe(bundle: Bundle) -> str:
@@ -28,12 +28,12 @@ def describe(bundle: Bundle) -> str:
         apart = f", reads along, {engine.reach} frames behind" if engine.features else ""
         lines.append(f"engine       {engine.kind} {engine.precision}{bound}{checked}{apart}")
     if FILE in manifest.files:
-        found = Verification.model_validate_json(bundle.file(FILE).read_text())
+        found = read_verification(bundle.file(FILE))
         same = ", ".join(f"{share:.0%} with {beams} beams" for beams, share in found.same_tokens.items())
         off = f"states within {found.largest:.1e} (RMS {found.relative:.1e}) of PyTorch"
         lines.append(f"verified     {found.precision}: {off}; same tokens {same}")
     if CONFIDENCE in manifest.files:
-        fitted = Calibration.model_validate_json(bundle.file(CONFIDENCE).read_text())
+        fitted = load_calibration(bundle.file(CONFIDENCE))
         texts, nothing = fitted.samples
         lines.append(f"confidence   calibrated on {texts} samples and {nothing} clips of motion that says nothing")
     else:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from signet_runtime.bundle import Engine, EngineBuild, ShapeRange, user_cache
+from signet_runtime.bundle import Engine, EngineBuild, ShapeRange
 from signet_runtime.engines.encoder import INPUTS, OUTPUTS
 from signet_runtime.engines.tensorrt import (
     Gpu,
@@ -35,6 +35,8 @@ from signet_runtime.errors import BundleError, EngineError, OutputError
 from signet_runtime.files import whole_file
 from signet_runtime.generation.hypothesis import CROSS_ATTENTION
 from signet_runtime.installation import how_to_install
+from signet_runtime.models.home import file_record
+from signet_runtime.remembered import trust, user_cache
 
 Kind = Literal["tensorrt", "tensorrt-rtx"]
 Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -164,6 +166,7 @@ def build_engines(
             report(_describe(parts[-1]))
         for name in graphs:
             Path(scratch, name).replace(directory / name)
+            trust(file_record(directory / name).sha256)  # they are code, and this is who may run it
     build = EngineBuild(version=library.__version__, target=target.sm, shapes=shapes, executed=False)
     engine = Engine(
         kind=target.kind,

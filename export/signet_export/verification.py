@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel
+
+from signet_runtime.boundary import read_json, reading
+from signet_runtime.errors import BundleError
 
 FILE = "verification.json"
 
@@ -26,3 +31,14 @@ class Verification(BaseModel):
     routing: float
     same_tokens: dict[int, float]
     allowed: tuple[float, float]
+
+
+def read_verification(path: Path) -> Verification:
+    """Read a bundle's `verification.json`.
+
+    Raises:
+        BundleError: it cannot be read, or is none.
+    """
+    content = read_json(path, "settings_bytes", BundleError, advice="copy or export the bundle again")
+    with reading(path, BundleError, "a verification", "copy or export the bundle again"):
+        return Verification.model_validate(content)

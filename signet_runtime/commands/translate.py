@@ -213,6 +213,11 @@ With several inputs the others are still done, and the code is that of the first
 )
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("--verify", is_flag=True, help="Check the contents of all files in the bundle again.")
+@click.option(
+    "--trust-engines",
+    is_flag=True,
+    help="Run TensorRT engines that were built elsewhere, which are code; remembered for these engines.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, notes or warnings; errors only.")
 @debug_option
 @click.version_option(package_name="signet-slt")
@@ -235,6 +240,7 @@ def main(
     still: float,
     partial: float | None,
     verify: bool,
+    trust_engines: bool,
     quiet: bool,
     **options: Unpack[TranslatorOptions],
 ) -> None:
@@ -264,6 +270,9 @@ def main(
 
     if model is not None and (camera is not None or any(name_problem(path) is None for path in inputs)):
         bundle = named_bundle("signet-translate", model, options["offline"], quiet)
+
+    if trust_engines:
+        Bundle.load(bundle, verify=True).trust_engines()
 
     def load() -> Translator:
         # The bundle is checked before the seconds that loading the libraries takes.

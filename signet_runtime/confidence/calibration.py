@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from signet_runtime.boundary import read_json, reading
 from signet_runtime.bundle import Bundle
 from signet_runtime.confidence.evidence import EVIDENCE, MOTION_SIZE, gather
 from signet_runtime.errors import BundleError
@@ -21,6 +21,10 @@ from signet_runtime.generation.hypothesis import Hypothesis
 from signet_runtime.regions import Regions
 
 FILE = "confidence.json"
+
+
+# Within float32, in which some of it is computed.
+_Number = Annotated[float, Field(ge=-1e30, le=1e30)]
 
 
 class Calibration(BaseModel):
@@ -38,12 +42,12 @@ class Calibration(BaseModel):
 
     version: Literal[1] = 1
     evidence: tuple[str, ...] = EVIDENCE
-    means: tuple[float, ...]
-    scales: tuple[float, ...]
-    weights: tuple[float, ...]
-    bias: float
-    motion_mean: tuple[float, ...] = Field(min_length=MOTION_SIZE, max_length=MOTION_SIZE)
-    whitening: tuple[float, ...] = Field(min_length=MOTION_SIZE**2, max_length=MOTION_SIZE**2)
+    means: tuple[_Number, ...]
+    scales: tuple[Annotated[_Number, Field(gt=0)], ...]
+    weights: tuple[_Number, ...]
+    bias: _Number
+    motion_mean: tuple[_Number, ...] = Field(min_length=MOTION_SIZE, max_length=MOTION_SIZE)
+    whitening: tuple[_Number, ...] = Field(min_length=MOTION_SIZE**2, max_length=MOTION_SIZE**2)
     samples: tuple[int, int]
 
     @model_validator(mode="after")
@@ -79,15 +83,18 @@ def read_calibration(bundle: Bundle) -> Reliability | None:
     """
     if FILE not in bundle.manifest.files:
         return None
-    path = bundle.path / FILE
-    try:
-        return Reliability(Calibration.model_validate(json.loads(path.read_text(encoding="utf-8"))))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "calibration"
-        raise BundleError(f"{path}: {where}: {first['msg']}; calibrate and export the bundle again") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error}); copy or export the bundle again") from error
+    return Reliability(load_calibration(bundle.file(FILE)))
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read a `confidence.json`.
+
+    Raises:
+        BundleError: it cannot be read, or is of another version.
+    """
+    content = read_json(path, "settings_bytes", BundleError, advice="copy or export the bundle again")
+    with reading(path, BundleError, "a calibration", "calibrate and export the bundle again"):
+        return Calibration.model_validate(content)
 
 
 def write_calibration(directory: Path, calibration: Calibration) -> None:

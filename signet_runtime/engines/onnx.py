@@ -11,12 +11,15 @@ from signet_runtime.bundle import Bundle, Engine
 from signet_runtime.engines.encoder import FEATURES, INPUTS, OUTPUTS, HostEncoded, pad
 from signet_runtime.engines.load import LoadedEngine
 from signet_runtime.engines.session import create_session
-from signet_runtime.errors import BundleError
+from signet_runtime.errors import BundleError, EngineError, one_line
 from signet_runtime.generation import DecoderBackend, load_text_decoder
 from signet_runtime.regions import Regions
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+
+_ADVICE = "export the bundle again"
 
 
 class OnnxEncoder:
@@ -50,17 +53,51 @@ class OnnxEncoder:
         """Encode clips of possibly different lengths, float32 (T_i, J, 3) each, in one batch."""
         inputs = pad(clips)
         if self._features is None:
-            return HostEncoded(*self.session.run(list(OUTPUTS), inputs))
-        return self.read(self._features.run([FEATURES], inputs)[0], inputs["attention_mask"])
+            return _encoded(_run(self.session, OUTPUTS, inputs), inputs["attention_mask"])
+        return self.read(_run(self._features, (FEATURES,), inputs)[0], inputs["attention_mask"])
 
     def features(self, clip: Regions) -> np.ndarray:
         """Return what the experts see in one clip, where that is a graph of its own: float32 (T, F)."""
         assert self._features is not None
-        return self._features.run([FEATURES], pad([clip]))[0][0]
+        found = _run(self._features, (FEATURES,), pad([clip]))[0]
+        if found.ndim != 3 or found.shape[:2] != (1, len(clip["body"])):
+            raise BundleError(f"the features engine gives {found.shape}, not (clips, frames, width); {_ADVICE}")
+        return found[0]
 
     def read(self, features: np.ndarray, attention_mask: np.ndarray) -> HostEncoded:
         """Encode features float32 (B, T, F) of clips, with their mask int64 (B, T)."""
-        return HostEncoded(*self.session.run(list(OUTPUTS), {FEATURES: features, "attention_mask": attention_mask}))
+        given = {FEATURES: features, "attention_mask": attention_mask}
+        return _encoded(_run(self.session, OUTPUTS, given), attention_mask)
+
+
+def _run(session: InferenceSession, outputs: Sequence[str], given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    try:
+        found: list[np.ndarray] = session.run(list(outputs), given)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise EngineError(f"the encoder failed ({one_line(error)[:300]}); run signet-doctor") from error
+    return found
+
+
+def _encoded(found: Sequence[np.ndarray], mask: np.ndarray) -> HostEncoded:
+    """See that a graph of anybody's gives what an encoder gives, for so many clips of so many frames."""
+    states, states_mask, routing = found
+    clips, frames = mask.shape
+    if (
+        states.ndim != 3
+        or len(states) != clips
+        or states.shape[1] < frames
+        or states_mask.shape != states.shape[:2]
+        or routing.ndim != 2
+        or len(routing) != clips
+        or states.dtype.kind != "f"
+        or states_mask.dtype.kind not in "iu"
+        or routing.dtype.kind != "f"
+    ):
+        shapes = ", ".join(str(array.shape) for array in found)
+        raise BundleError(f"the encoder engine gives {shapes}, not states, their mask and routing; {_ADVICE}")
+    if not (np.isfinite(states[states_mask != 0]).all() and np.isfinite(routing).all()):
+        raise BundleError(f"the encoder engine gives numbers that are NaN or infinite; {_ADVICE}")
+    return HostEncoded(states, states_mask, routing)
 
 
 def load(bundle: Bundle, engine: Engine, device: str, generation: DecoderBackend | None) -> LoadedEngine:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from signet_runtime.bundle import Bundle, Engine, ShapeRange, remember_verified, was_verified
+from signet_runtime.bundle import Bundle, Engine, ShapeRange
 from signet_runtime.engines.encoder import Encoder
 from signet_runtime.engines.onnx import load_encoder
 from signet_runtime.engines.random_clips import random_clips
@@ -20,6 +20,7 @@ from signet_runtime.engines.session import create_session
 from signet_runtime.engines.tensorrt import TensorRTEngine, device, library_name, on_stream, this_gpu
 from signet_runtime.errors import EngineError
 from signet_runtime.regions import Regions
+from signet_runtime.remembered import remember_verified, was_verified
 
 logger = logging.getLogger("signet_runtime")
 

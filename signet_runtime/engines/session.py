@@ -78,6 +78,7 @@ def open_session(model: str | bytes, provider: str, prepack: bool = True) -> Inf
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised, and said in one line
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # in no other was looked at what it refers to
     options.intra_op_num_threads = _thread_count()
     options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
     providers = [provider] if provider == PROVIDERS["cpu"] else [provider, PROVIDERS["cpu"]]

@@ -19,10 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from signet_runtime.bundle import EngineBuild, user_cache
+from signet_runtime.bundle import EngineBuild
 from signet_runtime.errors import EngineError, InputError, OutputError, one_line
 from signet_runtime.files import whole_file
 from signet_runtime.installation import how_to_install
+from signet_runtime.remembered import user_cache
 
 if TYPE_CHECKING:
     import torch

@@ -18,6 +18,7 @@ from signet_runtime.errors import BundleError, EngineError, InputError
 from signet_runtime.generation import DecoderBackend
 from signet_runtime.generation.optimum import OptimumDecoder
 from signet_runtime.regions import Regions
+from signet_runtime.remembered import is_trusted
 
 if TYPE_CHECKING:
     import torch
@@ -196,12 +197,17 @@ def load_model(bundle: Bundle, engine: Engine) -> TensorRTModel:
     """Load a bundle's TensorRT engines; compare them with its ONNX graphs unless this user did so on this machine.
 
     Raises:
-        EngineError: they cannot run here, or do not compute what the ONNX graphs compute.
+        EngineError: they are not trusted, cannot run here, or do not compute what the ONNX graphs compute.
         BundleError: they are not a bundle's engines.
     """
     if engine.build is None:
         raise BundleError(f"{bundle.path}: its {engine.kind} engine is not a TensorRT engine")
     files = [bundle.file(name) for name in (engine.encoder, engine.decoder, engine.decoder_with_past)]
+    if not all(is_trusted(bundle.manifest.files[name].sha256) for name in engine.files):
+        raise EngineError(
+            f"{bundle.path}: its TensorRT engines are code, and were not built by you on this machine: if you trust "
+            "who built them, --trust-engines runs them, and remembers it; signet-export --engine trt builds them here"
+        )
     parts = tuple(TensorRTEngine(file, engine.kind, engine.build) for file in files)
     loaded = TensorRTModel(TensorRTEncoder(parts[0], engine.build.shapes), parts[1], parts[2], parts)
     check_once(bundle, engine, loaded.encoder, loaded.decoder, loaded.decoder_with_past)

@@ -17,6 +17,7 @@ from signet_runtime.errors import BundleError
 from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
 from signet_runtime.generation.memory import HostMemory, Memory, memory_of
 from signet_runtime.generation.search import Candidates, beam_search, greedy_search
+from signet_runtime.generation.settings import FILE as SETTINGS
 from signet_runtime.generation.settings import SearchSettings
 from signet_runtime.generation.tokenizer import Tokenizer
 
@@ -64,8 +65,8 @@ class FastDecoder:
         return cls(
             decoder,
             decoder_with_past,
-            SearchSettings.read(bundle.path),
-            Tokenizer.read(bundle.path),
+            SearchSettings.read(bundle.file(SETTINGS).parent),
+            Tokenizer.of(bundle),
             num_beams=generation.num_beams,
             max_new_tokens=generation.max_new_tokens,
         )

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from signet_runtime.boundary import reading
 from signet_runtime.bundle import Bundle
 from signet_runtime.engines.encoder import Encoded
-from signet_runtime.errors import BundleError, EngineError, one_line
+from signet_runtime.errors import BundleError, EngineError
 from signet_runtime.generation.hypothesis import CROSS_ATTENTION, Hypothesis
 from signet_runtime.installation import how_to_install
+from signet_runtime.remote_code import refuse_remote_code
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -39,16 +41,17 @@ class OptimumDecoder:
         except ImportError as error:
             raise EngineError(_MISSING.format(error, how_to_install("optimum"))) from error
 
-        try:
-            config = AutoConfig.from_pretrained(bundle.path, local_files_only=True)
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+            bundle.file(name)
+        refuse_remote_code(bundle.path, BundleError)
+        with reading(bundle.path, BundleError, "the language model's files", "export the bundle again"):
+            # Never asked of whoever sits at the terminal, as it would be by default.
+            here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+            config = AutoConfig.from_pretrained(bundle.path, **here)
             search = GenerationConfig.from_pretrained(bundle.path, local_files_only=True)
             # Converting a SentencePiece model to the fast kind takes seconds, for a few dozen tokens a clip.
-            fast = (bundle.path / "tokenizer.json").is_file()
-            self._tokenizer = AutoTokenizer.from_pretrained(bundle.path, local_files_only=True, use_fast=fast)
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"{bundle.path}: the language model's files cannot be read ({one_line(error)})"
-            ) from error
+            fast = "tokenizer.json" in bundle.manifest.files
+            self._tokenizer = AutoTokenizer.from_pretrained(bundle.path, use_fast=fast, **here)
         search.update(max_new_tokens=bundle.manifest.generation.max_new_tokens, do_sample=False)
         search.max_length = None
         self._num_beams, self._first = bundle.manifest.generation.num_beams, first

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from signet_runtime.errors import BundleError, one_line
+from signet_runtime.boundary import read_json, reading
+from signet_runtime.errors import BundleError
 
 FILE = "generation_config.json"
+_ADVICE = "export the bundle again"
 
 # Settings that would change the text, and the values with which they do not. transformers reads None as not set.
 _NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -83,18 +85,22 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 
+_Token = Annotated[int, Field(ge=0, lt=1 << 31)]
+_Count = Annotated[int, Field(ge=0, le=1 << 20)]
+
+
 class SearchSettings(BaseModel):
     """What greedy and beam search obey; names and defaults are those of transformers' `GenerationConfig`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    decoder_start_token_id: int
-    eos_token_id: int | tuple[int, ...] | None = None
-    pad_token_id: int | None = None
-    length_penalty: float = 1.0
+    decoder_start_token_id: _Token
+    eos_token_id: _Token | Annotated[tuple[_Token, ...], Field(max_length=100)] | None = None
+    pad_token_id: _Token | None = None
+    length_penalty: Annotated[float, Field(ge=-100, le=100)] = 1.0
     early_stopping: bool | Literal["never"] = False
-    min_length: int = Field(default=0, description="with the start token")
-    min_new_tokens: int | None = None
+    min_length: _Count = Field(default=0, description="with the start token")
+    min_new_tokens: _Count | None = None
 
     @property
     def ends(self) -> tuple[int, ...]:
@@ -122,8 +128,8 @@ class SearchSettings(BaseModel):
             BundleError: the file is missing or damaged, or asks for what this search does not have.
         """
         path = directory / FILE
-        try:
-            contents: Any = json.loads(path.read_text(encoding="utf-8"))
+        contents: Any = read_json(path, "settings_bytes", BundleError, advice=_ADVICE)
+        with reading(path, BundleError, "settings of a search", _ADVICE):
             if not isinstance(contents, dict):
                 raise ValueError("not a JSON object")
             contents = {name: value for name, value in contents.items() if value is not None}
@@ -131,12 +137,6 @@ class SearchSettings(BaseModel):
             if "decoder_start_token_id" not in contents and "bos_token_id" in contents:
                 contents["decoder_start_token_id"] = contents["bos_token_id"]
             return cls.model_validate(contents)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again") from error
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{path}: the language model's files cannot be read ({one_line(error)})") from error
 
 
 def _refuse_unsupported(path: Path, contents: dict[str, Any]) -> None:
@@ -144,4 +144,5 @@ def _refuse_unsupported(path: Path, contents: dict[str, Any]) -> None:
     for name, value in contents.items():
         if name.startswith("_") or (name in known and name not in _NEUTRAL) or value in _NEUTRAL.get(name, ()):
             continue
-        raise BundleError(f"{path}: fast generation does not know {name} {json.dumps(value)}; use --generation optimum")
+        shown = f"{name[:60]} {json.dumps(value)[:100]}"
+        raise BundleError(f"{path}: fast generation does not know {shown}; use --generation optimum")

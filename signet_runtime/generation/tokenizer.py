@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from signet_runtime.errors import BundleError, EngineError, one_line
+from signet_runtime.boundary import read_bounded, read_json, reading
+from signet_runtime.bundle import Bundle
+from signet_runtime.errors import BundleError, EngineError
 
 PIECES, CONFIG = "spiece.model", "tokenizer_config.json"
+_ADVICE = "copy or export the bundle again"
+_MOST_EXTRA = 100_000  # mT5 has 100, or none
 
 _SPACE = "▁"
 _NAMED = {"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"}
@@ -42,7 +45,10 @@ class Tokenizer:
 
         self._pieces = SentencePieceProcessor(model_proto=model)
         size = self._pieces.get_piece_size()
-        extra = [f"<extra_id_{i}>" for i in range(config.get("extra_ids", 100))]
+        count = config.get("extra_ids", 100)
+        if type(count) is not int or not 0 <= count <= _MOST_EXTRA:
+            raise ValueError(f"extra_ids {ascii(count)[:40]}")
+        extra = [f"<extra_id_{i}>" for i in range(count)]
         additional = config.get("additional_special_tokens")
         additional = extra if additional is None else [_content(token) for token in additional]
         self._added = {size + len(extra) - 1 - i: token for i, token in enumerate(extra)} if additional == extra else {}
@@ -51,30 +57,38 @@ class Tokenizer:
         named += [_content(config[name]) for name in _OTHERS if config.get(name)]
         self._special = {*named, *additional}
         self._apart = set(self._added.values()) - self._special
+        if not all(isinstance(token, str) for token in (*self._special, *self._added.values())):
+            raise ValueError("a token that is no text")
         self._strips_prefix = bool(config.get("add_prefix_space", True))
         self._cleans_up = bool(config.get("clean_up_tokenization_spaces", False))
 
     @classmethod
+    def of(cls, bundle: Bundle) -> Tokenizer:
+        """Read the tokenizer of a bundle, whose manifest lists it.
+
+        Raises:
+            BundleError: its files are not listed, or damaged.
+            EngineError: sentencepiece is not installed.
+        """
+        for name in (PIECES, CONFIG):
+            bundle.file(name)
+        return cls.read(bundle.path)
+
+    @classmethod
     def read(cls, directory: Path) -> Tokenizer:
-        """Read the tokenizer of a bundle.
+        """Read the tokenizer in a directory.
 
         Raises:
             BundleError: its files are missing or damaged.
             EngineError: sentencepiece is not installed.
         """
+        model = read_bounded(directory / PIECES, "tokenizer_bytes", BundleError, advice=_ADVICE)
+        config = read_json(directory / CONFIG, "settings_bytes", BundleError, advice=_ADVICE)
         try:
-            model = (directory / PIECES).read_bytes()
-            config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BundleError(f"{directory}: the language model's files cannot be read ({one_line(error)})") from error
-        try:
-            return cls(model, config)
+            with reading(directory, BundleError, f"the tokenizer of an mT5 ({PIECES}, {CONFIG})", _ADVICE):
+                return cls(model, config)
         except ImportError as error:
             raise EngineError(f"the text decoder cannot be loaded ({error}); install signet-slt again") from error
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{directory}: {PIECES} or {CONFIG} is damaged ({one_line(error)}); export again"
-            ) from error
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Spell the ids. Special tokens, and ids that only pad the vocabulary, spell nothing."""

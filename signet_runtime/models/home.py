@@ -31,6 +31,7 @@ from signet_runtime.bundle import FileRecord
 from signet_runtime.errors import ModelError, OutputError
 from signet_runtime.files import reporting, whole_file
 from signet_runtime.leftovers import sweep
+from signet_runtime.remembered import user_home
 
 logger = logging.getLogger("signet_runtime")
 
@@ -103,7 +104,7 @@ class Home:
         if named:
             return cls(Path(named).absolute())
         data = os.environ.get("XDG_DATA_HOME")
-        return cls((Path(data) if data else Path.home() / ".local" / "share") / "signet" / "models")
+        return cls((Path(data) if data else user_home(HOME_VARIABLE) / ".local" / "share") / "signet" / "models")
 
     @property
     def hub(self) -> Path:

@@ -19,10 +19,10 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from signet_runtime.bundle import user_cache
 from signet_runtime.commands.console import exit_on_error
 from signet_runtime.errors import EngineError
 from signet_runtime.models.home import Home
+from signet_runtime.remembered import user_cache
 
 logger = logging.getLogger("signet_runtime")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from signet_runtime.errors import CheckpointError, InputError, first_line
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
+from signet_runtime.remote_code import refuse_remote_code
 from signet_train.checkpoint import ExpertCard, find_pretrained, load_checkpoint_config, load_expert_card
 from signet_train.config import LanguageModelConfig
 from signet_train.data.manifest import Row
@@ -170,8 +171,11 @@ def _mt5_size(mt5: str) -> dict[str, Settings]:
     """Return the sizes that a pretrained mT5 states, where they are others than mT5-base's."""
     from transformers import AutoConfig
 
+    source = find_pretrained(mt5)
+    if Path(source).is_dir():
+        refuse_remote_code(Path(source), CheckpointError)
     try:
-        stated = AutoConfig.from_pretrained(find_pretrained(mt5))
+        stated = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{mt5}: its size cannot be read ({first_line(error)})") from error
     base = LanguageModelConfig()

@@ -21,9 +21,10 @@ from tiny_bundle import PROMPT, make_tiny_bundle
 
 import signet_export.tensorrt as building
 from signet_export.tensorrt import Target, build_engines, choose_target, input_shapes
-from signet_runtime.bundle import Bundle, Manifest, ShapeRange, write_manifest
+from signet_runtime.bundle import Bundle, Manifest, ShapeRange, read_manifest, write_manifest
 from signet_runtime.engines.tensorrt import Gpu
 from signet_runtime.errors import BundleError, EngineError
+from signet_runtime.remembered import is_trusted
 
 SHAPES = ShapeRange(frames=(1, 16, 64), clips=2, beams=4, tokens=12, prompt=PROMPT)
 FOR_SM86 = Target("tensorrt-rtx", "sm86", None)
@@ -54,7 +55,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 
 def build(bundle: Path, target: Target = FOR_SM86, **rest: object) -> building.BuiltEngines:
-    return build_engines(bundle, Bundle.load(bundle).manifest.engines[0], target, SHAPES, **rest)  # type: ignore[arg-type]
+    return build_engines(bundle, read_manifest(bundle).engines[0], target, SHAPES, **rest)  # type: ignore[arg-type]
 
 
 def recorded(bundle: Path) -> Path:
@@ -93,9 +94,11 @@ def test_three_engines_and_what_they_are_bound_to(bundle: Path, fake: None) -> N
     assert lines[0] == "TensorRT-RTX 1.7.1.116 for sm86: encoder.engine, 1 of 3 …"
     assert lines[5].startswith("decoder_with_past.engine: ")
 
-    manifest = Bundle.load(bundle).manifest
+    manifest = read_manifest(bundle)
     write_manifest(bundle, manifest.model_copy(update={"engines": [*manifest.engines, built.engine]}))
-    assert Bundle.load(bundle, verify=True).engine("trt") == built.engine
+    loaded = Bundle.load(bundle, verify=True)
+    assert loaded.engine("trt") == built.engine
+    assert all(is_trusted(loaded.manifest.files[part.file].sha256) for part in built.parts)  # who builds may run them
 
 
 def _umask() -> int:
@@ -183,7 +186,7 @@ def test_graphs_that_cannot_become_engines(bundle: Path, fake: None) -> None:
             bundle / "decoder_model.onnx"
         ).read_bytes(),
     }
-    engine = Bundle.load(bundle).manifest.engines[0]
+    engine = read_manifest(bundle).engines[0]
     for message, contents in cases.items():
         (bundle / "encoder.onnx").write_bytes(contents)
         before = listing(bundle)
@@ -315,7 +318,7 @@ def test_the_real_library_builds_for_a_gpu_that_is_not_here(bundle: Path) -> Non
     assert built.engine.build.version == tensorrt_rtx_bindings.__version__
     assert set(listing(bundle)) - before == set(ENGINES)
     assert all(part.size > 10_000 for part in built.parts)
-    manifest = Bundle.load(bundle).manifest
+    manifest = read_manifest(bundle)
     write_manifest(bundle, manifest.model_copy(update={"engines": [*manifest.engines, built.engine]}))
     Bundle.load(bundle, verify=True)
 

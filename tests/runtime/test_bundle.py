@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from tiny_bundle import TinyBundle
 
-from signet_runtime.bundle import Bundle, Engine, Manifest, ShapeRange, demo_bundle_path, new_bundle, write_manifest
+from signet_runtime.bundle import (
+    Bundle,
+    Engine,
+    Manifest,
+    ShapeRange,
+    demo_bundle_path,
+    new_bundle,
+    read_manifest,
+    write_manifest,
+)
 from signet_runtime.errors import BundleError, EngineError
 
 ENGINE = {
@@ -140,7 +149,7 @@ def test_a_manifest_that_cannot_be(bundle_copy: Path, changes: dict[str, object]
 def test_several_engines(bundle_copy: Path) -> None:
     for name in ("encoder.engine", "decoder.engine", "decoder_with_past.engine"):
         (bundle_copy / name).write_bytes(b"an engine")
-    manifest = Bundle.load(bundle_copy).manifest
+    manifest = read_manifest(bundle_copy)
     engines = [*manifest.engines, Engine.model_validate(TRT)]
     written = write_manifest(bundle_copy, manifest.model_copy(update={"engines": engines}))
     bundle = Bundle.load(bundle_copy, verify=True)

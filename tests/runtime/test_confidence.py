@@ -10,7 +10,7 @@ import pytest
 from tiny_bundle import TinyBundle, random_poses
 from translate_command import Translate, the_error
 
-from signet_runtime.bundle import Bundle, write_manifest
+from signet_runtime.bundle import Bundle, read_manifest, write_manifest
 from signet_runtime.confidence.calibration import FILE, Calibration, Reliability, read_calibration, write_calibration
 from signet_runtime.confidence.evidence import EVIDENCE, MOTION_SIZE, describe_motion, gather, hands_seen
 from signet_runtime.errors import BundleError
@@ -36,7 +36,7 @@ def calibration(bias: float = 0.0, seed: int = 0) -> Calibration:
 
 def calibrated(bundle: Path, bias: float) -> Bundle:
     write_calibration(bundle, calibration(bias))
-    write_manifest(bundle, Bundle.load(bundle).manifest)
+    write_manifest(bundle, read_manifest(bundle))
     return Bundle.load(bundle)
 
 
@@ -112,7 +112,7 @@ def test_what_is_not_sure_is_left_out_and_marked(bundle_copy: Path, translate: T
         ({"evidence": ["probability"]}, "weighs probability, this version"),
         ({"weights": [1.0]}, "one mean, scale and weight"),
         ({"motion_mean": [0.0]}, "motion_mean"),
-        (None, "cannot be read"),
+        (None, "not JSON"),
     ],
 )
 def test_a_calibration_that_cannot_be_used(

@@ -14,7 +14,7 @@ import torch
 from onnx import numpy_helper
 from tiny_bundle import PROMPT, TinyBundle, random_poses
 
-from signet_runtime.bundle import Bundle, Engine, EngineBuild, ShapeRange, write_manifest
+from signet_runtime.bundle import Bundle, Engine, EngineBuild, ShapeRange, read_manifest, write_manifest
 from signet_runtime.engines import parity, tensorrt, tensorrt_model
 from signet_runtime.engines.onnx import OnnxEncoder
 from signet_runtime.engines.session import create_session
@@ -84,14 +84,16 @@ def compile_graph(graph: Path, engine: Path) -> None:
 def add_engines(path: Path) -> Bundle:
     for engine, graph in GRAPHS.items():
         compile_graph(path / graph, path / engine)
-    manifest = Bundle.load(path).manifest
+    manifest = read_manifest(path)
     build = EngineBuild(version=fake_tensorrt.__version__, target="sm86", shapes=SHAPES, executed=False)
     encoder, decoder, later = GRAPHS
     engine = Engine(
         kind="tensorrt-rtx", precision="fp32", encoder=encoder, decoder=decoder, decoder_with_past=later, build=build
     )
     write_manifest(path, manifest.model_copy(update={"engines": [manifest.engines[0], engine]}))
-    return Bundle.load(path)
+    bundle = Bundle.load(path)
+    bundle.trust_engines()
+    return bundle
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +300,7 @@ def test_an_engine_that_computes_something_else_is_refused(
     compile_graph(tmp_path / "other.onnx", path / engine)
     write_manifest(path, built.manifest)
     bundle = Bundle.load(path)
+    bundle.trust_engines()
     for _ in range(2):  # and it is not remembered as right
         with pytest.raises(EngineError, match=rf"engines are refused: {what} differ from ONNX by .*allowed for fp32"):
             load_model(bundle, bundle.engine("trt"))
