@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from rtmpose_models import write_detector, write_pose
 from tiny_bundle import FakeEstimator, TinyBundle, make_tiny_bundle, random_poses
 from translate_command import Translate
 
@@ -22,6 +23,15 @@ from signet_runtime.translator import Translator
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RTMPose's two models, small ones of their interface."""
+    directory = tmp_path_factory.mktemp("rtmpose")
+    write_detector(directory / "detector.onnx")
+    write_pose(directory / "pose.onnx")
+    return directory
 
 
 @pytest.fixture

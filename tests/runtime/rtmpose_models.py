@@ -165,3 +165,26 @@ def write_random_pose(path: Path, size: tuple[int, int] = (288, 384), stages: tu
         smooth = np.stack([np.convolve(row, hill, "valid") for row in weights]) / (4 * np.sqrt(cells))
         outputs[name] = (g("MatMul", joints, g.constant(np.float32(smooth))), ["batch", 133, length])
     g.save(path, ["batch", 3, size[1], size[0]], outputs)
+
+
+SIZE = (480, 360)  # of what is painted
+_BODY, _HANDS = slice(0, 91), slice(91, 133)
+
+# The pose model answers in half pixels of its 192 x 256 crop. The crop spans 1.25 boxes, so a box of 160 x 260
+# makes a crop pixel 1.3 of the frame's: half a bin (0.33) and the warp's interpolation stay below a pixel.
+_SUBPIXEL = 0.6
+
+
+def person(x: int, y: int, t: int = 0) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]:
+    """A 160 x 260 box at (x, y) whose white marker moves right and whose red one moves up."""
+    return (x, y, x + 160, y + 260), (x + 40 + 3 * t, y + 60 + t), (x + 100 + t, y + 200 - 2 * t)
+
+
+def check(result, marked, size=SIZE) -> None:
+    """See that keypoints and scores of a frame are where a person was painted."""
+    (keypoints, scores), (_, white, red) = result, marked
+    pixels = keypoints * size
+    assert keypoints.shape == (133, 2) and keypoints.dtype == np.float32 and scores.dtype == np.float32
+    assert np.abs(pixels[_BODY] - white).max() < _SUBPIXEL
+    assert np.abs(pixels[_HANDS] - red).max() < _SUBPIXEL
+    assert OVERSHOOT > 1 and (scores == 1).all()  # peaks beyond 1 are clipped
