@@ -23,7 +23,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.unseen.folds import FOLDS, Recipe, known_to, train_fold
+from benchmarks.unseen.folds import CHOOSING, FOLDS, Recipe, known_to, train_fold
 from benchmarks.unseen.joining import MAX_LETTERS, draw_otherwise, spell_otherwise
 from benchmarks.unseen.scoring import Tally, tally
 from benchmarks.unseen.sharing import Sharing, nearest_letters, sharing
@@ -65,31 +65,65 @@ def letters() -> None:
         click.echo(f"| {language} | {len(lexicon()[language])} | {kinds} | {same:.0%} | {share:.0%} |")
 
 
+def _recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that make a `Recipe`."""
+    for option in reversed(
+        (
+            click.option(
+                "--configs",
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                default=Path("signet_train/configs/demo"),
+                show_default=True,
+                help="The five configurations of the demo, or others of these names.",
+            ),
+            click.option("--words", default=5000, show_default=True, help="Training words an alphabet."),
+            click.option("--max-letters", default=6, show_default=True, help="Training words of up to this many."),
+            click.option("--foreign", default=0.0, show_default=True, help="Share of words of other languages."),
+            click.option("--people", is_flag=True, help="Signed as by other people, in many manners."),
+            click.option(
+                "--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Second view."
+            ),
+            click.option("--seed", default=1, show_default=True),
+            click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="In every stage."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("fold", type=click.Choice(sorted(FOLDS)))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory of the runs.")
-@click.option(
-    "--configs",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    default=Path("signet_train/configs/demo"),
-    show_default=True,
-    help="The recipe: the five configurations of the demo, or others of these names.",
-)
-@click.option("--words", default=5000, show_default=True, help="Training words an alphabet.")
-@click.option("--max-letters", default=6, show_default=True, help="Training words of up to this many letters.")
-@click.option("--foreign", default=0.0, show_default=True, help="Share of the real words that are of other languages.")
-@click.option("--people", is_flag=True, help="Signed as by other people, in many manners.")
-@click.option("--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Second view.")
+@_recipe
 @click.option("--views", default=2, show_default=True, help="Of every word, in the cache of features.")
 @click.option("--single", is_flag=True, help="One expert of all alphabets and no more, to compare corpora quickly.")
-@click.option("--seed", default=1, show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="In every stage; may be repeated.")
 def train(fold: str, out: Path, **recipe: Any) -> None:
     """Train the demo's recipe without the signers of FOLD, and export it; the same command goes on where it stopped."""
     started = time.perf_counter()
     bundle = train_fold(fold, out, Recipe(**recipe))
     minutes = (time.perf_counter() - started) / 60
     click.echo(f"{bundle}: without {', '.join(FOLDS[fold])}; {minutes:.0f} minutes", err=True)
+
+
+@main.command()
+@click.argument("fold", type=click.Choice(sorted(CHOOSING)))
+@click.option("--steps", default=1200, show_default=True, help="Of 48 words.")
+@_recipe
+def quick(fold: str, steps: int, **recipe: Any) -> None:
+    """Train a small reader of letters, without a language model, in minutes: to choose data by, not to report."""
+    from benchmarks.unseen.quick import read_letters, train_reader
+
+    reader, characters, config = train_reader(fold, Recipe(**recipe), steps)
+    click.echo("| alphabet | our words | the other generator's | of these shared | otherwise |")
+    click.echo("| --- | --- | --- | --- | --- |")
+    for language in SIGN_LANGUAGES:
+        ours, other = (
+            read_letters(reader, characters, config, language, otherwise, 100, fold) for otherwise in (False, True)
+        )
+        alike, named = (other.share_misread(kind) or 0.0 for kind in (Sharing.SHAPE, Sharing.NAME))
+        held_out = " (a stranger)" if language in FOLDS[fold] else ""
+        rates = " | ".join(f"{rate:.1%}" for rate in (ours.error_rate, other.error_rate, alike, named))
+        click.echo(f"| {language}{held_out} | {rates} |")
 
 
 @main.command()

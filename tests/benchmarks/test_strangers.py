@@ -8,6 +8,7 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from benchmarks.strangers import main
 from benchmarks.unseen import sharing as shared
 from benchmarks.unseen.folds import CHOOSING, FOLDS, REPORTED, Recipe, known_to, train_fold
 from benchmarks.unseen.joining import join_otherwise, spell_otherwise
+from benchmarks.unseen.quick import Reader, padded, read_letters, train_reader
 from benchmarks.unseen.scoring import is_loop, tally
 from benchmarks.unseen.sharing import Sharing, letter_shape, nearest_letters, sharing
 from signet_train.data.manifest import read_manifest
@@ -170,6 +172,28 @@ def test_the_demo_is_read_in_a_table() -> None:
     assert result.exit_code == 0, result.output
     rows = [line.split("|")[1:3] for line in result.output.splitlines() if line.startswith("| ")][2:]
     assert [[name.strip(), int(count)] for name, count in rows] == [["bzs", 6], ["psr", 6], ["all", 12]]
+
+
+def test_the_small_reader_reads_a_word_alike_alone_and_beside_longer_ones() -> None:
+    torch.manual_seed(0)
+    reader, rng = Reader(6, 4).eval(), np.random.default_rng(0)
+    samples = [rng.normal(size=(frames, 6)).astype(np.float32) for frames in (5, 17, 9)]
+    together = reader(*padded(samples))
+    for alone, beside in zip(samples, together, strict=True):
+        torch.testing.assert_close(reader(*padded([alone]))[0], beside[: len(alone)], atol=1e-5, rtol=1e-4)
+
+
+def test_a_small_reader_is_not_for_reported_signers(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["quick", next(iter(REPORTED)), "--steps", "1"])
+    assert result.exit_code == 2 and "is not one of" in result.output
+
+
+@pytest.mark.slow
+def test_a_small_reader_learns_letters() -> None:
+    recipe = Recipe(Path("signet_train/configs/demo"), words=300, people=True, changes=("data.frame_drop=0",))
+    reader, characters, config = train_reader("b", recipe, steps=250)
+    seen = read_letters(reader, characters, config, "ase", False, 40, "b")
+    assert seen.error_rate < 0.5
 
 
 @pytest.mark.slow
