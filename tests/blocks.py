@@ -5,7 +5,7 @@ A block without a comment is run by the suite, in a directory of its own. Otherw
     <!-- run: slow -->                          by `pytest -m slow`
     <!-- run: slow, with trained -->            the same, with what test_documented_commands.py prepares by that name
     <!-- run: tutorial -->                      by `make tutorial`, in the order of the page
-    <!-- run: in tests/train/test_x.py -->      by that test, on something small of the same layout
+    <!-- run: in tests/train/test_x.py -->      by that test, on something small of the same layout; several with "and"
     <!-- not run: REASON -->                    by nobody
     <!-- not run: `TEXT`: REASON -->            all of it but the commands with TEXT in them
 
@@ -68,6 +68,11 @@ class Block:
             return "not"
         said = [comment.removeprefix("run: ") for comment in self.comments if comment.startswith("run: ")]
         return re.split(r"[,;]", said[0])[0] if said else "suite"
+
+    @property
+    def files(self) -> list[str]:
+        """The tests that run it, where tests of something else do."""
+        return re.split(r" and ", self.how.removeprefix("in ")) if self.how.startswith("in ") else []
 
     @property
     def prepared(self) -> list[str]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -54,9 +55,9 @@ def test_every_block_says_how_it_is_run() -> None:
     for block in [*BLOCKS, *all_blocks("python")]:
         for comment in block.comments:
             assert re.match(r"(not )?run: \S", comment), f"{block}: {comment!r} says not how it is run"
-        kind, _, file = block.how.partition(" ")
+        kind = block.how.partition(" ")[0]
         assert kind in {"suite", "slow", "tutorial", "in", "not"}, f"{block}: {block.how!r}"
-        if kind == "in":
+        for file in block.files:
             assert (ROOT / file).is_file(), f"{block}: there is no {file}"
         if kind == "not":
             assert len((block.why_not or "").split()) > 2, f"{block}: why is it not run?"
@@ -145,6 +146,18 @@ def test_every_command_is_understood(block: Block) -> None:
         elif name == "pip":
             for extras in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
                 assert set(extras.split(",")) <= set(project["optional-dependencies"]), extras
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.how.startswith("in ")], ids=str)
+def test_a_test_that_is_named_runs_these_commands(block: Block) -> None:
+    source = "".join((ROOT / file).read_text(encoding="utf-8") for file in block.files)
+    for name, *arguments in called(replace(block, text=block.commands)):
+        if name in ("signet-train", "signet-models"):
+            assert re.search(rf"[\"']{arguments[0]}[\"' ]", source), f"{block}: {arguments[0]}"
+        elif name in COMMANDS:
+            assert name.removeprefix("signet-") in source or name.replace("-", "_") in source, f"{block}: {name}"
+        elif arguments[:1] == ["-m"]:
+            assert arguments[1] in source, f"{block}: {arguments[1]}"
 
 
 @pytest.mark.parametrize(
