@@ -109,10 +109,10 @@ def fusion() -> Drawing:
         y = 194 + number * 48
         faint = number == 2
         drawing.labelled(
-            18, y, 150, 40, [f"expert {number + 1} · {sign}"], "frozen-fill", "frozen", "frozen", 12, dashed=faint
+            18, y, 158, 40, [f"expert {number + 1} · {sign}"], "frozen-fill", "frozen", "frozen", 12, dashed=faint
         )
-        drawing.path([(172, y + 20), (236, y + 20)], dashed=faint)
-        drawing.words(203, y + 13, sub("Z", str(number + 1)), 11)
+        drawing.path([(180, y + 20), (236, y + 20)], dashed=faint)
+        drawing.words(209, y + 13, sub("Z", str(number + 1)), 11)
         drawing.labelled(
             242,
             y,
