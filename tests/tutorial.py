@@ -38,7 +38,7 @@ def main(directory: Path) -> None:
         out = done.stdout.strip()
     took = time.monotonic() - began
     print(f"{took:6.1f} s  in all; the last command wrote {out!r}")
-    # init divides by the recordings' absolute paths, so it is the directory that decides whether this word is trained on.
+    # init divides by the recordings' absolute paths: the directory decides whether this word is trained on.
     rows = read_manifest(directory / "project" / "manifest.parquet").rows
     if any(row.text == "music" and row.split == "train" for row in rows) and out != "music":
         sys.exit("the tutorial: a word that the model has seen is not read")
