@@ -21,6 +21,8 @@ class _Export(Commands):
     """`build` where no command is named; every failure is one line on stderr and the right exit code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == ["--serve-with"]:
+            args = ["serve-with", *args[1:]]
         return super().parse_args(ctx, args if args and args[0] in (*self.commands, "--version") else ["build", *args])
 
     def invoke(self, ctx: click.Context) -> object:
@@ -294,6 +296,34 @@ def verify(bundle: Path, against: Path | None) -> None:
 
         found = compare(loaded, as_bundled(load_checkpoint(against), loaded).model)
         click.echo(found.model_dump_json(indent=2))
+
+
+@main.command("serve-with")
+@click.argument("server", type=click.Choice(["triton"]))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Directory of the model repository to write."
+)
+@click.option("--precision", metavar="P", help="Of the bundle's ONNX engines.  [default: the first one]")
+@click.option(
+    "--clips",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Largest batch that clients may send.",
+)
+def serve_with(server: str, bundle: Path, out: Path, precision: str | None, clips: int) -> None:
+    """Write what another server needs to serve BUNDLE's graphs: a model repository for Triton Inference Server.
+
+    Also as signet-export --serve-with triton BUNDLE --out DIR. What clients do before and after the graphs is in
+    docs/serving.md.
+    """
+    from signet_export.triton import export_triton
+    from signet_runtime.bundle import Bundle
+
+    for name in export_triton(Bundle.load(bundle), out, precision=precision, clips=clips):
+        click.echo(name)
 
 
 @main.command()

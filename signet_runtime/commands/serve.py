@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Unpack
 
@@ -122,7 +123,14 @@ or damaged, 5 something is not installed or not available, 70 a defect of signet
     type=click.Path(path_type=Path),
     help="Where uploads lie while they are read.  [default: TMPDIR, or /tmp]",
 )
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default=DEFAULTS["device"], show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    envvar="SIGNET_DEVICE",
+    default=DEFAULTS["device"],
+    show_default=True,
+    help="What runs the models (or SIGNET_DEVICE).",
+)
 @click.option(
     "--engine", type=click.Choice(ENGINE_CHOICES), default=DEFAULTS["engine"], show_default=True, help="What runs."
 )
@@ -135,6 +143,12 @@ or damaged, 5 something is not installed or not available, 70 a defect of signet
 )
 @click.option(
     "--pose-weights", metavar="DIR", type=click.Path(path_type=Path), help="Where RTMPose's weight files are."
+)
+@click.option(
+    "--isolate/--no-isolate",
+    default=sys.platform != "win32",
+    show_default=True,
+    help="Decode videos in a process of their own that can reach nothing but the file, see docs/trust.md.",
 )
 @click.option("--offline", is_flag=True, envvar="SIGNET_OFFLINE", help="Never download weights (or SIGNET_OFFLINE=1).")
 @click.option("-q", "--quiet", is_flag=True, help="No notes, and no line a request; errors only.")

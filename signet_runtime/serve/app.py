@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from signet_runtime.errors import SignetError
 from signet_runtime.serve.answers import TYPES, EventAnswer, chosen_format, whole_answer
+from signet_runtime.serve.documentation import add_documentation
 from signet_runtime.serve.guard import Guard
 from signet_runtime.serve.metrics import CONTENT_TYPE
 from signet_runtime.serve.problems import Problem, disk_full
@@ -39,6 +40,25 @@ _FORM = {
             }
         },
     }
+}
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "what it says", "content": {kind: {} for kind in TYPES.values()}},
+    **{
+        status: {"description": text}
+        for status, text in {
+            400: "not the form that is asked for",
+            401: "the token is missing",
+            404: "no such model",
+            408: "sent too slowly",
+            413: "too large, or too long",
+            415: "no recording that can be read",
+            422: "a recording in which nobody signs, or that breaks off",
+            503: "all places are taken, or the model is gone",
+            504: "not done in time",
+            507: "no room for the upload",
+        }.items()
+    },
 }
 
 
@@ -72,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_problems(app)
     _add_routes(app)
     add_stream(app, settings, service_of)
+    add_documentation(app)
     if (PAGE / "index.html").is_file():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app
@@ -122,14 +143,21 @@ def _add_routes(app: FastAPI) -> None:
         said = {"bytes": limits.size, "keypoints_bytes": limits.keypoints_size, "seconds": limits.length}
         return {"models": service.shelf.described(), "limits": said}
 
-    @app.post("/v1/translate", tags=["translation"], summary="Translate a recording", openapi_extra=_FORM)
+    @app.post(
+        "/v1/translate",
+        tags=["translation"],
+        summary="Translate a recording",
+        openapi_extra=_FORM,
+        response_class=Response,
+        responses=_ANSWERS,
+    )
     async def translate(
         request: Request,
         model: Annotated[str | None, Query(max_length=200)] = None,
         format: Annotated[str | None, Query(max_length=20, description=f"one of {', '.join(TYPES)}")] = None,
         cut: Literal["auto", "always", "never"] = "auto",
     ) -> Response:
-        """Translate a video, or a file of keypoints, in the field ``file`` of a form."""
+        """Translate a video, or a file of keypoints, in the field "file" of a form."""
         service = service_of(request)
         limits = service.settings.limits
         form = chosen_format(format, request.headers.get("accept", ""))

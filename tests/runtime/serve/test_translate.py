@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,14 @@ def test_what_is_no_recording_is_said_by_the_status(serve: Serve, tmp_path: Path
     assert client.post("/v1/translate", json={}).json()["error"]["code"] == "no_form"
     assert client.post("/v1/translate", files={"other": b"x"}).json()["error"]["code"] == "no_file"
     assert send(client, path, "?model=nothing").status_code == 404
+
+
+def test_the_description_needs_nothing_from_elsewhere(serve: Serve) -> None:
+    client = serve()
+    page = client.get("/docs").text
+    description = client.get("/openapi.json").json()
+    assert all(f"{path}</code>" in page for path in description["paths"]) and len(description["paths"]) == 4
+    linked = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert sorted(linked) == ["docs.css", "openapi.json"]
+    assert "<script" not in page and "style=" not in page
+    assert all(client.get(f"/{link}").status_code == 200 for link in linked)
