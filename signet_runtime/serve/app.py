@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from signet_runtime.errors import SignetError
 from signet_runtime.serve.answers import TYPES, EventAnswer, chosen_format, whole_answer
 from signet_runtime.serve.documentation import add_documentation
 from signet_runtime.serve.guard import Guard
@@ -67,18 +66,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        app.state.failure = None
-        try:
-            with scratch_directory(settings.scratch) as scratch:
-                app.state.service = service = Service(settings, scratch)
-                try:
-                    await service.warm()
-                    yield
-                finally:
-                    await service.close()
-        except SignetError as error:
-            app.state.failure = error  # for the command, which says it in a line
-            raise
+        with scratch_directory(settings.scratch) as scratch:
+            app.state.service = service = Service(settings, scratch)
+            try:
+                await service.warm()
+                yield
+            finally:
+                await service.close()
 
     app = FastAPI(
         title="SIGNET",

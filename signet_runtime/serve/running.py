@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -43,7 +44,7 @@ def run(settings: Settings, quiet: bool) -> None:
         ws="websockets-sansio",
         ws_max_size=limits.message,
         ws_per_message_deflate=False,  # what is small when packed may be large
-        lifespan="on",
+        lifespan="off",  # what fails at the start is the command's to say
         log_config=_logging(quiet),
         access_log=not quiet,
         server_header=False,
@@ -52,15 +53,14 @@ def run(settings: Settings, quiet: bool) -> None:
         backlog=limits.connections,
     )
     server = _Server(config, settings, quiet, listening)
-    try:
-        server.run(sockets=[listening])
-    finally:
-        listening.close()
-    failure = getattr(app.state, "failure", None)
-    if failure is not None:
-        raise failure
-    service = getattr(app.state, "service", None)
-    if service is not None and service.stuck:  # a thread that does not end would keep the process
+
+    async def serve() -> None:
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[listening])
+
+    with listening:
+        asyncio.run(serve())
+    if app.state.service.stuck:  # a thread that does not end would keep the process
         sys.stderr.flush()
         os._exit(0)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signet_runtime.bundle import Bundle, Manifest, demo_bundle_path, read_manifest
-from signet_runtime.errors import BundleError, SignetError
+from signet_runtime.errors import BundleError, ModelError, SignetError
 from signet_runtime.models.home import Home
 from signet_runtime.serve.problems import Problem
 from signet_runtime.serve.settings import Settings
@@ -60,7 +60,11 @@ class Shelf:
             name = path.resolve().name
             if self._named.setdefault(name, path) != path:
                 raise BundleError(f"{path}: another of the bundles that are served is called {name!r}; rename one")
-        self.default = next(iter(self.paths()))
+        paths = self.paths()
+        for name in settings.only or ():
+            if name not in paths:
+                raise ModelError(f"{name}: not here ({Home.default().path}); get it by: signet-models pull {name}")
+        self.default = next(iter(paths))
 
     def paths(self) -> dict[str, Path]:
         """Return where every model is, by its name; the first one is the default. Nothing of them is read."""
