@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +201,7 @@ def main(at_once: int, in_a_row: int, rounds: int, only_compare: bool) -> None:
 def _loaded(server: Server, videos: list[Path], in_a_row: int, limit: int, asked: int) -> list[str]:
     wrong: list[str] = []
     seen: Counter[int] = Counter({200: asked})
-    rows: list[list[object]] = []
+    rows: list[Sequence[object]] = []
     warm = server.memory()
 
     def judge(name: str, sent: list[Path], at_once: int) -> None:
@@ -239,7 +239,7 @@ def _loaded(server: Server, videos: list[Path], in_a_row: int, limit: int, asked
     click.echo(f"{behaved.markdown()}\n")
     time.sleep(0.5)
     told = server.metrics()
-    counts: list[list[object]] = []
+    counts: list[Sequence[object]] = []
     for status, extra in ((200, 0), (503, 0), (408, 1), (413, 1)):
         name = f'signet_requests_total{{route="/v1/translate",status="{status}"}}'
         ours, theirs = seen[status] + extra, int(told.get(name, 0))
