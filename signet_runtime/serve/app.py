@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -155,7 +156,7 @@ def _add_routes(app: FastAPI) -> None:
         service = service_of(request)
         limits = service.settings.limits
         form = chosen_format(format, request.headers.get("accept", ""))
-        name = service.shelf.check(model)
+        name = await asyncio.to_thread(service.shelf.check, model)
         length = request.headers.get("content-length", "")
         async with contextlib.AsyncExitStack() as held:
             await held.enter_async_context(service.lanes.place())

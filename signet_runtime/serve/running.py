@@ -15,12 +15,20 @@ import click
 import uvicorn
 
 from signet_runtime.errors import OutputError
+from signet_runtime.limits import VARIABLE
 from signet_runtime.serve.app import create_app
 from signet_runtime.serve.guard import is_loopback
 from signet_runtime.serve.patience import protocol
-from signet_runtime.serve.settings import Settings
+from signet_runtime.serve.settings import Limits, Settings
 
 logger = logging.getLogger("signet_runtime")
+
+# Of keypoints: pictures a second, and at that rate bytes of one. The widest layout has 9 kB, and 60 a second at most.
+_FASTEST = 120
+_FRAME_BYTES = 8_192
+
+# Of a picture in a video: 8K. Several are in memory at a time.
+_PIXELS = 7_680 * 4_320
 
 # Seconds that requests have to end after a signal; then they are ended.
 _GRACE = 10
@@ -34,6 +42,7 @@ def run(settings: Settings, quiet: bool) -> None:
         SignetError: the default model cannot be read, or run.
     """
     limits = settings.limits
+    narrow_limits(limits)
     app = create_app(settings)
     listening = _listen(settings)
     if settings.token is None and not is_loopback(settings.host):
@@ -63,6 +72,21 @@ def run(settings: Settings, quiet: bool) -> None:
     if app.state.service.stuck:  # a thread that does not end would keep the process
         sys.stderr.flush()
         os._exit(0)
+
+
+def narrow_limits(limits: Limits) -> None:
+    """Hold what a file may declare (`signet_runtime.limits`) to what this server takes; the environment has its say."""
+    frames = max(1, round(limits.length * _FASTEST))
+    narrow = {
+        "frames": frames,
+        "people": 4 * frames,
+        "json_bytes": limits.keypoints_size,
+        "keypoint_bytes": max(limits.keypoints_size, frames * _FRAME_BYTES),
+        "pixels": _PIXELS,
+        "decode_seconds": min(60, limits.time),
+    }
+    said = [*(f"{name}={value}" for name, value in narrow.items()), os.environ.get(VARIABLE, "")]
+    os.environ[VARIABLE] = ",".join(filter(None, said))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -118,7 +118,7 @@ class _Session:
             raise unauthorised()
         if start.source == "keypoints" and start.size is None:
             raise Problem(400, "no_size", 'say in what pictures they were found: "size": [width, height]')
-        model = self._service.shelf.check(asked)
+        model = await asyncio.to_thread(self._service.shelf.check, asked)
         frame_rate = await asyncio.to_thread(self._service.shelf.frame_rate, model)
         feed: Feed[Any] = Feed(frame_rate, self._limits, drops=start.source == "frames")
         if start.size is None:

@@ -354,3 +354,20 @@ def test_what_cannot_be_served_is_said_in_a_line(server: Server, tmp_path: Path)
         assert "Traceback" not in done.stderr and done.stdout == ""
         last = done.stderr.strip().splitlines()[-1]
         assert last.startswith("signet-serve: error: "), done.stderr
+
+
+def test_what_files_may_declare_is_held_to_what_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from signet_runtime.limits import limits
+    from signet_runtime.serve.running import narrow_limits
+    from signet_runtime.serve.settings import Limits
+
+    monkeypatch.setenv("SIGNET_LIMITS", "pixels=1000000,nesting=9")
+    narrow_limits(Limits(length=10, keypoints_size=1000))
+    narrow = limits()
+    assert (narrow.frames, narrow.json_bytes, narrow.pixels, narrow.nesting) == (1200, 1000, 1_000_000, 9)
+    monkeypatch.setenv("SIGNET_LIMITS", "")
+    wide = limits()
+    narrow_limits(Limits())
+    narrow = limits()
+    for name in ("frames", "people", "json_bytes", "keypoint_bytes", "pixels", "decode_seconds"):
+        assert 0 < getattr(narrow, name) <= getattr(wide, name), name
