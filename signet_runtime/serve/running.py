@@ -16,6 +16,7 @@ import uvicorn
 
 from signet_runtime.errors import OutputError
 from signet_runtime.limits import VARIABLE
+from signet_runtime.limits import Limits as FileLimits
 from signet_runtime.serve.app import create_app
 from signet_runtime.serve.guard import is_loopback
 from signet_runtime.serve.patience import protocol
@@ -85,7 +86,8 @@ def narrow_limits(limits: Limits) -> None:
         "pixels": _PIXELS,
         "decode_seconds": min(60, limits.time),
     }
-    said = [*(f"{name}={value}" for name, value in narrow.items()), os.environ.get(VARIABLE, "")]
+    usual = FileLimits()
+    said = [*(f"{name}={min(value, getattr(usual, name))}" for name, value in narrow.items()), os.environ.get(VARIABLE, "")]
     os.environ[VARIABLE] = ",".join(filter(None, said))
 
 
