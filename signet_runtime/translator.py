@@ -169,6 +169,7 @@ class Translator:
         overlay: Path | None = None,
         all_frames: bool = False,
         progress: Progress = None,
+        opened: Callable[[PoseStream], None] | None = None,
         watch: Callable[[PosedFrame], None] | None = None,
     ) -> Generator[Translation]:
         """Translate what is signed sentence by sentence, each as soon as it has ended.
@@ -189,6 +190,7 @@ class Translator:
             all_frames: find the keypoints of every frame of a video, for these two; the model reads those on its clock.
             progress: called with the number of frames done and of all, None if unknown; True shows a bar, on a terminal
                 or in a notebook.
+            opened: called with the source's keypoints before any was read: their clock, the size of the pictures.
             watch: called with every frame's keypoints on their way; what it raises ends the reading.
 
         Yields:
@@ -207,6 +209,8 @@ class Translator:
         with contextlib.ExitStack() as stack:
             called = stack.enter_context(shown_progress(progress, source))
             name, stream = self._open(source, self.bundle.manifest.frame_rate, stack, fps, all_frames)
+            if opened is not None:
+                opened(stream)
             drawn = stack.enter_context(contextlib.closing(Drawn(overlay, self._options))) if overlay else None
             also = [look for look in (watch, drawn and drawn.poses.add) if look]
             recorded = RecordedStream(stream, isinstance(source, Live | PoseStream), keypoints_out, called, also)

@@ -117,7 +117,7 @@ async def whole_answer(request: Request, service: Service, job: Job, model: str,
 
 
 class EventAnswer(Response):
-    """Events as lines of JSON, from the first frame on; what goes wrong before it has a status of its own."""
+    """Events as lines of JSON, once the recording is open; what goes wrong before has a status of its own."""
 
     def __init__(self, service: Service, job: Job, name: str) -> None:
         super().__init__(media_type=NDJSON)
@@ -137,26 +137,22 @@ class EventAnswer(Response):
 
     async def _send_all(self, send: Send) -> None:
         begun = False
-        held: list[Event] = []
 
-        async def tell(*events: Event) -> None:
+        async def tell(event: Event) -> None:
             nonlocal begun
             if not begun:
                 begun = True
                 await send({"type": "http.response.start", "status": 200, "headers": self._head})
-            lines = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events)
-            await send({"type": "http.response.body", "body": lines.encode(), "more_body": True})
+            line = json.dumps(event, ensure_ascii=False) + "\n"
+            await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
 
         try:
             async for event in self._job.events():
                 if isinstance(event, Translation):
                     self._service.metrics.sentences.inc(event.complete)
                     event = sentence_event(self._name, event)
-                held.append(event)
-                if event["type"] != "ready":  # what cannot be opened is told by the status, before anything is sent
-                    await tell(*held)
-                    held.clear()
-            await tell(*held, {"type": "end"})
+                await tell(event)
+            await tell({"type": "end"})
         except Problem as problem:
             if not begun:
                 raise

@@ -32,7 +32,8 @@ keypoints text, in fractions of the picture:</p>
 <h2 id="events">Events</h2>
 <p>What the socket sends, and <code>/v1/translate</code> as lines with <code>?format=ndjson</code>:</p>
 <table><thead><tr><th scope="col">type</th><th scope="col">holds</th></tr></thead><tbody>
-<tr><td>ready</td><td>model, frame_rate (of its clock; null: the recording's own)</td></tr>
+<tr><td>ready</td><td>model, frame_rate (of its clock; null: the recording's own), size (of a recording's
+pictures)</td></tr>
 <tr><td>pose</td><td>time (s), keypoints (133 of x and y, in fractions), scores</td></tr>
 <tr><td>progress</td><td>position, duration (s; null while it is not known)</td></tr>
 <tr><td>notice</td><td>message: what was assumed, chosen or left out</td></tr>

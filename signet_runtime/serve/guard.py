@@ -171,8 +171,10 @@ class _Answer:
         if message["type"] == "http.response.start":
             given = {name.lower() for name, _ in message.get("headers", [])}
             own = [(k.encode(), v.encode()) for k, v in _HEADERS.items() if k.encode() not in given]
-            if self._scope["path"].startswith("/v1/") and b"cache-control" not in given:
-                own.append((b"cache-control", b"no-store"))
+            if b"cache-control" not in given:
+                # Nobody's sentences are kept; and of the page a new version is seen.
+                kept = b"no-store" if self._scope["path"].startswith("/v1/") else b"no-cache"
+                own.append((b"cache-control", kept))
             if not self._all_read:
                 own.append((b"connection", b"close"))
             message["headers"] = [*message.get("headers", []), *own]

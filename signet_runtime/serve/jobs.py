@@ -150,6 +150,12 @@ def pose_event(frame: PosedFrame) -> Event:
     }
 
 
+def ready_event(model: str, translator: Translator, stream: PoseStream | None = None) -> Event:
+    """Return the event of a recording that was opened, or of a live stream (None) that may begin."""
+    size = {} if stream is None else {"size": list(stream.size)}
+    return {"type": "ready", "model": model, "frame_rate": translator.bundle.manifest.frame_rate, **size}
+
+
 def sentence_event(source: str, translation: Translation) -> Event:
     """Return the event of a sentence, or of what there is of one."""
     if not translation.complete:
@@ -158,7 +164,15 @@ def sentence_event(source: str, translation: Translation) -> Event:
 
 
 def read_recording(
-    translator: Translator, upload: Upload, channel: Channel, limits: Limits, deadline: float, *, cut: str, poses: bool
+    model: str,
+    translator: Translator,
+    upload: Upload,
+    channel: Channel,
+    limits: Limits,
+    deadline: float,
+    *,
+    cut: str,
+    poses: bool,
 ) -> None:
     """Translate an upload, in a lane's thread, and tell all of it.
 
@@ -168,9 +182,18 @@ def read_recording(
     """
     following = Following(channel, limits, deadline, poses=poses)
     whole = as_one_sentence(translator.bundle.manifest.max_frames, cut)
+
+    def opened(stream: PoseStream) -> None:
+        channel.tell(ready_event(model, translator, stream))
+
     with naming(following, {str(upload.path): upload.name}):
         sentences = translator.sentences(
-            upload.path, whole=whole, partial=2.0 if poses else None, progress=following.progress, watch=following.watch
+            upload.path,
+            whole=whole,
+            partial=2.0 if poses else None,
+            progress=following.progress,
+            opened=opened,
+            watch=following.watch,
         )
         _tell_all(sentences, channel)
 

@@ -87,8 +87,8 @@ def narrow_limits(limits: Limits) -> None:
         "decode_seconds": min(60, limits.time),
     }
     usual = FileLimits()
-    said = [*(f"{name}={min(value, getattr(usual, name))}" for name, value in narrow.items()), os.environ.get(VARIABLE, "")]
-    os.environ[VARIABLE] = ",".join(filter(None, said))
+    said = [f"{name}={min(value, getattr(usual, name))}" for name, value in narrow.items()]
+    os.environ[VARIABLE] = ",".join(filter(None, [*said, os.environ.get(VARIABLE, "")]))
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from signet_runtime.errors import EngineError
-from signet_runtime.serve.jobs import Channel, Event, follow_stream, read_recording, run_in_lane
+from signet_runtime.serve.jobs import Channel, Event, follow_stream, read_recording, ready_event, run_in_lane
 from signet_runtime.serve.lanes import Lane, Lanes
 from signet_runtime.serve.metrics import Metrics
 from signet_runtime.serve.problems import Problem, too_slow
@@ -85,7 +85,7 @@ class Service:
         channel = Channel(limits, deadline)
 
         def work(translator: Translator) -> None:
-            read_recording(translator, upload, channel, limits, deadline, cut=cut, poses=poses)
+            read_recording(model, translator, upload, channel, limits, deadline, cut=cut, poses=poses)
 
         return self._begin(model, channel, held, work, deadline)
 
@@ -102,6 +102,7 @@ class Service:
         channel = Channel(self.settings.limits)
 
         def work(translator: Translator) -> None:
+            channel.tell(ready_event(model, translator))
             with opened(translator) as stream:
                 assert isinstance(stream, PoseStream)
                 follow_stream(translator, stream, channel, self.settings.limits, partial)
@@ -152,7 +153,6 @@ class Service:
             ended = False
             try:
                 translator = lane.translator(loaded)
-                channel.tell({"type": "ready", "model": model, "frame_rate": loaded.manifest.frame_rate})
                 work(translator)
                 ended = True
             finally:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from signet_runtime.commands.translate import main
 from signet_runtime.errors import EngineError, InputError
 from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.pose.files import read_keypoints, write_keypoints
+from signet_runtime.sentences.segmenter import PosedFrame
 from signet_runtime.translator import Translator
 
 
@@ -184,3 +189,75 @@ def test_every_option_has_a_default_and_is_on_the_command_line(monkeypatch: pyte
     assert DEFAULTS.keys() == TranslatorOptions.__annotations__.keys()
     given = main.make_context("signet-translate", ["video.mp4"]).params
     assert {name: given[name] for name in DEFAULTS} == DEFAULTS
+
+
+def test_translators_beside_one_another_say_what_one_says(
+    tiny: TinyBundle, clips: list[Path], texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[FakeEstimator] = []
+
+    def load(*_: object, **__: object) -> FakeEstimator:
+        made.append(FakeEstimator())
+        return made[-1]
+
+    monkeypatch.setattr(translator_module, "load_estimator", load)
+    with Translator(tiny.path) as translator:
+        others = [translator.beside() for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            found = list(pool.map(lambda i: others[i % 3].translate(clips[i % 3]).text, range(18)))
+        assert found == texts * 6
+        assert len({id(other.estimator) for other in (translator, *others)}) == 4
+        others[0].close()
+        assert [estimator.closed for estimator in made] == [False, True, False, False]
+        assert others[1].translate(clips[0]).text == translator.translate(clips[0]).text == texts[0]
+
+
+def test_a_decoder_for_one_thread_at_a_time_gets_one(
+    tiny: TinyBundle, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = type(Translator(tiny.path).decoder)
+    at_once = [0, 0]
+    turn = threading.Lock()
+
+    def read(*arguments: Any) -> Any:
+        with turn:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.02)
+        found = reads(*arguments)
+        with turn:
+            at_once[0] -= 1
+        return found
+
+    for reentrant, expected in ((True, True), (False, False)):
+        at_once[:] = [0, 0]
+        monkeypatch.setattr(decoder, "reentrant", property(lambda _, r=reentrant: r))
+        fresh = Translator(tiny.path)
+        reads = fresh._reader.read
+        monkeypatch.setattr(fresh._reader, "read", read)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda path, one=fresh: one.beside().translate(path), clips * 2))
+        assert (at_once[1] > 1) is expected
+
+
+def test_who_watches_sees_every_frame_and_may_end_the_reading(tiny: TinyBundle, clips: list[Path]) -> None:
+    seen: list[float] = []
+    translator = Translator(tiny.path)
+    sizes: list[tuple[int, int]] = []
+    (sentence,) = translator.sentences(
+        clips[0],
+        whole=None,
+        opened=lambda stream: sizes.append(stream.size),
+        watch=lambda frame: seen.append(frame.seconds),
+    )
+    assert len(seen) == sentence.frames == 30 and seen == sorted(seen) and sizes == [(640, 480)]
+
+    class Enough(BaseException):
+        pass
+
+    def watch(frame: PosedFrame) -> None:
+        if frame.seconds > 0.2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        list(translator.sentences(clips[0], whole=None, watch=watch))

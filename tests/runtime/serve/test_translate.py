@@ -45,7 +45,8 @@ def test_a_video_is_told_frame_by_frame(serve: Serve, write_video: Callable[...,
     answer = send(client, video, "?format=ndjson")
     events = [json.loads(line) for line in answer.text.splitlines()]
     kinds = [event["type"] for event in events]
-    assert kinds[0] == "ready" and kinds[-1] == "end"
+    assert events[0] == {"type": "ready", "model": "bundle", "frame_rate": 25.0, "size": [96, 64]}
+    assert kinds[-1] == "end"
     poses = [event for event in events if event["type"] == "pose"]
     assert [pose["time"] for pose in poses] == pytest.approx([i / 25 for i in range(30)])
     assert all(len(pose["keypoints"]) == len(pose["scores"]) == 133 for pose in poses)
