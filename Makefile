@@ -28,7 +28,7 @@ endif
 endif
 endif
 
-.PHONY: demo docs tutorial test test-runtime test-train test-export test-pythons fuzz lint
+.PHONY: demo docs tutorial test test-runtime test-train test-export test-pythons fuzz lint locks sbom audit wheel
 
 demo: .venv/.installed
 	.venv/bin/signet-translate examples/*.mp4
@@ -77,3 +77,32 @@ lint: .venv/.installed-dev
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(FETCH_MODELS)
 	touch $@ .venv/.installed
+
+# Supply chain: docs/supply-chain.md. The tools have an environment of their own, so that they change no version here.
+TOOLS = .venv/tools/bin
+COMPILE = $(TOOLS)/uv pip compile --quiet pyproject.toml --constraint constraints.txt --universal --python-version 3.11.5 \
+	--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+# constraints.txt with hashes, for Python 3.11 to 3.14 (of 3.11 from .5 on, for the manual): of a device or server, and of tests.
+locks: .venv/.installed-tools
+	$(COMPILE) --extra edge --extra hub --extra serve --output-file locks/edge.txt > /dev/null
+	$(COMPILE) --extra dev --extra bench --output-file locks/dev.txt > /dev/null
+
+sbom: .venv/.installed-tools
+	mkdir -p dist
+	for name in edge dev; do \
+		$(TOOLS)/cyclonedx-py requirements locks/$$name.txt --pyproject pyproject.toml --output-reproducible \
+			--output-file dist/sbom-$$name.json || exit; done
+
+# Fails where the database of vulnerabilities cannot be reached, rather than finding nothing.
+audit: .venv/.installed-tools
+	for name in edge dev; do $(TOOLS)/pip-audit --strict --disable-pip --requirement locks/$$name.txt || exit; done
+
+# The same bytes of the same commit, whoever builds it.
+wheel: .venv/bin/python
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+.venv/.installed-tools: .venv/bin/python
+	.venv/bin/python -m venv .venv/tools
+	$(TOOLS)/python -m pip --disable-pip-version-check install --quiet 'uv>=0.9,<1' 'cyclonedx-bom>=7,<8' 'pip-audit>=2.9,<3'
+	touch $@

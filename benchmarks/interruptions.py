@@ -18,13 +18,13 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
 import click
 import torch
 
+from benchmarks.measuring.forked import start, wait
 from signet_train.checkpoint import load_checkpoint
 from signet_train.cli import main as signet_train
 from signet_train.data.manifest import write_manifest
@@ -53,33 +53,12 @@ _SMALL = {
 }
 
 
-def _start(project: Path, log: Path) -> int:
-    """Start a fit in a process, and a process group, of its own; give its id."""
-    child = os.fork()
-    if child:
-        return child
-    os.setsid()
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    code = 1
-    try:
-        signet_train(["fit", str(project), "--device", "cpu", "--until", "finetune"], standalone_mode=True)
-    except SystemExit as end:
-        code = int(end.code or 0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+def _fit(project: Path) -> None:
+    signet_train(["fit", str(project), "--device", "cpu", "--until", "finetune"], standalone_mode=True)
 
 
-def _wait(child: int) -> int:
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
-
-
-def _make(root: Path) -> Path:
+def make_project(root: Path) -> Path:
+    """Make a project whose stages take seconds, below ``root``."""
     rows = list(spelling_rows(("ase",), max_letters=3, words_each=16, redrawn=None, seed=0))
     kept = [*[row for row in rows if row.split == "train"], *[row for row in rows if row.split == "dev"][:3]]
     kept += [row for row in rows if row.split == "test"][:3]
@@ -116,12 +95,12 @@ def main(moments: int, seed: int) -> None:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        project, fresh, log = _make(root), root / "fresh", root / "log"
+        project, fresh, log = make_project(root), root / "fresh", root / "log"
         # Keypoints are there already, and what `check` does needs no going on.
         signet_train(["fit", str(project), "--device", "cpu", "--until", "check"], standalone_mode=False)
         shutil.copytree(project, fresh)
         began = time.monotonic()
-        if _wait(_start(project, log)):
+        if wait(start(lambda: _fit(project), log)):
             sys.exit(log.read_text(encoding="utf-8"))
         lasts = time.monotonic() - began
         expected = _weights(project)
@@ -132,14 +111,14 @@ def main(moments: int, seed: int) -> None:
             shutil.rmtree(project)
             shutil.copytree(fresh, project)
             log.unlink()
-            child = _start(project, log)
+            child = start(lambda: _fit(project), log)
             time.sleep(rng.uniform(0.05, 0.95) * lasts)
             os.killpg(child, _SIGNALS[name])
-            code = _wait(child)
+            code = wait(child)
             said = log.read_text(encoding="utf-8")
             ended[f"{name}: {'done already' if code == 0 else f'exit {code}'}"] += 1
             where[(re.findall(r"^\[\d/\d\] \S+ (\S+)", said, re.MULTILINE) or ["before the first step"])[-1]] += 1
-            again = _wait(_start(project, log))
+            again = wait(start(lambda: _fit(project), log))
             said = log.read_text(encoding="utf-8")
             if again or "Traceback" in said or not _same(expected, _weights(project)):
                 wrong += 1

@@ -18,6 +18,20 @@ from pathlib import Path
 
 from signet_runtime.errors import OutputError
 
+# A lock counts as long as any process has its descriptor: a loader's workers would keep it when their parent is killed.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
 
 @cache
 def machine() -> str:
@@ -54,6 +68,7 @@ def owned(path: Path) -> Iterator[bool]:
         mine = True
         try:
             lock(descriptor)
+            _held.add(descriptor)
             mine = is_still(descriptor, path)
         except BlockingIOError:
             mine = False
@@ -63,6 +78,7 @@ def owned(path: Path) -> Iterator[bool]:
         yield mine
     finally:
         if descriptor >= 0:
+            _held.discard(descriptor)
             os.close(descriptor)
 
 
@@ -118,6 +134,7 @@ def alone_in(directory: Path, advice: str) -> Iterator[None]:
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 path.unlink()
+            _held.discard(descriptor)
             os.close(descriptor)
         if made:
             with contextlib.suppress(OSError):
@@ -131,6 +148,7 @@ def _claim(path: Path) -> int | None:
         try:
             lock(descriptor)
             if is_still(descriptor, path):  # else its owner has just ended, and removed it
+                _held.add(descriptor)
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, f"{os.getpid()} {platform.node()}\n".encode(errors="replace"))
                 return descriptor
@@ -138,6 +156,7 @@ def _claim(path: Path) -> int | None:
             os.close(descriptor)
             raise
         except OSError as error:
+            _held.discard(descriptor)
             os.close(descriptor)
             with contextlib.suppress(OSError):
                 path.unlink()

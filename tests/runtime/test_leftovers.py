@@ -318,6 +318,28 @@ def test_two_in_one_directory(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
+def test_a_child_that_outlives_a_killed_process_has_none_of_its_locks(tmp_path: Path) -> None:
+    code = """
+from signet_runtime.directories import whole_directory
+from signet_runtime.locks import alone_in
+with alone_in(Path("run"), "x"), whole_directory(Path("new")):
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(5)
+        os._exit(0)
+    print("at work", flush=True)
+    time.sleep(30)
+"""
+    with start(code, tmp_path) as process:
+        assert process.stdout is not None and process.stdout.readline() == "at work\n"
+        with pytest.raises(OutputError), alone_in(tmp_path / "run", "wait"):
+            raise AssertionError
+        process.kill()
+    with alone_in(tmp_path / "run", "wait"):
+        sweep(tmp_path)
+    assert names(tmp_path) == ["run"]
+
+
 def test_a_link_to_itself_and_a_name_that_is_too_long(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for path, reason in ((tmp_path / "loop", "symbolic links"), (tmp_path / ("n" * 300), "too long")):

@@ -1,0 +1,1 @@
+"""What `benchmarks.faults` does to commands, and what it looks at afterwards."""

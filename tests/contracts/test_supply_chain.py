@@ -1,0 +1,162 @@
+"""What is installed is what was tested: locks with hashes, known licences, a wheel that is the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCKS = {"edge": ("edge", "hub", "serve"), "dev": ("dev", "bench")}
+
+# What the registry's build of PyTorch brings on Linux, and a CPU build does not; constraints.txt says "any build".
+OF_A_BUILD = re.compile(r"(nvidia|cuda)-.*|triton|setuptools")
+
+# Every licence of what is installed for tests, by the name that its package gives it, and why it may be: the project is
+# Apache-2.0, and what it asks of others is installed beside it, not changed and not part of it.
+PERMISSIVE = {
+    *("0BSD", "Apache License 2.0", "Apache Software License", "Apache-2.0", "BSD", "BSD License", "BSD-2-Clause"),
+    *("3-Clause BSD License", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "CNRI-Python", "ISC", "MIT", "MIT License"),
+    *("MIT-CMU", "PSF-2.0", "Python Software Foundation License", "Zlib", "Apache-2.0 WITH LLVM-exception"),
+}
+FILE_BY_FILE = {
+    "Mozilla Public License 2.0 (MPL 2.0)": "who changes its files shows the changed files; nobody does here",
+    "MPL-2.0": "the same",
+}
+# Packages whose metadata say nothing, or less than their licence file.
+BY_HAND = {
+    "locate": "MIT: its LICENSE; the classifier says Other",
+    "pose-anonymization": "MIT: its LICENSE",
+    "pose-format": "MIT: the LICENSE of its repository; the package has none",
+    "pympi-ling": "MIT: its LICENSE",
+    "rouge": "Apache-2.0: its LICENSE; the metadata name the file",
+    "spoken-to-signed": "MIT: its LICENSE",
+}
+
+
+def pins(lock: Path) -> dict[str, tuple[str, str, int]]:
+    """Of a lock: package -> version, marker, number of hashes."""
+    found = {}
+    for entry in re.split(r"\n(?=[a-z0-9])", lock.read_text(encoding="utf-8")):
+        match = re.match(r"([a-z0-9-]+)==(\S+)(?: ; ([^\\\n]+))?", entry)
+        if match:
+            found[match[1]] = (
+                match[2],
+                (match[3] or "").strip(),
+                len(re.findall(r"--hash=sha256:[0-9a-f]{64}\b", entry)),
+            )
+    return found
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def asked_for(extras: tuple[str, ...]) -> set[str]:
+    """All packages that these extras name, through extras of our own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    waiting, names, seen = [*project["dependencies"]], set(), set()
+    waiting += [f"signet-slt[{','.join(extras)}]"]
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if canonicalize_name(requirement.name) != "signet-slt":
+            names.add(canonicalize_name(requirement.name))
+        for extra in requirement.extras - seen if requirement.name == "signet-slt" else ():
+            seen.add(extra)
+            waiting += project["optional-dependencies"][extra]
+    return names
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_the_tested_set_with_hashes(name: str) -> None:
+    lock, tested = ROOT / "locks" / f"{name}.txt", constraints()
+    locked = pins(lock)
+    assert asked_for(LOCKS[name]) <= set(locked)
+    for package, (version, _, hashes) in locked.items():
+        assert hashes, package
+        if not OF_A_BUILD.fullmatch(package):
+            assert tested.get(package) == version, f"{package}: `make locks` after a change of constraints.txt"
+    assert "://" not in lock.read_text(encoding="utf-8")
+
+
+def test_the_locks_are_for_every_python() -> None:
+    for name in LOCKS:
+        for package, (_, marker, _) in pins(ROOT / "locks" / f"{name}.txt").items():
+            for version in re.findall(r"python_full_version < '3\.(\d+)", marker):
+                assert int(version) >= 15, package
+
+
+def named_licences(package: str) -> set[str] | None:
+    """The licences that an installed package states, by name; None where it is not installed."""
+    try:
+        metadata = distribution(package).metadata
+    except PackageNotFoundError:
+        return None
+    stated = metadata.get("License-Expression")
+    if not stated:
+        classes = [line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier", []) if line[:7] == "License"]
+        if classes:
+            return set(classes)
+        stated = (metadata.get("License") or "").strip().split("\n")[0]
+    return {part.strip(" ()") for part in re.split(r" AND | OR ", stated) if part}
+
+
+def test_the_licence_of_everything_that_is_installed_is_known() -> None:
+    unknown, checked = {}, 0
+    for package in pins(ROOT / "locks" / "dev.txt"):
+        licences = named_licences(package)
+        if licences is None or package in BY_HAND:
+            continue
+        checked += 1
+        strange = licences - PERMISSIVE - set(FILE_BY_FILE)
+        if strange or not licences:
+            unknown[package] = sorted(strange)
+    assert checked > 20
+    assert unknown == {}, "read the licence, and add it with the reason, or do without the package"
+
+
+@pytest.mark.slow
+def test_a_wheel_is_the_same_whoever_builds_it(tmp_path: Path) -> None:
+    wheels = []
+    for number, mask in enumerate((0o022, 0o077)):
+        tree = tmp_path / f"somewhere{number}" / "deep" / "signet"
+        ours = ("signet_runtime", "signet_train", "export", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+        for part in (*ours, "constraints.txt"):
+            source = ROOT / part
+            ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+            tree.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, tree / part, ignore=ignored) if source.is_dir() else shutil.copy(source, tree)
+        for path in tree.rglob("*"):
+            os.utime(path, (1e9 + number, 1e9 + number))
+        build = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-cache-dir",
+            "-w",
+            tmp_path / str(number),
+        ]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONHASHSEED": str(number)}
+        before = os.umask(mask)
+        try:
+            subprocess.run([*build, tree], env=environment, check=True, timeout=600)
+        finally:
+            os.umask(before)
+        (wheel,) = (tmp_path / str(number)).iterdir()
+        wheels.append((wheel.name, hashlib.sha256(wheel.read_bytes()).hexdigest()))
+    assert wheels[0] == wheels[1]
