@@ -190,10 +190,10 @@ def test_a_small_reader_is_not_for_reported_signers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_small_reader_learns_letters() -> None:
-    recipe = Recipe(Path("signet_train/configs/demo"), words=300, people=True, changes=("data.frame_drop=0",))
-    reader, characters, config = train_reader("b", recipe, steps=250)
+    recipe = Recipe(Path("signet_train/configs/demo"), words=300)
+    reader, characters, config = train_reader("b", recipe, steps=350)
     seen = read_letters(reader, characters, config, "ase", False, 40, "b")
-    assert seen.error_rate < 0.5
+    assert seen.error_rate < 0.7  # a reader that has learned nothing has 1
 
 
 @pytest.mark.slow
