@@ -20,6 +20,7 @@ from signet_train.commands.fingerspelling import draw, fingerspelling, redraw
 from signet_train.commands.fit import fit
 from signet_train.commands.init import init
 from signet_train.commands.manifest import manifest
+from signet_train.commands.pose_worker import pose_worker
 from signet_train.commands.published import import_expert, import_model
 from signet_train.commands.report import report
 from signet_train.commands.stages import align, cache, finetune, parameters, pretrain
@@ -76,6 +77,7 @@ for _command in (
     fit,
     manifest,
     extract_poses,
+    pose_worker,
     convert_poses,
     check,
     import_expert,

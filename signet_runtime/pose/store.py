@@ -6,7 +6,7 @@ which comes with the extra ``train``.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from signet_runtime.installation import how_to_install
 from signet_runtime.limits import limits
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.skeleton import NUM_KEYPOINTS
+from signet_runtime.string_hashes import hash_strings
 
 LEVELS = 65535
 
@@ -40,18 +41,42 @@ def read_clip(location: str) -> PoseSequence:
         InputError: no such store or clip, or no clip is named.
         EngineError: pyarrow is not installed.
     """
+    from signet_runtime.pose.shards import open_store
+
     path, clip = split_location(location)
     if not clip:
         raise InputError(f"{location}: which clip of this pose store? {path}#ID is one")
-    return PoseStore.open(path)[clip]
+    return open_store(path)[clip]
 
 
-def schema() -> Any:
-    """Return a store's columns, as pyarrow's schema."""
+def schema(recordings: bool = False) -> Any:
+    """Return a store's columns, as pyarrow's schema; with those that extraction writes, each clip's recording."""
     pa = _arrow()
     numbers = [(name, pa.int64() if name in ("width", "height") else pa.float64()) for name in _NUMBERS]
-    columns = [("id", pa.string()), ("source", pa.string()), *numbers, ("levels", pa.binary())]
-    return pa.schema(columns, metadata={"signet_pose_store": "1"})
+    columns = [("id", pa.string()), ("source", pa.string()), *numbers]
+    if recordings:
+        columns.append(("recording", pa.string()))
+    columns.append(("levels", pa.binary()))
+    return pa.schema(columns, metadata={"signet_pose_store": "2" if recordings else "1"})
+
+
+def map_table(path: Path) -> tuple[Any, Any]:
+    """Return a store's table, of which nothing has been looked at, and the buffer that is the whole file.
+
+    Raises:
+        InputError: no such file, or not a pose store, a cut off or a newer one.
+    """
+    pa = _arrow()
+    with open_regular(path, InputError, "a pose store"):
+        pass  # a pipe or a device would be read for ever
+    with reading(path, InputError, "a pose store"):
+        whole = pa.memory_map(str(path)).read_buffer()
+        # Threads of Arrow's own would not survive the fork of a DataLoader.
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        reader = pa.ipc.open_file(pa.BufferReader(whole), options=options)
+        if not any(reader.schema.equals(schema(recordings), check_metadata=True) for recordings in (False, True)):
+            raise InputError(f"{path}: not a pose store, or one of another version")
+        return reader.read_all(), whole
 
 
 def _arrow() -> Any:
@@ -89,17 +114,8 @@ class PoseStore:
             InputError: no such file, or not a pose store, a damaged or a newer one.
         """
         self.path = path
-        pa = _arrow()
-        with open_regular(path, InputError, "a pose store"):
-            pass  # a pipe or a device would be read for ever
+        table, whole = map_table(path)
         with reading(path, InputError, "a pose store"):
-            whole = pa.memory_map(str(path)).read_buffer()
-            # Threads of Arrow's own would not survive the fork of a DataLoader.
-            options = pa.ipc.IpcReadOptions(use_threads=False)
-            reader = pa.ipc.open_file(pa.BufferReader(whole), options=options)
-            if not reader.schema.equals(schema(), check_metadata=True):
-                raise InputError(f"{path}: not a pose store, or one of another version")
-            table = reader.read_all()
             table.validate(full=True)  # ids and offsets: the frames themselves stay on the disk
             self._index(table, whole)
 
@@ -117,9 +133,11 @@ class PoseStore:
         self._numbers = np.stack([table[name].to_numpy().astype(np.float64) for name in _NUMBERS], axis=1)
         sources = table["source"].combine_chunks().dictionary_encode()
         self._sources, self._source = sources.dictionary.to_pylist(), sources.indices.to_numpy()
-        self._rows = {clip_id: row for row, clip_id in enumerate(table["id"].to_pylist())}
+        self._ids = table["id"]
+        self._recordings = table["recording"] if "recording" in table.schema.names else None
         lengths = self._ends - self._starts
-        if len(self._rows) != len(table):
+        hashes = [hash_strings(chunk) for chunk in self._ids.chunks]
+        if hashes and len(np.unique(np.concatenate(hashes))) != len(table) != len(self._rows):
             raise ValueError("an id occurs twice")
         if any(column.null_count for column in table.columns) or (lengths <= 0).any() or (lengths % _FRAME_BYTES).any():
             raise ValueError("a clip is not there, or without whole frames")
@@ -152,13 +170,17 @@ class PoseStore:
     def __reduce__(self) -> tuple[object, tuple[Path]]:
         return PoseStore.open, (self.path,)  # the path, not what is mapped: another process maps it anew
 
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {clip_id: row for row, clip_id in enumerate(self._ids.to_pylist())}
+
     @property
     def ids(self) -> list[str]:
         """The clips' ids, in the order in which they were written."""
         return list(self._rows)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._ids)
 
     def __contains__(self, clip_id: str) -> bool:
         return clip_id in self._rows
@@ -172,11 +194,24 @@ class PoseStore:
         row = self._rows.get(clip_id)
         if row is None:
             raise InputError(f"{self.path}#{clip_id}: no such clip among the {len(self)} of this pose store")
+        return self.at(row)
+
+    def at(self, row: int) -> PoseSequence:
+        """Return the keypoints of the clip that was written as this one, from 0."""
         fps, width, height, *low_and_step = self._numbers[row].tolist()
         keypoints, scores = dequantised(self._bytes[self._starts[row] : self._ends[row]], *low_and_step)
         # That it fits follows from the levels, and from what was checked when the store was opened.
         size, source = (int(width), int(height)), self._sources[self._source[row]]
         return PoseSequence.unchecked(keypoints, scores, fps, size, source)
+
+    def id_at(self, row: int) -> str:
+        """Return a clip's id, by where it was written."""
+        return str(self._ids[row].as_py())
+
+    def made_of(self, row: int) -> tuple[str, str | None]:
+        """Return whose keypoints a clip's are, and its recording as extraction wrote it; None where nobody did."""
+        recording = None if self._recordings is None else self._recordings[row].as_py()
+        return self._sources[self._source[row]], recording
 
 
 @lru_cache(maxsize=64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,7 +16,10 @@ from signet_runtime.errors import ExitCode
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
 
 if TYPE_CHECKING:
-    from signet_train.data.extraction import Failure, Noted
+    from tqdm import tqdm
+
+    from signet_train.data.extraction import Crew
+    from signet_train.data.extraction_work import Failure, Noted
 
 
 class _Shard(click.ParamType):
@@ -59,6 +63,29 @@ class _Shard(click.ParamType):
     help="Processes, each with an estimator of its own. [default: with MediaPipe one a CPU; with RTMPose, which "
     "takes several CPUs itself, one for every four; on a GPU one]",
 )
+@click.option(
+    "--scheduler",
+    metavar="WHERE",
+    help="Let a cluster do it: local, slurm, or the address of a scheduler, tcp://HOST:PORT, whose workers "
+    "`signet-train pose-worker` has started. [default: processes of this machine]",
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="slurm: jobs, a worker each.")
+@click.option(
+    "--job-option",
+    "job_options",
+    metavar="OPTION",
+    multiple=True,
+    help="slurm: a line of the batch script, as --job-option=--gres=gpu:4; may be repeated. jobqueue.yaml holds too.",
+)
+@click.option("--job-script", is_flag=True, help="slurm: print the batch script, and do nothing.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(1),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A process that has not done a frame for so long is ended, and another takes its place.",
+)
 @click.option("--shard", type=_Shard(), default="1/1", help="Do only the K-th of N parts of the rows.")
 @click.option("--split", help="Do only the rows of this split.")
 @click.option(
@@ -81,6 +108,11 @@ def extract_poses(
     device: str,
     offline: bool,
     workers: int | None,
+    scheduler: str | None,
+    nodes: int,
+    job_options: tuple[str, ...],
+    job_script: bool,
+    patience: float,
     shard: tuple[int, int],
     split: str | None,
     frame_rate: float | None,
@@ -97,6 +129,14 @@ def extract_poses(
     Example: signet-train extract-poses data/phoenix14t.parquet
     Example: signet-train extract-poses data/how2sign.parquet --pose rtmpose-performance --device cuda
 
+    Rows whose keypoints are clips of a pose store, as --poses 'poses.arrow#{id}' of `signet-train manifest` has them,
+    go into poses.arrow/ in files of a thousand clips. Several machines:
+
+    \b
+    Example: signet-train extract-poses m.parquet --scheduler tcp://head:8786
+    Example: signet-train extract-poses m.parquet --scheduler slurm --nodes 16 --workers 4 \\
+                 --job-option=--gres=gpu:4 --pose rtmpose-performance --device cuda
+
     Shards are jobs that may run at once, on machines that share a file system; each row is in exactly one:
 
     \b
@@ -107,7 +147,8 @@ def extract_poses(
 
     from signet_runtime.files import check_writable
     from signet_runtime.pose.estimators import load_estimator
-    from signet_train.data.extraction import extract, plan
+    from signet_train.data.extraction import extract
+    from signet_train.data.extraction_plan import plan, repair_stores
     from signet_train.data.manifest import read_manifest
     from signet_train.data.workers import available_cpus
 
@@ -115,20 +156,34 @@ def extract_poses(
     report = report or manifest.with_name(f"{manifest.stem}.failures{of_shard}.jsonl")
     if report.resolve() == manifest.resolve():
         raise click.UsageError("--report would overwrite the manifest")
-    to_do = plan(read_manifest(manifest), split=split, shard=shard, force=force, pose=pose)
+    slots = workers or ESTIMATORS[pose].default_workers(available_cpus(), device)
+    if scheduler is not None:
+        from signet_train import cluster
+
+        if not (scheduler in ("local", "slurm") or re.fullmatch(r"(tcp|tls|ucx)://\S+", scheduler)):
+            raise click.UsageError(f"--scheduler {scheduler}: is local, slurm, or an address, tcp://HOST:PORT")
+        cluster.require()
+    if job_script:
+        if scheduler != "slurm":
+            raise click.UsageError("--job-script is for --scheduler slurm")
+        from signet_train.cluster.connect import slurm
+
+        with contextlib.closing(slurm(slots, job_options)) as made:
+            click.echo(made.job_script())
+        return
+    rows = read_manifest(manifest)
+    for line in repair_stores(rows):
+        click.echo(f"signet-train: {line}", err=True)
+    to_do = plan(rows, split=split, shard=shard, force=force, pose=pose)
     check_writable(report)
     load = partial(load_estimator, pose, pose, offline=offline, device=device, weights=pose_weights)
     noted: list[Noted] = []
     try:
-        with tqdm(total=len(to_do.jobs), unit="clip", mininterval=0.5 if sys.stderr.isatty() else 60) as bar:
-            failures = extract(
-                to_do.jobs,
-                load,
-                workers=workers or ESTIMATORS[pose].default_workers(available_cpus(), device),
-                frame_rate=frame_rate,
-                noted=noted,
-                progress=bar.update,
-            )
+        with (
+            tqdm(total=len(to_do.jobs), unit="clip", mininterval=0.5 if sys.stderr.isatty() else 60) as bar,
+            _crew(scheduler, slots, nodes, job_options, patience, bar) as (crew, progress),
+        ):
+            failures = extract(to_do.jobs, load, crew, frame_rate=frame_rate, noted=noted, progress=progress)
     except KeyboardInterrupt:
         click.echo("signet-train: interrupted; the same command goes on with what is not there yet", err=True)
         sys.exit(ExitCode.INTERRUPTED)
@@ -149,6 +204,30 @@ def extract_poses(
         click.echo(f"{report} says why; the first is row {first.row}, {first.id}: {first.message}", err=True)
         sys.exit(ExitCode.UNUSABLE)
     click.echo(f"Next: signet-train check {manifest}", err=True)
+
+
+@contextlib.contextmanager
+def _crew(
+    scheduler: str | None, slots: int, nodes: int, options: tuple[str, ...], patience: float, bar: tqdm[NoReturn]
+) -> Iterator[tuple[Crew, Callable[[], object]]]:
+    """Yield who does the jobs, and what is to be called after each."""
+    from signet_train.data.workers import run_jobs
+
+    if scheduler is None:
+        yield partial(run_jobs, processes=slots, patience=patience), bar.update
+        return
+    from signet_train.cluster.connect import crew_of
+
+    def told(line: str) -> None:
+        bar.write(f"signet-train: {line}", file=sys.stderr)
+
+    with crew_of(scheduler, slots=slots, nodes=nodes, options=options, told=told, patience=patience) as crew:
+
+        def progress() -> None:
+            bar.set_postfix(at_once=crew.slots, refresh=False)
+            bar.update()
+
+        yield crew, progress
 
 
 def _note(noted: Noted) -> str:

@@ -18,7 +18,7 @@ from signet_runtime.regions import extract_regions
 from signet_train.data.column_checks import faults_of_rows
 from signet_train.data.manifest import Manifest, Row, Rows
 from signet_train.data.poses import load_poses, poses_exist, split_location
-from signet_train.data.recordings import identify, kept_with
+from signet_train.data.recordings import identify, kept_at
 from signet_train.data.rows import repeated
 from signet_train.data.workers import run_jobs
 
@@ -174,20 +174,20 @@ class _PoseCheck:
 
 
 def _of_another_recording(job: _Job) -> str | None:
-    if job.video is None or not job.poses.lower().endswith(".npz") or not (job.root / job.video).exists():
+    if job.video is None or not (job.root / job.video).exists():
         return None
-    kept = kept_with(job.root / job.poses).recording
-    own = None if kept is None else identify(job.root / job.video, job.start, job.end)
-    if kept is None or own is None or not own.is_other_than(kept):
+    kept = kept_at(job.poses, job.root)
+    own = None if kept is None or kept.recording is None else identify(job.root / job.video, job.start, job.end)
+    if kept is None or kept.recording is None or own is None or not own.is_other_than(kept.recording):
         return None
-    return f"{job.poses}: has the keypoints of {kept}, and the row's recording is {own}"
+    return f"{job.poses}: has the keypoints of {kept.recording}, and the row's recording is {own}"
 
 
 def _missing(job: _Job) -> str:
     path, clip = split_location(job.poses)
     if clip is None:
         return f"{job.root / path}: no such file; `signet-train extract-poses` makes it"
-    if not (job.root / path).is_file():
+    if not (job.root / path).exists():
         return f"{job.root / path}: no such pose store; `signet-train convert-poses` makes one"
     return f"{job.root / path}: no clip {clip!r} in this pose store"
 

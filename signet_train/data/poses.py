@@ -8,7 +8,8 @@ import numpy as np
 
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.pose.store import PoseStore, split_location
+from signet_runtime.pose.shards import open_store
+from signet_runtime.pose.store import split_location
 
 __all__ = ["load_poses", "poses_exist", "split_location"]
 
@@ -31,7 +32,7 @@ def load_poses(location: str, root: Path, rng: np.random.Generator | None = None
         return sign_word(location, root, rng)
     path, clip = split_location(location)
     if clip is not None:
-        return PoseStore.open(root / path)[clip]
+        return open_store(root / path)[clip]
     return read_keypoints(root / path)
 
 
@@ -44,6 +45,6 @@ def poses_exist(location: str, root: Path) -> bool:
     if "://" in location:  # put together when they are asked for
         return True
     path, clip = split_location(location)
-    if clip is None or not (root / path).is_file():
+    if clip is None or not (root / path).exists():
         return clip is None and (root / path).is_file()
-    return clip in PoseStore.open(root / path)
+    return clip in open_store(root / path)

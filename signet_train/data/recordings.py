@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from signet_runtime.errors import InputError
+from signet_runtime.pose.shards import ShardedStore, open_store
+from signet_runtime.pose.store import split_location
 
 _ENDS = 1 << 16  # bytes of a file's beginning and end that tell it from others, with its size
 
@@ -83,6 +85,28 @@ class Kept:
 
     recording: Recording | None
     source: str | None
+
+
+def kept_at(location: str, root: Path) -> Kept | None:
+    """Read which recording a row's keypoints are of; None where they are no ``.npz`` and no clip of a store in shards.
+
+    Raises:
+        InputError: a pose store cannot be read.
+    """
+    path, clip = split_location(location)
+    if "://" in location or (clip is None and not path.lower().endswith(".npz")):
+        return None
+    if clip is None:
+        return kept_with(root / path)
+    store = open_store(root / path)
+    made_of = store.made_of(clip) if isinstance(store, ShardedStore) else None
+    if made_of is None:
+        return None
+    source, recording = made_of
+    try:
+        return Kept(None if recording is None else Recording(**json.loads(recording)), source)
+    except (TypeError, ValueError):  # another program's
+        return Kept(None, source)
 
 
 def kept_with(poses: Path) -> Kept:

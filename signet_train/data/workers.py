@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,13 @@ R = TypeVar("R")
 
 _GRACE = 5.0  # between the end of a process's pipe and its own (s)
 
+PATIENCE = 600.0  # seconds without a frame: no decoder and no estimator takes that long for one
+_LOOK = 1.0  # seconds between two looks at who is silent
+_TELL = 1.0  # seconds between two signs of life
+
+_pipe: connection.Connection | None = None  # in a process of `run_jobs`: to who gave the job
+_told = 0.0
+
 _spawn = get_context("spawn")  # a fork would share locks with the threads of libraries that are loaded by now
 
 
@@ -34,6 +42,7 @@ def run_jobs(
     *,
     finished: Callable[[J, R], None],
     died: Callable[[J, str], None],
+    patience: float = PATIENCE,
 ) -> None:
     """Do every job in one of several processes; whoever is free takes the next one.
 
@@ -46,18 +55,27 @@ def run_jobs(
             before the others start, so that what it downloads is downloaded once. It is pickled, as are the jobs.
         finished: told the result of a job, in this process.
         died: told, in place of that, how the process that was at a job ended.
+        patience: seconds after which a process that neither finishes its job nor says that it is `alive` is replaced.
 
     Raises:
         SignetError: raised by a job, or by ``make_work``.
         EngineError: all processes died while they started.
     """
     queue = _Queue(jobs)
-    crew: list[_Worker[J]] = []
+    crew: list[WorkerProcess[J]] = []
     try:
         if queue.next(1):
-            crew.append(_Worker(make_work))
+            crew.append(WorkerProcess(make_work))
         while crew:
-            for pipe in connection.wait([worker.pipe for worker in crew]):
+            for stuck in [worker for worker in crew if worker.silent() > patience and worker.job is not None]:
+                crew.remove(stuck)
+                stuck.kill()
+                assert stuck.job is not None
+                died(stuck.job, silence(patience))
+                if queue.next(processes) > len(crew):
+                    crew.append(WorkerProcess(make_work))
+            pipes = [worker.pipe for worker in crew]
+            for pipe in connection.wait(pipes, timeout=min(patience, _LOOK)):
                 worker = next(worker for worker in crew if worker.pipe is pipe)
                 try:
                     kind, value = worker.pipe.recv()
@@ -67,15 +85,18 @@ def run_jobs(
                     if worker.job is not None:
                         died(worker.job, how)
                         if queue.next(processes) > len(crew):
-                            crew.append(_Worker(make_work))
+                            crew.append(WorkerProcess(make_work))
                     elif not crew:
                         raise EngineError(f"a worker process {how} while it started; try fewer of them") from None
+                    continue
+                worker.heard = time.monotonic()
+                if kind == "alive":
                     continue
                 if kind == "error":
                     raise value
                 if kind == "ready":
                     missing = queue.next(processes) - len(crew)
-                    crew.extend(_Worker(make_work) for _ in range(missing))
+                    crew.extend(WorkerProcess(make_work) for _ in range(missing))
                 elif worker.job is not None:
                     finished(worker.job, value)
                 worker.job = queue.take()
@@ -87,6 +108,20 @@ def run_jobs(
     finally:
         for worker in crew:
             worker.kill()
+
+
+def silence(patience: float) -> str:
+    """Say how a process ended that was ended because nothing was heard of it."""
+    return f"gave no sign of life for {patience:g} s, and was ended,"
+
+
+def alive() -> None:
+    """Tell, where a process of `run_jobs` calls it, that its job goes on; elsewhere nobody is told."""
+    global _told
+    now = time.monotonic()
+    if _pipe is not None and now - _told > _TELL:
+        _told = now
+        _pipe.send(("alive", None))
 
 
 class _Queue(Generic[J]):
@@ -110,11 +145,12 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Worker(Generic[J]):
-    """A process and this end of the pipe to it; ``job`` is what it is at."""
+class WorkerProcess(Generic[J]):
+    """A process and this end of the pipe to it; ``job`` is what it is at, ``heard`` when it last said something."""
 
     def __init__(self, make_work: Callable[[], Callable[[J], Any]]) -> None:
         self.job: J | None = None
+        self.heard = time.monotonic()
         self.pipe, theirs = _spawn.Pipe()
         self._process = _spawn.Process(target=_serve, args=(theirs, make_work), daemon=True)
         try:
@@ -123,9 +159,35 @@ class _Worker(Generic[J]):
         finally:
             theirs.close()
 
+    def silent(self) -> float:
+        """Return for how many seconds nothing was heard."""
+        return time.monotonic() - self.heard
+
     def give(self, job: J) -> None:
+        self.heard = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it has died: whoever waits for the pipe is told
             self.pipe.send(job)
+
+    def answer(self, patience: float) -> tuple[str, Any]:
+        """Wait for what the process says.
+
+        Returns:
+            ``ready`` when it has started; ``result`` and it; ``error`` and the exception; ``died`` and how it ended,
+            also where nothing was heard of it for ``patience`` seconds and it was ended.
+        """
+        while True:
+            try:
+                if not self.pipe.poll(max(0.0, min(_LOOK, patience - self.silent()))):
+                    if self.silent() >= patience:
+                        self.kill()
+                        return "died", silence(patience)
+                    continue
+                kind, value = self.pipe.recv()
+            except (EOFError, OSError):
+                return "died", self.ended()
+            self.heard = time.monotonic()
+            if kind != "alive":
+                return kind, value
 
     def kill(self) -> None:
         """End the process wherever it is; whatever its work writes must be whole at any time."""
@@ -165,6 +227,8 @@ def signals_blocked() -> Iterator[None]:
 def _serve(pipe: connection.Connection, make_work: Callable[[], Callable[[Any], Any]]) -> None:
     if sys.platform == "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    global _pipe
+    _pipe = pipe
     os.dup2(2, 1)  # standard output is for results, and libraries print
     reply: tuple[str, Any]
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from signet_runtime.errors import EngineError
 
 # What a first frame of this brightness does to the process, or the estimator, that looks at it.
-KILLS, CRASHES, RAISES, RAISES_ENGINE_ERROR, SEES_NOBODY = 40, 80, 120, 160, 200
+HANGS, KILLS, CRASHES, RAISES, RAISES_ENGINE_ERROR, SEES_NOBODY = 0, 40, 80, 120, 160, 200
 
 
 class FakeEstimator:
@@ -31,6 +31,8 @@ class FakeEstimator:
             self._broken = self._broken or brightness == RAISES
             if self._broken:
                 raise RuntimeError("the graph has errors\nand more to say")
+            if brightness == HANGS:
+                time.sleep(3600)
             if brightness == RAISES_ENGINE_ERROR:
                 raise EngineError("the device is gone")
             if brightness in (KILLS, CRASHES):
@@ -40,6 +42,15 @@ class FakeEstimator:
 
     def close(self) -> None:
         pass
+
+
+class WeighedEstimator(FakeEstimator):
+    """One whose weights some machines have not."""
+
+    def __init__(self) -> None:
+        if "NO_WEIGHTS" in os.environ:
+            raise EngineError("no weights for this estimator on this machine")
+        super().__init__()
 
 
 def no_estimator() -> FakeEstimator:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -26,8 +27,11 @@ from signet_runtime.leftovers import temporary_name
 from signet_runtime.pose.files import read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.commands.extract_poses import extract_poses
-from signet_train.data.extraction import Failure, extract, in_shard, plan
+from signet_train.data.extraction import extract
+from signet_train.data.extraction_plan import in_shard, plan
+from signet_train.data.extraction_work import Failure
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
+from signet_train.data.workers import run_jobs
 
 FINE = 240  # a brightness at which nothing happens
 
@@ -69,7 +73,7 @@ def written(root: Path) -> set[str]:
 
 
 def run(manifest: Manifest, workers: int = 1, **options: object) -> list[Failure]:
-    return extract(plan(manifest).jobs, FakeEstimator, workers=workers, **options)
+    return extract(plan(manifest).jobs, FakeEstimator, partial(run_jobs, processes=workers), **options)
 
 
 # --- What there is to do ------------------------------------------------------------------------------------
@@ -172,9 +176,9 @@ def test_a_killed_process_takes_only_its_own_row_along(tmp_path: Path) -> None:
 def test_an_estimator_that_cannot_run_ends_the_run(tmp_path: Path) -> None:
     manifest = corpus(tmp_path, [FINE, RAISES_ENGINE_ERROR])
     with pytest.raises(EngineError, match="no weights for this estimator"):
-        extract(plan(manifest).jobs, fake_estimator.no_estimator, workers=2)
+        extract(plan(manifest).jobs, fake_estimator.no_estimator, partial(run_jobs, processes=2))
     with pytest.raises(EngineError, match=r"was killed.*while it started"):
-        extract(plan(manifest).jobs, fake_estimator.dying_estimator, workers=2)
+        extract(plan(manifest).jobs, fake_estimator.dying_estimator, partial(run_jobs, processes=2))
     with pytest.raises(EngineError, match="the device is gone"):
         run(manifest)
 
@@ -206,15 +210,15 @@ def test_stretches_clocks_and_directories_of_frames_reach_the_estimator(tmp_path
 
 
 def test_a_full_disk_ends_the_run_and_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from signet_train.data import extraction
+    from signet_train.data import extraction_work
 
     def full(path: Path, *_: object) -> None:
         raise OutputError(f"{path}: cannot write the keypoints") from OSError(28, "No space left on device")
 
     manifest = corpus(tmp_path, [FINE])
-    monkeypatch.setattr(extraction, "write_keypoints", full)
+    monkeypatch.setattr(extraction_work, "write_keypoints", full)
     with pytest.raises(OutputError, match="make room and run the same command again"):
-        extraction._Extractor(FakeEstimator, None)(plan(manifest).jobs[0])
+        extraction_work.Extractor(FakeEstimator, None)(plan(manifest).jobs[0])
 
 
 def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> None:
@@ -222,9 +226,10 @@ def test_a_run_that_was_killed_goes_on_with_what_is_missing(tmp_path: Path) -> N
     write_manifest(tmp_path / "m.parquet", manifest.rows)
     code = (
         "import sys, pathlib, functools, fake_estimator;"
-        "from signet_train.data import extraction, manifest;"
-        "jobs = extraction.plan(manifest.read_manifest(pathlib.Path(sys.argv[1]))).jobs;"
-        "extraction.extract(jobs, functools.partial(fake_estimator.FakeEstimator, 0.15), workers=2)"
+        "from signet_train.data import extraction, extraction_plan, manifest, workers;"
+        "jobs = extraction_plan.plan(manifest.read_manifest(pathlib.Path(sys.argv[1]))).jobs;"
+        "crew = functools.partial(workers.run_jobs, processes=2);"
+        "extraction.extract(jobs, functools.partial(fake_estimator.FakeEstimator, 0.15), crew)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "m.parquet")]
     environment = {**os.environ, "PYTHONPATH": str(Path(fake_estimator.__file__).parent)}

@@ -14,7 +14,7 @@ from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_runtime.pose.sequence import PoseSequence
 from signet_train.cli import main
 from signet_train.data.check import check_rows
-from signet_train.data.extraction import plan
+from signet_train.data.extraction_plan import plan
 from signet_train.data.manifest import Manifest, Row, read_manifest, write_manifest
 from signet_train.data.recordings import identify, kept_with
 
