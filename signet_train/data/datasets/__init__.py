@@ -42,6 +42,7 @@ DATASETS = {
     "csl-news": Dataset("csl_news", "csl-news"),
     "youtube-asl": Dataset("youtube_asl", "youtube-asl"),
     "youtube-sl-25": Dataset("youtube_sl25", "youtube-sl-25"),
+    "signverse": Dataset("signverse", "signverse-2m"),
     "bsl-corpus": Dataset("bsl_corpus", "bsl-corpus"),
     "bobsl": Dataset("bobsl", "bobsl"),
     "videos": Dataset("videos", None),
