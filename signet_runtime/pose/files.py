@@ -19,7 +19,8 @@ from signet_runtime.pose.arrays import read_arrays
 from signet_runtime.pose.hdf5 import read_hdf5
 from signet_runtime.pose.people import Asked
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.pose.store import read_clip, split_location
+from signet_runtime.pose.shards import read_clip
+from signet_runtime.pose.store import split_location
 from signet_runtime.pose.unisign import read_unisign
 
 KEYPOINT_SUFFIXES = {".npz", ".pose", ".pkl", ".h5"}

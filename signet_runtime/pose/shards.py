@@ -15,7 +15,7 @@ import numpy as np
 
 from signet_runtime.errors import InputError
 from signet_runtime.pose.sequence import PoseSequence
-from signet_runtime.pose.store import PoseStore, map_table
+from signet_runtime.pose.store import PoseStore, map_table, split_location
 from signet_runtime.string_hashes import hash_string, hash_strings
 
 _OPEN = 1024  # shards that a process keeps open, about 90 KB each
@@ -122,6 +122,19 @@ def open_store(path: str | Path) -> PoseStore | ShardedStore:
         return PoseStore.open(path)
     now = path.stat()
     return _opened(path, now.st_ino, now.st_mtime_ns)
+
+
+def read_clip(location: str) -> PoseSequence:
+    """Return a clip of a store, ``a.arrow#x``.
+
+    Raises:
+        InputError: no such store or clip, or no clip is named.
+        EngineError: pyarrow is not installed.
+    """
+    path, clip = split_location(location)
+    if not clip:
+        raise InputError(f"{location}: which clip of this pose store? {path}#ID is one")
+    return open_store(path)[clip]
 
 
 @lru_cache(maxsize=8)

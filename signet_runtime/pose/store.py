@@ -34,21 +34,6 @@ def split_location(location: str) -> tuple[str, str | None]:
     return (name + mark[:-1], clip) if mark else (location, None)
 
 
-def read_clip(location: str) -> PoseSequence:
-    """Return a clip of a store, ``a.arrow#x``.
-
-    Raises:
-        InputError: no such store or clip, or no clip is named.
-        EngineError: pyarrow is not installed.
-    """
-    from signet_runtime.pose.shards import open_store
-
-    path, clip = split_location(location)
-    if not clip:
-        raise InputError(f"{location}: which clip of this pose store? {path}#ID is one")
-    return open_store(path)[clip]
-
-
 def schema(recordings: bool = False) -> Any:
     """Return a store's columns, as pyarrow's schema; with those that extraction writes, each clip's recording."""
     pa = _arrow()
