@@ -30,7 +30,7 @@ COMMANDS = reference.commands()
 BLOCKS = all_blocks("bash")
 # What a fence may say; commands are in bash and Python alone.
 LANGUAGES = {"bash", "python", "text", "toml", "json", "math", "bibtex", ""}
-OUR_OWN = re.compile(r"^\s*(signet-|pip |python -m|make |hf )", re.MULTILINE)
+OUR_OWN = re.compile(r"^\s*(signet-\w+ |pip |python -m|make |hf )", re.MULTILINE)
 
 
 def trained(directory: Path) -> None:
@@ -88,7 +88,7 @@ def called(block: Block) -> list[list[str]]:
         words_ = shlex.split(line, comments=True)
         call: list[str] = []
         for word in [*words_, ";"]:
-            if word in ("&&", "||", "|", ";", "do", "done", "then"):
+            if word in ("&&", "||", "|", "&", ";", "do", "done", "then"):
                 found += [call] if call else []
                 call = []
             elif word.endswith(";"):
