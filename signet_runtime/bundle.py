@@ -325,8 +325,12 @@ def refuse_taken(path: Path, *, overwrite: bool) -> None:
     """See that a bundle may be written at ``path``; for whoever works long before it is.
 
     Raises:
-        BundleError: ``path`` exists and ``overwrite`` was not asked for, or is not a bundle to overwrite.
+        BundleError: ``path`` exists and ``overwrite`` was not asked for, or is not a bundle to overwrite, or no name.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BundleError(f"{path}: not a name in UTF-8, which ONNX's files need; choose another name") from error
     if path.exists():
         if not overwrite:
             raise BundleError(f"{path}: exists already; choose another name, or overwrite it with --force")

@@ -14,6 +14,7 @@ from signet_runtime.engines.encoder import Encoder
 from signet_runtime.errors import BundleError, InputError
 from signet_runtime.generation import TextDecoder
 from signet_runtime.generation.hypothesis import Hypothesis
+from signet_runtime.limits import check_limit
 from signet_runtime.options import TranslatorOptions
 from signet_runtime.pose.sequence import PoseSequence
 from signet_runtime.printable import printable
@@ -34,6 +35,7 @@ class ClipReader:
 
     Raises:
         BundleError: the bundle lacks what the options ask for: a calibration, or what piece times follow from.
+        InputError: there are more beams than may be.
         ValueError: more texts are asked for than there are beams.
     """
 
@@ -42,6 +44,7 @@ class ClipReader:
         self._n_best, self._least = options["n_best"], options["min_confidence"]
         self._piece_times = options["piece_times"]
         beams = options["num_beams"] or bundle.manifest.generation.num_beams
+        check_limit("beams", beams, "num_beams", InputError)
         if self._n_best > beams:
             raise ValueError(f"n_best {self._n_best}: a search with {beams} beams finds no more than {beams} texts")
         self._reliability = read_calibration(bundle)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from signet_runtime.bundle import Bundle
+from signet_runtime.bundle_contents import SIGNATURE
 from signet_runtime.files import whole_file
 
 
@@ -22,7 +23,8 @@ def write_archive(bundle: Bundle, path: Path) -> None:
         pa.CompressedOutputStream(str(temporary), "zstd") as compressed,
         tarfile.open(fileobj=compressed, mode="w|") as archive,
     ):
-        for name in ("signet.json", *bundle.manifest.files):
+        signature = [SIGNATURE] if (bundle.path / SIGNATURE).is_file() else []
+        for name in ("signet.json", *signature, *bundle.manifest.files):
             archive.add(bundle.path / name, f"{bundle.path.name}/{name}", filter=_plain)
 
 

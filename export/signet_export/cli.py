@@ -279,7 +279,12 @@ def _trimmed(checkpoint: Checkpoint, vocabulary: str, manifest: Path | None, spl
     metavar="CHECKPOINT",
     help="Compare with this checkpoint in PyTorch again; without it, the files are compared with their hashes.",
 )
-def verify(bundle: Path, against: Path | None) -> None:
+@click.option(
+    "--signed-by",
+    metavar="KEY",
+    help="Also see that this minisign public key (RW…, or a file that has it) signed the manifest.",
+)
+def verify(bundle: Path, against: Path | None, signed_by: str | None) -> None:
     """Check BUNDLE: every file's hash, and --against the checkpoint that it was made of, what it computes.
 
     \b
@@ -289,6 +294,10 @@ def verify(bundle: Path, against: Path | None) -> None:
 
     loaded = Bundle.load(bundle, verify=True)
     click.echo(f"{bundle}: {len(loaded.manifest.files)} files are as they were written")
+    if signed_by is not None:
+        from signet_runtime.signatures import check_signature, read_key
+
+        click.echo(f"{bundle}: signed, {check_signature(bundle, read_key(signed_by))}")
     if against is not None:
         from signet_export.pinning import as_bundled
         from signet_export.verify import verify as compare

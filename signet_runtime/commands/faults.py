@@ -33,6 +33,8 @@ def last_words(error: BaseException, extra: str) -> tuple[int, str]:
     for link in _chain(error):
         if isinstance(link, OSError) and link.errno in (errno.EMFILE, errno.ENFILE):
             return ExitCode.UNAVAILABLE, "error: too many files are open at once; raise the limit with `ulimit -n`"
+    if isinstance(error, RuntimeError) and "Symlink loop" in str(error):  # Path.resolve's, until Python 3.13
+        return ExitCode.UNUSABLE, f"error: a link leads to itself ({one_line(error)})"
     if isinstance(error, OSError) and error.errno:
         where = f"{error.filename}: " if error.filename else ""
         return ExitCode.UNUSABLE, f"error: {where}cannot be read or written ({error.strerror or one_line(error)})"

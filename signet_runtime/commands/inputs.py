@@ -138,8 +138,9 @@ def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 def name_problem(path: Path) -> str | None:
     """Say what is wrong with an input, as far as it can be known before anything is loaded."""
-    if path.is_dir() and not is_keypoints(path):
-        return "is a directory; give the videos in it"
-    if not path.exists():
-        return "no such file"
-    return None
+    try:
+        if path.is_dir() and not is_keypoints(path):
+            return "is a directory; give the videos in it"
+        return None if path.exists() else "no such file"
+    except (OSError, ValueError) as error:  # a name that is too long, or a folder that may not be looked into
+        return f"cannot be read ({getattr(error, 'strerror', None) or error})"

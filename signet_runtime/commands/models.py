@@ -30,6 +30,13 @@ _offline = click.option(
 )
 
 
+_signed_by = click.option(
+    "--signed-by",
+    metavar="KEY",
+    help="Refuse a bundle whose manifest this minisign public key did not sign: RW…, or a file that has it.",
+)
+
+
 class _Group(Commands):
     """Every failure is one line on stderr and the right exit code."""
 
@@ -172,9 +179,17 @@ def _card(name: str, entry: Entry, catalogue: Catalogue, home: Home) -> list[str
 @click.option("--all", "everything", is_flag=True, help="Optional files too: the weights of a language model.")
 @_to
 @_offline
+@_signed_by
 @click.option("-q", "--quiet", is_flag=True, help="No progress; errors only.")
 def pull(
-    name: str, accept_licence: bool, keep: bool, everything: bool, to: Path | None, offline: bool, quiet: bool
+    name: str,
+    accept_licence: bool,
+    keep: bool,
+    everything: bool,
+    to: Path | None,
+    offline: bool,
+    signed_by: str | None,
+    quiet: bool,
 ) -> None:
     """Bring MODEL here: fetched, checked, and made into what runs.
 
@@ -188,6 +203,7 @@ def pull(
     from signet_runtime.models.pull import Wishes
     from signet_runtime.models.pull import pull as bring
     from signet_runtime.models.reference import refer
+    from signet_runtime.signatures import read_key
 
     home = _home(to)
     say: Callable[[str], None] = (lambda line: None) if quiet else (lambda line: click.echo(line, err=True))
@@ -200,6 +216,7 @@ def pull(
             beside=to is not None,
             everything=everything,
             again=True,
+            signed_by=None if signed_by is None else read_key(signed_by),
             report=say,
             quiet=quiet,
         )
@@ -233,9 +250,11 @@ def named_bundle(command: str, model: str, offline: bool, quiet: bool) -> Path:
 @click.argument("names", metavar="[MODEL...]", nargs=-1)
 @_to
 @_offline
-def verify(names: tuple[str, ...], to: Path | None, offline: bool) -> None:
+@_signed_by
+def verify(names: tuple[str, ...], to: Path | None, offline: bool, signed_by: str | None) -> None:
     """Compare every file of MODEL, or of all models that are here, with what it was when it was made."""
     from signet_runtime.bundle import Bundle
+    from signet_runtime.signatures import check_signature, read_key
 
     home = _home(to)
     for directory in [_directory_name(name, offline, to) for name in names] or _directories(home):
@@ -243,6 +262,8 @@ def verify(names: tuple[str, ...], to: Path | None, offline: bool) -> None:
         product = home.product(directory)
         if product.name == "bundle":
             count += len(Bundle.load(product, verify=True).manifest.files)
+        if signed_by is not None:
+            click.echo(f"{directory}: signed, {check_signature(product, read_key(signed_by))}")
         click.echo(f"{directory}: {count} files are as they were made")
 
 

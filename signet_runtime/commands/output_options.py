@@ -9,6 +9,8 @@ from typing import Any, TypedDict, TypeVar
 import click
 
 from signet_runtime.bundle import Bundle
+from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit
 from signet_runtime.options import DEFAULTS, TranslatorOptions
 from signet_runtime.outputs.formats import FORMATS
 from signet_runtime.overlay.writer import SUFFIXES as OVERLAY_SUFFIXES
@@ -106,13 +108,26 @@ def _add(options: tuple[Callable[[_Command], _Command], ...], command: _Command)
     return command
 
 
-def check_beams(bundle: Bundle, options: TranslatorOptions) -> None:
-    """See that a search finds as many texts as are asked for.
+def check_asked(limit: str, value: int, option: str) -> None:
+    """See that an option asks for no more than a limit, see `signet_runtime.limits`.
 
     Raises:
-        UsageError: it has fewer beams.
+        UsageError: it does.
+    """
+    try:
+        check_limit(limit, value, option, InputError)
+    except InputError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+def check_beams(bundle: Bundle, options: TranslatorOptions) -> None:
+    """See that a search finds as many texts as are asked for, and has no more beams than there may be.
+
+    Raises:
+        UsageError: it has fewer, or more.
     """
     beams = options["num_beams"] or bundle.manifest.generation.num_beams
+    check_asked("beams", beams, "--beams")
     if options["n_best"] > beams:
         raise click.UsageError(
             f"--n-best {options['n_best']}: a search with {beams} beams finds no more than {beams}; give --beams N."

@@ -14,7 +14,13 @@ from signet_runtime.bundle import ENGINE_CHOICES, Bundle
 from signet_runtime.commands.console import debug_option, exit_on_error, own_stderr, own_stdout
 from signet_runtime.commands.inputs import SentenceOptions, name_problem, translate_all, translate_live
 from signet_runtime.commands.models import named_bundle
-from signet_runtime.commands.output_options import certainty_options, check_beams, check_outputs, output_options
+from signet_runtime.commands.output_options import (
+    certainty_options,
+    check_asked,
+    check_beams,
+    check_outputs,
+    output_options,
+)
 from signet_runtime.commands.side_by_side import translate_side_by_side
 from signet_runtime.errors import ExitCode
 from signet_runtime.files import GrowingFile, check_writable
@@ -263,6 +269,7 @@ def main(
         raise click.UsageError("--all-frames is for --keypoints-out and --overlay of a video.")
     if options["isolate"] and overlay is not None:
         raise click.UsageError("--overlay takes the sound from the file itself: not with --isolate.")
+    check_asked("jobs", jobs, "--jobs")
     if jobs > 1 and (partial is not None or camera is not None):
         raise click.UsageError("--jobs is for several files that are there, and shows nothing before a file is done.")
     if (options["detect_every"] or 1) > 1 and not takes_option(options["pose"], "detect_every"):

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from signet_runtime.boundary import parse_toml, reading
 from signet_runtime.errors import ConfigError, ModelError
 
 Status = Literal["reported", "confirmed"]
@@ -237,18 +237,9 @@ def parse_catalogue(text: str, where: str, known: Catalogue | None = None) -> Ca
         ConfigError: not TOML, of an unknown version, a field that is missing, unknown or wrong, a path that leaves its
             folder, or a name that stands for nothing.
     """
-    try:
-        content: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(
-            f"{where}: not TOML ({error}); a catalogue of models is a TOML file, docs/models.md"
-        ) from None
-    try:
+    content = parse_toml(text, where, ConfigError, advice="a catalogue of models is a TOML file, docs/models.md")
+    with reading(where, ConfigError, "a catalogue", "docs/models.md lists the fields"):
         found = Catalogue.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        at = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{where}: {at}: {first['msg']}; docs/models.md lists the fields") from error
     every = known.with_own(found) if known else found
     for name, entry in found.models.items():
         _check_names(f"{where}: models.{name}", entry, every)

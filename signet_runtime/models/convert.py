@@ -12,12 +12,15 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from signet_runtime.boundary import reading
 from signet_runtime.bundle import MANIFEST_NAME, Bundle
 from signet_runtime.errors import BundleError, CheckpointError, EngineError, ModelError, OutputError, SignetError
 from signet_runtime.files import reporting
 from signet_runtime.installation import how_to_install
+from signet_runtime.limits import check_limit
 from signet_runtime.models.catalogue import is_inside
 from signet_runtime.models.home import HOME_VARIABLE, Home
+from signet_runtime.signatures import PublicKey, check_signature
 
 # What importing and exporting a checkpoint takes, of signet-slt[train].
 _OF_TRAIN = ("torch", "transformers", "safetensors", "optimum.onnxruntime", "onnx", "pyarrow")
@@ -98,13 +101,15 @@ def _run(module: str, arguments: list[str], home: Home) -> None:
     raise kind(f"{module.replace('_', '-')} {arguments[0]}: {told.partition(': error: ')[2] or told}")
 
 
-def place_bundle(files: Mapping[str, Path], out: Path) -> None:
+def place_bundle(files: Mapping[str, Path], out: Path, signed_by: PublicKey | None = None) -> None:
     """Lay out a bundle of a hub's files: as other names of theirs where the disk allows it, else copies.
 
     Raises:
-        BundleError: they are no bundle.
+        BundleError: they are no bundle, or not signed with that key.
     """
     place_files(files, out)
+    if signed_by is not None:
+        check_signature(out, signed_by)
     Bundle.load(out, verify=True)
 
 
@@ -124,11 +129,11 @@ def place_files(files: Mapping[str, Path], out: Path) -> None:
             shutil.copyfile(path, target)
 
 
-def unpack_bundle(archive: Path, out: Path) -> None:
+def unpack_bundle(archive: Path, out: Path, signed_by: PublicKey | None = None) -> None:
     """Unpack a .signet archive, and check the bundle in it.
 
     Raises:
-        BundleError: it is none, or damaged, or more than one bundle is in it.
+        BundleError: it is none, or damaged, or more than one bundle is in it, or it is not signed with that key.
         OutputError: it cannot be written.
         EngineError: zstandard is not installed.
     """
@@ -136,7 +141,8 @@ def unpack_bundle(archive: Path, out: Path) -> None:
         import zstandard
     except ModuleNotFoundError as error:
         raise EngineError(f"{error.name} is not installed; {how_to_install('hub')}") from error
-    try:
+    with reading(archive.name, BundleError, "an archive of a bundle"):
+        unpacked = 0
         with (
             archive.open("rb") as file,
             zstandard.ZstdDecompressor().stream_reader(file) as plain,
@@ -144,8 +150,10 @@ def unpack_bundle(archive: Path, out: Path) -> None:
         ):
             for member in packed:
                 inside = PurePosixPath(member.name)
-                if not member.isfile() or not is_inside(member.name) or len(inside.parts) < 2:
+                if not member.isfile() or member.issparse() or not is_inside(member.name) or len(inside.parts) < 2:
                     raise BundleError(f"{archive.name}: {member.name!r} has no place in an archive of a bundle")
+                unpacked += member.size
+                check_limit("unpacked_bytes", unpacked, archive.name, BundleError)
                 target = out.joinpath(*inside.parts[1:])  # below a directory of the bundle's name
                 if target.exists():
                     raise BundleError(f"{archive.name}: a damaged one, with {member.name!r} twice in it")
@@ -155,10 +163,10 @@ def unpack_bundle(archive: Path, out: Path) -> None:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with target.open("wb") as to:
                         shutil.copyfileobj(source, to)
-    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-        raise BundleError(f"{archive.name}: no archive of a bundle, or a damaged one ({error})") from error
     if not (out / MANIFEST_NAME).is_file():
         raise BundleError(f"{archive.name}: no archive of a bundle: it has no {MANIFEST_NAME}")
+    if signed_by is not None:
+        check_signature(out, signed_by)
     try:
         Bundle.load(out, verify=True)
     except BundleError as error:

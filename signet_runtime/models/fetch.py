@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
+from signet_runtime.boundary import read_text, reading
 from signet_runtime.bundle import MANIFEST_NAME, FileRecord, read_manifest
+from signet_runtime.bundle_contents import SIGNATURE
 from signet_runtime.errors import CheckpointError, ConfigError, ModelError
 from signet_runtime.files import reporting, whole_file
+from signet_runtime.limits import check_limit
 from signet_runtime.models.catalogue import Catalogue, ModelFile, Repository, built_in, parse_catalogue
 from signet_runtime.models.downloads import (
     discard_from_cache,
@@ -60,6 +63,7 @@ class Fetcher:
         offline: take what is here, and never touch the network.
         everything: optional files too.
         keep_beside: put what a hub has into the home's own cache, to be carried with it.
+        signed: also get the signature of a bundle.
         quiet: no progress.
     """
 
@@ -68,6 +72,7 @@ class Fetcher:
     offline: bool = False
     everything: bool = False
     keep_beside: bool = False
+    signed: bool = False
     quiet: bool = False
     _reached: set[str] = field(default_factory=set)
 
@@ -102,6 +107,7 @@ class Fetcher:
             if entry.format == "bundle" and file.path == MANIFEST_NAME:
                 named = read_manifest(path.parent).files.items()
                 files += [ModelFile(path=inside, size=r.size, sha256=r.sha256) for inside, r in named]
+                files += [ModelFile(path=SIGNATURE)] * self.signed
         return found
 
     def commit(self, repository: Repository) -> str:
@@ -232,16 +238,14 @@ class Fetcher:
 def _take_out(archive: Path, target: Path, url: str) -> None:
     """Write the model of a zip archive to ``target``, and remove the archive."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        advice = "what came is no zip archive, or a damaged one; pull it again"
+        with reading(url, CheckpointError, "a zip archive", advice), zipfile.ZipFile(archive) as opened:
             inside = [entry for entry in opened.namelist() if entry.rpartition("/")[2] == _IN_ARCHIVE]
             if len(inside) != 1:
                 raise CheckpointError(f"{url}: {len(inside)} files {_IN_ARCHIVE} in it, where one is looked for")
+            check_limit("unpacked_bytes", opened.getinfo(inside[0]).file_size, url, CheckpointError)
             with opened.open(inside[0]) as source, whole_file(target) as temporary, temporary.open("wb") as to:
                 shutil.copyfileobj(source, to)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError) as error:
-        raise CheckpointError(
-            f"{url}: what came is no zip archive, or a damaged one ({error}); pull it again"
-        ) from error
     finally:
         archive.unlink(missing_ok=True)
 
@@ -261,12 +265,7 @@ def load_catalogue(own: str | None = None, *, offline: bool = False, home: Home 
     if not named:
         return built_in()
     if not named.startswith(("http://", "https://")):
-        try:
-            text = Path(named).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"{named}: no catalogue can be read there ({error}); give a TOML file or a URL"
-            ) from error
+        text = read_text(named, "settings_bytes", ConfigError, "a catalogue", "give a TOML file or a URL")
         return built_in().with_own(parse_catalogue(text, named, built_in()))
     url, _, sha256 = named.partition("#sha256=")
     home = home or Home.default()
@@ -278,8 +277,9 @@ def load_catalogue(own: str | None = None, *, offline: bool = False, home: Home 
         if sha256 and got != sha256:
             part.unlink()
             raise ConfigError(f"{url}: another catalogue than it has to be (its SHA-256 begins with {got[:12]})")
-        parse_catalogue(part.read_text(encoding="utf-8", errors="replace"), url, built_in())
+        parse_catalogue(read_text(part, "settings_bytes", ConfigError, "a catalogue"), url, built_in())
         part.replace(kept)
     elif not kept.is_file():
         raise ModelError(f"{url}: this catalogue is not here, and nothing is fetched while offline")
-    return built_in().with_own(parse_catalogue(kept.read_text(encoding="utf-8"), url, built_in()))
+    text = read_text(kept, "settings_bytes", ConfigError, "a catalogue")
+    return built_in().with_own(parse_catalogue(text, url, built_in()))

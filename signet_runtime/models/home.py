@@ -25,8 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from signet_runtime.boundary import read_json, reading
 from signet_runtime.bundle import FileRecord
 from signet_runtime.errors import ModelError, OutputError
 from signet_runtime.files import reporting, whole_file
@@ -122,14 +123,12 @@ class Home:
             ModelError: what is here is damaged.
         """
         path = self.directory(name) / DESCRIPTION
-        try:
-            if not path.is_file():
+        advice = f"signet-models remove {name}, and pull it again"
+        with reading(path, ModelError, "the description of a model", advice):
+            if not path.exists() and not path.is_symlink():
                 return None
-            return Installed.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValidationError) as error:
-            raise ModelError(
-                f"{path}: damaged or not readable; signet-models remove {name}, and pull it again"
-            ) from error
+            content = read_json(path, "settings_bytes", ModelError, advice=advice)
+            return Installed.model_validate(content)
 
     def all_installed(self) -> list[Installed]:
         """Return all that is here, by name; what is damaged is left out."""
@@ -194,17 +193,15 @@ class Home:
             ModelError: the file is damaged.
         """
         path = self.path / "records.json"
-        try:
-            return Records.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return Records()
-        except NotADirectoryError as error:
-            raise OutputError(f"{self.path}: is not a directory; name another in {HOME_VARIABLE}") from error
-        except (OSError, ValidationError) as error:
-            raise ModelError(
-                f"{path}: damaged or not readable, and it holds the hashes that files must have: restore it, or remove "
-                "it to trust what is downloaded next"
-            ) from error
+        advice = "it holds the hashes that files must have: restore it, or remove it to trust what is downloaded next"
+        with reading(path, ModelError, "the records of models", advice):
+            try:
+                path.lstat()
+            except FileNotFoundError:
+                return Records()
+            except NotADirectoryError as error:
+                raise OutputError(f"{self.path}: is not a directory; name another in {HOME_VARIABLE}") from error
+            return Records.model_validate(read_json(path, "settings_bytes", ModelError, advice=advice))
 
     def known(self) -> Records:
         """Return what is remembered here, and where it is silent what the default directory of models remembers.

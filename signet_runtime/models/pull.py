@@ -31,6 +31,7 @@ from signet_runtime.models.home import Home, Installed, file_record, now, write_
 from signet_runtime.models.reference import ARCHIVE, HERE, Reference, refer, with_licence
 from signet_runtime.pose.estimators import ESTIMATORS
 from signet_runtime.pose.models import find_models, model_directory
+from signet_runtime.signatures import PublicKey, check_signature
 
 logger = logging.getLogger("signet_runtime")
 
@@ -60,6 +61,7 @@ class Wishes:
         beside: for another machine: kept downloads go beside the models, and the pose estimator's weights come along.
         everything: optional files too.
         again: also where it is here, if the source has another now.
+        signed_by: whose signature a bundle must have; None takes any.
         report: takes a line for the user. quiet: no bars.
     """
 
@@ -69,6 +71,7 @@ class Wishes:
     beside: bool = False
     everything: bool = False
     again: bool = False
+    signed_by: PublicKey | None = None
     report: Callable[[str], None] = _nothing
     quiet: bool = False
 
@@ -122,8 +125,12 @@ def pull(reference: Reference, home: Home, wishes: Wishes) -> Installed:
     """
     here = home.installed(reference.name)
     if here is not None and (not wishes.again or not _has_changed(reference, home, here, wishes)):
+        if wishes.signed_by is not None:
+            check_signature(home.product(reference.name), wishes.signed_by)
         return here
     entry = reference.catalogue.entry(reference.name)
+    if wishes.signed_by is not None and entry.format != "bundle":
+        raise ModelError(f"{reference.asked}: is made here, of files that are no bundle: nobody signed that")
     if is_offline(wishes.offline, hub=True) and reference.asked.startswith("hf:") and here is None:
         raise ModelError(f"{reference.asked}: not here, and nothing is fetched while offline")
     reference = _described(reference, home, wishes)
@@ -235,6 +242,7 @@ def _make(reference: Reference, entry: Entry, licence: Licence, home: Home, wish
         offline=wishes.offline,
         everything=wishes.everything,
         keep_beside=wishes.beside and wishes.keep,
+        signed=wishes.signed_by is not None,
         quiet=wishes.quiet,
     )
     size = entry.download_size(wishes.everything)
@@ -284,9 +292,9 @@ def _convert(reference: Reference, entry: Entry, fetched: Fetched, draft: Path, 
         place_files({path.relative_to(below).as_posix(): path for path in models.values()}, out)
     elif entry.format == "bundle" and ARCHIVE in fetched.files:
         wishes.report(f"{reference.asked}: unpacking and checking the bundle")
-        unpack_bundle(fetched.files[ARCHIVE], out)
+        unpack_bundle(fetched.files[ARCHIVE], out, wishes.signed_by)
     elif entry.format == "bundle":
-        place_bundle(fetched.files, out)
+        place_bundle(fetched.files, out, wishes.signed_by)
     elif entry.format == "unisign" and entry.kind == "expert":
         wishes.report(f"{reference.asked}: importing the expert")
         import_expert(name, out, home)

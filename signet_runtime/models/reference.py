@@ -6,14 +6,18 @@ import hashlib
 import re
 from typing import NamedTuple
 
+from signet_runtime.boundary import reading
 from signet_runtime.bundle import MANIFEST_NAME
 from signet_runtime.errors import ModelError
 from signet_runtime.models.catalogue import Catalogue, Entry, Licence, ModelFile, Repository
+from signet_runtime.printable import is_printable, printable
 
 _HUB = re.compile(r"hf:(?P<hub>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s@]+))?")
 _URL = re.compile(r"(?P<url>https?://[^\s#]+)(?:#sha256=(?P<sha256>[0-9a-fA-F]{64}))?(?P<rest>#.*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _FREE = re.compile(r"(apache-2\.0|mit|isc|bsd(-\w+)*|0bsd|unlicense|cc0-1\.0|cc-by(-sa)?-\d\.\d|mpl-2\.0|l?gpl-\d\.\d)")
+
+_LONGEST = 2000  # characters of an address
 
 ARCHIVE = "bundle.signet"
 HERE = "reference"  # what the repository and the licence of an entry are called that is made of a reference
@@ -39,6 +43,8 @@ def refer(asked: str, catalogue: Catalogue) -> Reference:
     Raises:
         ModelError: no such name; the nearest ones are offered. Or no valid reference; what is wrong.
     """
+    if not is_printable(asked) or len(asked) > _LONGEST:
+        raise ModelError(f"{printable(asked[:60])}…: not the name of a model, nor an address")
     if asked.startswith(("http://", "https://")):
         return _of_url(asked, catalogue)
     if asked.startswith("hf:"):
@@ -78,6 +84,11 @@ def _of_url(asked: str, catalogue: Catalogue) -> Reference:
             f"{asked}: say what must come from there: https://HOST/NAME.signet#sha256=… with the 64 digits that "
             "sha256sum prints of the archive"
         )
+    with reading(asked, ModelError, "an address"):
+        return _at(asked, found, catalogue)
+
+
+def _at(asked: str, found: re.Match[str], catalogue: Catalogue) -> Reference:
     stem = found["url"].rpartition("/")[2].partition("?")[0]
     file = ModelFile(path=ARCHIVE, url=found["url"], sha256=found["sha256"].lower())
     return _made(asked, f"url--{stem}", catalogue, None, file, _licence(None))

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from click.testing import CliRunner
 from hub_server import Hub, hub_server
 
 from signet_runtime.bundle import Bundle, Engine, Expert, Manifest, Routing, write_manifest
+from signet_runtime.bundle_contents import SIGNATURE
 from signet_runtime.commands.models import main
 from signet_runtime.errors import BundleError, CheckpointError, ModelError, OutputError, SignetError
 from signet_runtime.models import downloads
@@ -36,6 +38,7 @@ from signet_runtime.models.fetch import load_catalogue
 from signet_runtime.models.home import Home
 from signet_runtime.models.pull import Wishes, bundle_of, pull
 from signet_runtime.models.reference import refer
+from signet_runtime.signatures import read_key
 
 REPOSITORY = "team/asl"
 ASKED = f"hf:{REPOSITORY}"
@@ -377,9 +380,9 @@ def test_an_archive_that_leaves_its_folder_or_is_none_is_refused(hub: Hub, tmp_p
         (archive(directory, {"asl/encoder.onnx": b"x"}), "the bundle in it is damaged: encoder.onnx"),
         (archive(directory, twice="asl/encoder.onnx"), "twice in it"),
         (good[: len(good) // 2], "damaged"),
-        (b"PK" + good[2:], "no archive of a bundle"),
-        (zstandard.compress(b"nothing"), "no archive of a bundle"),
-        (zstandard.compress(b""), "no archive of a bundle"),
+        (b"PK" + good[2:], "not an archive of a bundle"),
+        (zstandard.compress(b"nothing"), "not an archive of a bundle"),
+        (zstandard.compress(b""), "archive of a bundle"),
     ):
         assert says in refused(served(hub, content), BundleError)
     assert not list(tmp_path.rglob("escaped"))
@@ -524,3 +527,20 @@ hub = "{REPOSITORY}"
     hub.pages["/models.toml"] = own.encode()
     with pytest.raises(SignetError, match="another catalogue"):
         load_catalogue()
+
+
+@pytest.mark.skipif(shutil.which("minisign") is None, reason="minisign is not installed")
+def test_a_bundle_of_a_hub_that_must_be_signed(hub: Hub, bundle: dict[str, bytes], tmp_path: Path) -> None:
+    keys = [tmp_path / "a.pub", tmp_path / "b.pub"]
+    for key in keys:
+        subprocess.run(["minisign", "-GWp", key, "-s", key.with_suffix(".sec")], check=True, capture_output=True)
+    (tmp_path / "signet.json").write_bytes(bundle["signet.json"])
+    sign = ["minisign", "-Ss", keys[0].with_suffix(".sec"), "-m", tmp_path / "signet.json"]
+    subprocess.run(sign, check=True, capture_output=True)
+    hub.add("team/signed", {**bundle, SIGNATURE: (tmp_path / SIGNATURE).read_bytes()}, licence="mit")
+    mine, others = (replace(YES, signed_by=read_key(str(key))) for key in keys)
+    assert "another key" in refused("hf:team/signed", BundleError, others)
+    assert SIGNATURE in refused(ASKED, ModelError, mine)  # there is none
+    path = bundle_of("hf:team/signed", mine)
+    assert (path / SIGNATURE).is_file()
+    Bundle.load(path, verify=True)

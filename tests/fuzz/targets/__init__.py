@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import keypoints, manifests
+from tests.fuzz.targets import bundles, keypoints, manifests
 
-TARGETS: dict[str, Target] = {target.name: target for module in (keypoints, manifests) for target in module.TARGETS}
+TARGETS: dict[str, Target] = {
+    target.name: target for module in (bundles, keypoints, manifests) for target in module.TARGETS
+}
