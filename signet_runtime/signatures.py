@@ -58,7 +58,7 @@ def check_signature(bundle: Path, key: PublicKey) -> str:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ModuleNotFoundError as error:
-        raise EngineError(f"cryptography is not installed; {how_to_install('hub')}") from error
+        raise EngineError(f"cryptography is not installed; {how_to_install('signatures')}") from error
     path = bundle / SIGNATURE
     if not path.exists():
         raise BundleError(f"{bundle}: is not signed (it has no {SIGNATURE}); ask whoever made it")
