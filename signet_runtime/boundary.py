@@ -157,9 +157,12 @@ def read_open(file: BinaryIO, limit: str, name: str, error: type[SignetError] = 
     with contextlib.suppress(OSError, AttributeError):  # a stream in memory has no descriptor
         check_limit(limit, os.fstat(file.fileno()).st_size, name, error)
     most = getattr(limits(), limit)
-    content = file.read(most + 1)  # a file may grow, and some have no size
-    check_limit(limit, len(content), name, error)
-    return content
+    parts, left = [], most + 1  # a file may grow, and some have no size
+    while left > 0 and (part := file.read(min(left, _PART))):  # whose memory is taken before it is known to be needed
+        parts.append(part)
+        left -= len(part)
+    check_limit(limit, most + 1 - left, name, error)
+    return b"".join(parts)
 
 
 def read_text(
@@ -235,6 +238,7 @@ def _check_digits(text: str) -> None:
 
 
 _SURROGATE = re.compile(r"\\[uU][dD][89a-fA-F]|[\ud800-\udfff]")
+_PART = 1 << 24  # bytes that are read at once
 _BRACKETS = b"[]{}"
 _NOT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 _STEP = np.zeros(256, np.int8)

@@ -11,28 +11,35 @@ An expert alone, as `signet-train import-expert` writes it, is a directory with 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import torch
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, MT5ForConditionalGeneration, PreTrainedTokenizerBase, T5Tokenizer
+from safetensors.torch import save_file
+from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from signet_runtime.boundary import read_json, reading
 from signet_runtime.directories import recover_directory, whole_directory
-from signet_runtime.errors import CheckpointError, OutputError, first_line
-from signet_runtime.remote_code import refuse_remote_code
-from signet_train.config import BackboneConfig, TrainConfig
+from signet_runtime.errors import CheckpointError, OutputError
+from signet_train.config import BackboneConfig, LanguageModelConfig, Name, Tag, TrainConfig
+from signet_train.language_model import read_language_model, read_tokenizer
+from signet_train.model.backbone import Backbone
 from signet_train.model.signet import Signet
+from signet_train.pretrained import fetch_pretrained
+from signet_train.ranges import Real, Whole
+from signet_train.settings import validated
+from signet_train.weights import read_pickled, read_weights
 
 transformers_logging.disable_progress_bar()
 
-_PATIENCE = 10  # seconds that the hub may take to say whether it has a model
+Kind = TypeVar("Kind", bound=BaseModel)
+
+_MOST_EXPERTS = 256
 
 
 class ExpertCard(BaseModel):
@@ -42,13 +49,13 @@ class ExpertCard(BaseModel):
     ``pose_estimator`` and ``frame_rate`` are what its data were read by, and their clock. None: not known.
     """
 
-    name: str
-    sign_languages: tuple[str, ...]
+    name: Name
+    sign_languages: tuple[Tag, ...]
     corpus: str
     seen: tuple[str, ...] = ()
     source: str
-    pose_estimator: str | None = None
-    frame_rate: float | None = None
+    pose_estimator: Name | None = None
+    frame_rate: Annotated[float, Real(0, 1e6, "frames a second", above=True)] | None = None
     # Called profile on disk: an older package that did not find that would take it for unisign.
     normalisation: str = Field(
         default="unisign",
@@ -56,6 +63,19 @@ class ExpertCard(BaseModel):
         serialization_alias="profile",
     )
     backbone: BackboneConfig
+
+
+class _State(BaseModel):
+    """What a run needs of its state to go on."""
+
+    step: Annotated[int, Whole(0, 10**15, "steps that are done")]
+    processes: Annotated[int, Whole(1, 100_000, "processes that trained")]
+    best: float  # infinite before the first validation
+    best_step: Annotated[int, Whole(0, 10**15, "a step")] = 0
+    seconds: Annotated[float, Real(0, 1e12, "how long it took")] = 0.0
+    unvalidated: bool = False
+    log_temperature: Annotated[float, Real(-100, 100, "a logarithm")] | None = None
+    optimizer: dict[str, Any]
 
 
 @dataclass
@@ -140,21 +160,56 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a checkpoint (no config.json in it); give the directory a training run wrote"
         )
-    cards = load_cards(path)
-    refuse_remote_code(path / "language_model", CheckpointError)
-    try:
-        config = TrainConfig.model_validate_json((path / "config.json").read_text())
-        language_model = MT5ForConditionalGeneration.from_pretrained(path / "language_model")
+    cards, config = load_cards(path), load_checkpoint_config(path)
+    for directory, card in zip(_expert_directories(path), cards, strict=True):
+        if card.backbone != config.model.backbone:
+            raise CheckpointError(f"{directory}: another backbone than {path / 'config.json'} states")
+    if config.model.fusion is None and len(cards) > 1:
+        raise CheckpointError(f"{path}: {len(cards)} experts, and no fusion of them in its configuration")
+    if config.model.fusion is not None and config.model.fusion.top_k > len(cards):
+        raise CheckpointError(f"{path}: model.fusion.top_k is {config.model.fusion.top_k}, of {len(cards)} experts")
+    with torch.device("meta"):  # its names and shapes: what is not stored is not allocated
+        like = Signet(config.model, len(cards), _no_language_model())
+    backbone = like.experts[0].state_dict()
+    experts = [read_weights(directory / "model.safetensors", backbone) for directory in _expert_directories(path)]
+    fusion = None
+    if like.fusion is not None:
+        fusion = read_weights(path / "fusion.safetensors", like.fusion.state_dict())
+    language_model = read_language_model(path / "language_model")
+    refuse_other_size(language_model, config.model.language_model, path / "language_model")
+    tokenizer = read_tokenizer(path / "language_model")
+    if len(tokenizer) > config.model.language_model.vocab_size:
+        raise CheckpointError(
+            f"{path}: its tokenizer has {len(tokenizer)} pieces, and its language model knows "
+            f"{config.model.language_model.vocab_size}"
+        )
+    with reading(path, CheckpointError, "a checkpoint"):
         model = Signet(config.model, len(cards), language_model)
-        directories = _expert_directories(path)
-        for expert, directory in zip(model.experts, directories, strict=True):
-            expert.load_state_dict(load_file(directory / "model.safetensors"))
-        if model.fusion is not None:
-            model.fusion.load_state_dict(load_file(path / "fusion.safetensors"))
-        tokenizer = T5Tokenizer.from_pretrained(path / "language_model", legacy=False)
-    except (OSError, RuntimeError, SafetensorError, ValidationError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
-    return Checkpoint(model.eval(), cards, tokenizer, config)
+        for expert, weights in zip(model.experts, experts, strict=True):
+            expert.load_state_dict(weights)
+        if model.fusion is not None and fusion is not None:
+            model.fusion.load_state_dict(fusion)
+        return Checkpoint(model.eval(), cards, tokenizer, config)
+
+
+def _no_language_model() -> MT5ForConditionalGeneration:
+    return MT5ForConditionalGeneration(MT5Config(vocab_size=8, d_model=1, d_kv=1, d_ff=1, num_layers=1, num_heads=1))
+
+
+def refuse_other_size(language_model: MT5ForConditionalGeneration, stated: LanguageModelConfig, source: object) -> None:
+    """See that an mT5 is of the size that a configuration states.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    for name in LanguageModelConfig.model_fields:
+        if name in ("dropout", "absolute_positions", "prompt"):
+            continue
+        if getattr(language_model.config, name) != getattr(stated, name):
+            raise CheckpointError(
+                f"{source}: its {name} is {getattr(language_model.config, name)}, and model.language_model states "
+                f"{getattr(stated, name)}"
+            )
 
 
 def load_checkpoint_config(path: Path) -> TrainConfig:
@@ -163,10 +218,11 @@ def load_checkpoint_config(path: Path) -> TrainConfig:
     Raises:
         CheckpointError: no checkpoint there, or a damaged one.
     """
-    try:
-        return TrainConfig.model_validate_json((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: no checkpoint, or a damaged one: {first_line(error)}") from error
+    return _read_json(path / "config.json", TrainConfig)
+
+
+def _read_json(path: Path, kind: type[Kind]) -> Kind:
+    return validated(kind, read_json(path, "settings_bytes", CheckpointError, "a checkpoint's"), path, CheckpointError)
 
 
 def load_cards(path: Path) -> list[ExpertCard]:
@@ -175,14 +231,15 @@ def load_cards(path: Path) -> list[ExpertCard]:
     Raises:
         CheckpointError: one is missing or damaged.
     """
-    try:
-        return [ExpertCard.model_validate_json((d / "config.json").read_text()) for d in _expert_directories(path)]
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
+    return [_read_json(directory / "config.json", ExpertCard) for directory in _expert_directories(path)]
 
 
 def _expert_directories(path: Path) -> list[Path]:
-    return sorted((path / "experts").iterdir(), key=lambda d: int(d.name))
+    with reading(path, CheckpointError, "a checkpoint, whose experts lie in experts/0, experts/1, …"):
+        names = sorted((entry.name for entry in (path / "experts").iterdir()), key=int)
+        if names != [str(i) for i in range(len(names))] or not 1 <= len(names) <= _MOST_EXPERTS:
+            raise ValueError(f"{len(names)} in experts/")
+    return [path / "experts" / name for name in names]
 
 
 def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
@@ -192,10 +249,9 @@ def load_expert(path: Path) -> tuple[ExpertCard, dict[str, torch.Tensor]]:
         CheckpointError: no checkpoint there, a damaged one, or one of several experts.
     """
     card = load_expert_card(path)
-    try:
-        return card, load_file(path / "experts" / "0" / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
+    with torch.device("meta"):
+        like = Backbone(card.backbone).state_dict()
+    return card, read_weights(path / "experts" / "0" / "model.safetensors", like)
 
 
 def load_expert_card(path: Path) -> ExpertCard:
@@ -209,10 +265,7 @@ def load_expert_card(path: Path) -> ExpertCard:
         raise CheckpointError(f"{path}: not a checkpoint of an expert; give a directory that `pretrain` wrote")
     if (path / "experts" / "1").exists():
         raise CheckpointError(f"{path}: holds several experts; an expert is a Stage I checkpoint")
-    try:
-        return ExpertCard.model_validate_json((directory / "config.json").read_text())
-    except (OSError, ValidationError) as error:
-        raise CheckpointError(f"{path}: damaged checkpoint: {first_line(error)}") from error
+    return _read_json(directory / "config.json", ExpertCard)
 
 
 def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTrainedTokenizerBase]:
@@ -221,18 +274,8 @@ def load_mt5(source: str | Path) -> tuple[MT5ForConditionalGeneration, PreTraine
     Raises:
         CheckpointError: not there and not to be had, damaged, or no mT5.
     """
-    source = find_pretrained(source)
-    try:
-        if Path(source).is_dir():
-            refuse_remote_code(Path(source), CheckpointError)
-        kind = AutoConfig.from_pretrained(source, trust_remote_code=False).model_type
-        if kind != "mt5":
-            raise CheckpointError(f"{source}: a {kind} model, where an mT5 is needed")
-        model = MT5ForConditionalGeneration.from_pretrained(source)
-        return model, load_tokenizer(source)
-    except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{source}: no mT5 there, or it cannot be downloaded: {reason}") from error
+    source = fetch_pretrained(source)
+    return read_language_model(source), read_tokenizer(source)
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -241,59 +284,18 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         CheckpointError: not there and not to be had, or damaged.
     """
-    source = find_pretrained(source)
-    if Path(source).is_dir() and not (Path(source) / "spiece.model").is_file():
-        raise CheckpointError(f"{source}: no mT5 tokenizer there (no spiece.model in it)")
-    if Path(source).is_dir():
-        refuse_remote_code(Path(source), CheckpointError)
-    try:
-        return T5Tokenizer.from_pretrained(source, legacy=False)
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{source}: no mT5 tokenizer there, or it cannot be downloaded: {reason}") from error
-
-
-def find_pretrained(source: str | Path) -> str | Path:
-    """Return where transformers finds a model: its directory, the hub's cache, or its name where the hub answers.
-
-    Once asked, transformers would try again for minutes, file by file. ``SIGNET_OFFLINE=1`` asks nobody.
-
-    Raises:
-        CheckpointError: no such directory, it is not in the cache, and the hub has none or must not be asked.
-    """
-    if Path(source).is_dir():
-        return source
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(str(source), "config.json")
-        if isinstance(cached, str):
-            return Path(cached).parent
-        if os.environ.get("SIGNET_OFFLINE", "0").lower() not in ("", "0", "false", "no"):
-            raise CheckpointError(
-                f"{source}: no such directory, not in the Hugging Face cache, and SIGNET_OFFLINE forbids to ask: "
-                "give its directory, or fetch it where there is a network"
-            )
-        HfApi().model_info(str(source), timeout=_PATIENCE)
-    except HFValidationError:
-        raise CheckpointError(f"{source}: no such directory, and no name of the Hugging Face hub") from None
-    except (OSError, ValueError) as error:  # whatever a network brings, requests' errors are OSErrors
-        reason = type(error).__name__ if "object at 0x" in str(error) else first_line(error)
-        raise CheckpointError(
-            f"{source}: no such directory, and the Hugging Face hub cannot be asked for it ({reason}): give its "
-            "directory, or fetch it where there is a network"
-        ) from error
-    return source
+    return read_tokenizer(fetch_pretrained(source, tokenizer_only=True))
 
 
 def load_training_state(path: Path) -> dict[str, Any]:
     """Read the state that `save_checkpoint` was given.
 
     Raises:
-        CheckpointError: the checkpoint carries none.
+        CheckpointError: the checkpoint carries none, or a damaged one.
     """
     file = path / "training_state.pt"
     if not file.is_file():
         raise CheckpointError(f"{path}: carries no training state, so its run cannot be resumed")
-    return torch.load(file, weights_only=True, map_location="cpu")
+    state = read_pickled(file, mapped=False)
+    with reading(file, CheckpointError, "the state of a run"):
+        return {**state, **_State.model_validate(state).model_dump(exclude_none=True)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import numbers
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from signet_runtime.printable import is_printable
+from signet_runtime.printable import is_printable, printable
 
 _NAME, _PATH = 255, 4096  # bytes that a file system takes in a name, and the system in a path
 
@@ -145,18 +144,10 @@ class Place:
 Range = Whole | Real | Text | Place
 
 
+def name_of(path: Path) -> str:
+    """Return a directory's name as a `Text` of a card: without what cannot be shown, and no longer than 200."""
+    return printable(path.name)[:200]
+
+
 def _refusal(allowed: Range) -> PydanticCustomError:
     return PydanticCustomError("range", "has to be {allowed} ({why})", {"allowed": str(allowed), "why": allowed.why})
-
-
-def option(check: Callable[[Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    """Return a click callback that holds an option's value to a range; an option that is not given stays None."""
-    import click
-
-    def callback(_context: Any, _parameter: Any, value: Any) -> Any:
-        try:
-            return value if value is None else check(value)
-        except PydanticCustomError as error:
-            raise click.BadParameter(error.message()) from None
-
-    return callback

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from signet_runtime.errors import ExitCode
+from signet_runtime.errors import ConfigError, ExitCode
+from signet_runtime.limits import check_limit
 from signet_train.evaluation.tokenizers import TOKENIZERS
 
 _CANDIDATES = 5  # glosses of a sign that are kept
@@ -100,6 +101,8 @@ def evaluate(
 
     if (checkpoint is None) == (predictions is None):
         raise click.UsageError("give a CHECKPOINT, or a file by --predictions")
+    if beams is not None:
+        check_limit("beams", beams, "--beams", ConfigError)
     by_authors = scoring == "authors"
     if by_authors and tokenize is not None:
         raise click.UsageError("--scoring authors tokenises by 13a; leave --tokenize out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,8 +10,16 @@ import click
 
 @click.command()
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help=".parquet or .jsonl")
-@click.option("--words", default=5000, show_default=True, help="Training words an alphabet.")
-@click.option("--max-letters", default=6, show_default=True, help="Words of up to this many letters.")
+@click.option(
+    "--words", type=click.IntRange(1, 1_000_000), default=5000, show_default=True, help="Training words an alphabet."
+)
+@click.option(
+    "--max-letters",
+    type=click.IntRange(2, 100),  # the word lists have words of two letters and more
+    default=6,
+    show_default=True,
+    help="Words of up to this many letters.",
+)
 @click.option(
     "--redrawn", type=click.Path(exists=True, file_okay=False, path_type=Path), help="What `signet-train redraw` wrote."
 )
@@ -18,7 +27,7 @@ import click
 @click.option(
     "--foreign", default=0.0, show_default=True, help="Share of an alphabet's real words that are of other languages."
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 def fingerspelling(
     out: Path, words: int, max_letters: int, redrawn: Path | None, people: bool, foreign: float, seed: int
 ) -> None:
@@ -50,6 +59,8 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
     \b
     Example: signet-train redraw --out runs/redrawn
     """  # noqa: D301
+    from signet_runtime.errors import OutputError
+    from signet_runtime.files import reporting
     from signet_runtime.pose.estimators import load_estimator
     from signet_train.data.spelled.clips import SIGN_LANGUAGES
     from signet_train.data.spelled.redraw import redraw as run
@@ -57,6 +68,10 @@ def redraw(out: Path, sign_languages: tuple[str, ...]) -> None:
     unknown = set(sign_languages) - set(SIGN_LANGUAGES)
     if unknown:
         raise click.UsageError(f"no clips for {', '.join(sorted(unknown))}; there are: {' '.join(SIGN_LANGUAGES)}")
+    with reporting(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise OutputError(f"{out}: no permission to write there; choose another place")
     estimator = load_estimator("mediapipe", "mediapipe", offline=True)  # the clips are its landmarks
     try:
         run(sign_languages or SIGN_LANGUAGES, estimator, out)
@@ -75,7 +90,13 @@ def draw(word: str, sign_language: str, out: Path) -> None:
     \b
     Example: signet-train draw planet --sign-language ase --out planet.mp4
     """  # noqa: D301
-    from signet_train.data.spelled.drawing import draw_word
+    from signet_runtime.files import check_writable
+    from signet_train.data.spelled.drawing import SUFFIXES, draw_word
 
+    if not word:
+        raise click.UsageError("WORD is empty; give one, as planet")
+    if out.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--out {out}: a video's name ends in one of {' '.join(SUFFIXES)}")
+    check_writable(out)
     draw_word(out, word, sign_language)
     click.echo(f"Next: signet-translate {out}", err=True)

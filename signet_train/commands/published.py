@@ -24,6 +24,17 @@ _accept_licence = click.option(
 _out = click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Directory to write."
 )
+
+
+def _called(name: str | None, out: Path) -> str:
+    """Return what a model is called: as somebody says, or as its directory."""
+    from signet_train.ranges import name_of
+
+    if name is not None and (not name or name != name_of(Path("/", name))):
+        raise click.UsageError("--name: has to be a text of up to 200 characters that can be shown, without a slash")
+    return name or name_of(out)
+
+
 _name = click.option("--name", help="Of the expert, as routing reports it. [default: OUT's]")
 _sign_language = click.option(
     "--sign-language", metavar="CODE", help="What it reads (ISO 639-3: csl, ase). [default: by the file's name]"
@@ -82,7 +93,7 @@ def import_expert(
     else:
         _check_format(format_, {"unisign"})
         origin = _origin(checkpoint, sign_language, "und", corpora)
-    card, weights, published = unisign.import_expert(checkpoint, origin, name or out.name)
+    card, weights, published = unisign.import_expert(checkpoint, origin, _called(name, out))
     save_expert(out, card, weights)
     _tell(checkpoint, out, origin, published, "finetune CONFIG, with this directory among its experts")
 
@@ -178,7 +189,7 @@ def import_model(
         origin = _origin(checkpoint, sign_language, language, corpora)
     if task is not None:
         origin = replace(origin, task="recognise" if task == "recognise" else "translate")
-    mt5, name = mt5 or "google/mt5-base", name or out.name
+    mt5, name = mt5 or "google/mt5-base", _called(name, out)
     if format_ == "signet":
         _import_signet(checkpoint, _with_origins(experts, expert_corpora), origin, out, name, mt5, adapters)
         return

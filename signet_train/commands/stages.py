@@ -160,7 +160,13 @@ def finetune(
 
 @click.command()
 @_config
-@click.option("--views", default=1, show_default=True, help="Noisy views of every training sample; see below.")
+@click.option(
+    "--views",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="Noisy views of every training sample; see below.",
+)
 @click.option("--half", is_flag=True, help="Store float16: half the space, about three digits.")
 @click.option("--dry-run", is_flag=True, help="Read what is needed, say what would be computed, and write nothing.")
 @_set

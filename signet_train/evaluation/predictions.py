@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from signet_runtime.boundary import parse_json, read_text
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import reporting, whole_file
+from signet_runtime.printable import printable
 
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", coerce_numbers_to_str=True))
@@ -80,7 +84,7 @@ def read_predictions(path: Path, references: Path | None = None) -> list[Predict
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
-            raise InputError(f"{where}: {field + ': ' if field else ''}{first['msg']}") from None
+            raise InputError(f"{where}: {printable(field) + ': ' if field else ''}{first['msg']}") from None
         if not prediction.reference.strip():
             raise InputError(f"{where}: the reference is empty: leave the sentence out")
         predictions.append(prediction)
@@ -95,32 +99,20 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> Iterator[str]:
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            yield from file
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; `signet-train evaluate` writes predictions") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text") from None
+    if not os.path.exists(path):  # noqa: PTH110 - Path's raises where the name is too long
+        raise InputError(f"{path}: no such file; `signet-train evaluate` writes predictions")
+    yield from io.StringIO(read_text(path, "json_bytes", encoding="utf-8-sig"), newline=None)
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
             where = f"{path}: line {number}"
-            try:
-                yield where, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{where}: not JSON ({error})") from None
+            yield where, parse_json(line, where)
 
 
 def _json(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        rows = json.loads("".join(_text(path)))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
+    rows = parse_json("".join(_text(path)), path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: must be a list of objects with {', '.join(_COLUMNS)}")
     yield from ((f"{path}: row {number}", row) for number, row in enumerate(rows, 1))

@@ -8,9 +8,6 @@ same tensors under other names, with the 1x1 convolutions as 4-D kernels and bot
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +15,16 @@ import torch
 from torch import Tensor
 from transformers import MT5ForConditionalGeneration, PreTrainedTokenizerBase
 
-from signet_runtime.errors import CheckpointError, one_line
+from signet_runtime.boundary import reading
+from signet_runtime.errors import CheckpointError
+from signet_runtime.printable import is_printable
 from signet_train.checkpoint import Checkpoint, ExpertCard, load_tokenizer
 from signet_train.config import BackboneConfig, DataConfig, LanguageModelConfig, ModelCard, ModelConfig, TrainConfig
 from signet_train.interop.origins import Origin
 from signet_train.model.backbone import Backbone
 from signet_train.model.signet import Signet, build_language_model
+from signet_train.settings import validated
+from signet_train.weights import read_pickled
 
 # Our stream -> theirs; the hands share one stream, which is stored under both names.
 _PARTS = {"body": ("body",), "hand": ("right", "left"), "face": ("face_all",)}
@@ -88,7 +89,9 @@ def read_unisign(path: Path) -> Published:
         raise CheckpointError(
             f"{path}: the key pose_proj.weight is missing: not a checkpoint of Uni-Sign's pose encoder"
         )
-    config = BackboneConfig(embedding=len(tensors["pose_proj.weight"]))
+    with reading(path, CheckpointError, "Uni-Sign's pose encoder"):
+        width = len(tensors["pose_proj.weight"])
+    config = validated(BackboneConfig, {"embedding": width}, path, CheckpointError)
     taken: set[str] = set()
     backbone = {name: _take(path, tensors, name, like, taken) for name, like in _meta_backbone(config).items()}
 
@@ -202,24 +205,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: not a file, damaged, more than weights in it, or weights that are not finite.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = (
-            f"it asks for {asked[1]}, and only weights may be in it" if asked else "not a checkpoint, or a damaged one"
-        )
-        raise CheckpointError(f"{path}: refused, {reason}") from error
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged file can fail in any way
-        reason = one_line(error)[:120]
-        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one ({reason})") from error
+    content = read_pickled(path)
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path}: holds no weights under 'model', as Uni-Sign's checkpoints do")
+    if not all(isinstance(name, str) and is_printable(name) for name in state):
+        raise CheckpointError(f"{path}: holds weights whose names are none")
     if all(name.startswith("module.") for name in state):  # as torch's and DeepSpeed's wrappers name them
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     for name, tensor in state.items():
@@ -315,14 +306,16 @@ def language_model_size(path: Path, tensors: dict[str, Tensor]) -> LanguageModel
 
     vocab_size, d_model = shape("shared.weight")
     heads = shape(attention + "relative_attention_bias.weight")[1]
-    return LanguageModelConfig(
-        vocab_size=vocab_size,
-        d_model=d_model,
-        d_kv=shape(attention + "q.weight")[0] // heads,
-        d_ff=shape(feed_forward + "wi_0.weight")[0],
-        num_layers=len({name.split(".")[2] for name in tensors if name.startswith("encoder.block.")}),
-        num_heads=heads,
-    )
+    with reading(path, CheckpointError, "an mT5"):
+        sizes = {
+            "vocab_size": vocab_size,
+            "d_model": d_model,
+            "d_kv": shape(attention + "q.weight")[0] // heads,
+            "d_ff": shape(feed_forward + "wi_0.weight")[0],
+            "num_layers": len({name.split(".")[2] for name in tensors if name.startswith("encoder.block.")}),
+            "num_heads": heads,
+        }
+        return validated(LanguageModelConfig, sizes, path, CheckpointError)
 
 
 def check_language_model(path: Path, tensors: dict[str, Tensor], config: LanguageModelConfig) -> None:

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from signet_runtime.errors import CheckpointError, InputError, first_line
+from signet_runtime.errors import CheckpointError, InputError
 from signet_runtime.pose.estimators import DEFAULT, ESTIMATORS
-from signet_runtime.remote_code import refuse_remote_code
-from signet_train.checkpoint import ExpertCard, find_pretrained, load_checkpoint_config, load_expert_card
+from signet_train.checkpoint import ExpertCard, load_checkpoint_config, load_expert_card
 from signet_train.config import LanguageModelConfig
 from signet_train.data.manifest import Row
 from signet_train.data.poses import poses_exist
 from signet_train.data.provenance import provenance, same_estimator
 from signet_train.evaluation.metrics import tokenizer_for
+from signet_train.pretrained import fetch_pretrained, find_pretrained
 from signet_train.project.layout import Project, write_project, write_stage
 from signet_train.project.sizing import Lengths, Machine, Sizes, measure, stage_sizes, this_machine
+from signet_train.ranges import name_of
 
 MT5_BASE = "google/mt5-base"
 _ENOUGH_TO_JUDGE = 10  # samples: the best of many checkpoints on a few is the luckiest
@@ -169,15 +170,9 @@ def _given_sizes(paths: Sequence[Path], cards: Sequence[ExpertCard]) -> dict[str
 
 def _mt5_size(mt5: str) -> dict[str, Settings]:
     """Return the sizes that a pretrained mT5 states, where they are others than mT5-base's."""
-    from transformers import AutoConfig
+    from signet_train.language_model import read_config
 
-    source = find_pretrained(mt5)
-    if Path(source).is_dir():
-        refuse_remote_code(Path(source), CheckpointError)
-    try:
-        stated = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{mt5}: its size cannot be read ({first_line(error)})") from error
+    stated = read_config(fetch_pretrained(mt5))
     base = LanguageModelConfig()
     keys = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
     sizes: Settings = {key: (getattr(stated, key), "as it is") for key in keys if hasattr(stated, key)}
@@ -245,7 +240,7 @@ class _Common:
         few = len({row.signer for row in self.rows if row.signer}) < 2
         sizes: Sizes = stage_sizes(stage, samples, self.lengths, max(map(len, texts)), self.machine, self.mt5, few)
         card: Settings = {
-            "name": (self.directory.name, ""),
+            "name": (name_of(self.directory), ""),
             "pose_estimator": (self.estimator, "whose keypoints these are"),
         }
         order = ("model.backbone", "model.language_model", "data", "optimisation")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from signet_runtime.boundary import parse_json, read_json, read_text, reading
 from signet_runtime.errors import InputError
 from signet_runtime.files import whole_file
 from signet_train.evaluation.predictions import Prediction, read_predictions
@@ -41,24 +41,20 @@ def write_page(run: Path) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.get_template("page.html").render(**_contents(run, description, log))
+    with reading(run, InputError, "a run, whose run.json and log.jsonl are read"):
+        page = environment.get_template("page.html").render(**_contents(run, description, log))
     with whole_file(run / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run / "report.html"
 
 
 def _read(run: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    try:
-        description = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        text = (run / "log.jsonl").read_text(encoding="utf-8") if (run / "log.jsonl").exists() else ""
-        # A line that a killed run did not finish is no fault.
-        return description, [json.loads(line) for line in text.split("\n") if line.endswith("}")]
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{run}: no {Path(str(error.filename)).name} in it: give the directory of a run, as --out named it"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{run}: its log cannot be read ({error})") from error
+    if not (run / "run.json").is_file():
+        raise InputError(f"{run}: no run.json in it: give the directory of a run, as --out named it")
+    description, log = read_json(run / "run.json", "settings_bytes"), run / "log.jsonl"
+    text = read_text(log, "json_bytes") if log.exists() else ""
+    # A line that a killed run did not finish is no fault.
+    return description, [parse_json(line, log) for line in text.split("\n") if line.endswith("}")]
 
 
 def _contents(run: Path, description: dict[str, Any], log: list[dict[str, Any]]) -> dict[str, Any]:

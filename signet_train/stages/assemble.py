@@ -13,8 +13,8 @@ from transformers import MT5ForConditionalGeneration
 from transformers.models.mt5.modeling_mt5 import MT5Stack
 
 from signet_runtime.errors import CheckpointError
-from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5
-from signet_train.config import LanguageModelConfig, TrainConfig
+from signet_train.checkpoint import Checkpoint, ExpertCard, load_checkpoint, load_expert, load_mt5, refuse_other_size
+from signet_train.config import TrainConfig
 from signet_train.data.batches.cache import digest
 from signet_train.model.signet import Signet
 from signet_train.stages.plan import StagePlan, find_start
@@ -120,15 +120,7 @@ def put_language_model(model: Signet, language_model: MT5ForConditionalGeneratio
     Raises:
         CheckpointError: it is not of the configured size.
     """
-    stated = model.config.language_model
-    for name in LanguageModelConfig.model_fields:
-        if name in ("dropout", "absolute_positions", "prompt"):
-            continue
-        if getattr(language_model.config, name) != getattr(stated, name):
-            raise CheckpointError(
-                f"{source}: its {name} is {getattr(language_model.config, name)}, and model.language_model states "
-                f"{getattr(stated, name)}"
-            )
+    refuse_other_size(language_model, model.config.language_model, source)
     model.language_model.load_state_dict(language_model.state_dict())
 
 

@@ -18,7 +18,7 @@ from signet_runtime.errors import CheckpointError, ConfigError, OutputError
 from signet_runtime.files import reporting, whole_file
 from signet_runtime.locks import alone_in
 from signet_train.config import TrainConfig
-from signet_train.data.batches.cache import SHARD, fingerprint, shard_path, write_shard
+from signet_train.data.batches.cache import SHARD, fingerprint, read_description, shard_path, write_shard
 from signet_train.data.batches.collate import load_batches, pad_regions
 from signet_train.data.batches.dataset import LocatedRows, PoseDataset, Sample
 from signet_train.model.signet import Signet
@@ -152,7 +152,7 @@ def _begun(cache: Path, description: dict[str, object]) -> Iterator[None]:
                 stack.enter_context(alone_in(cache, _ALONE))
                 break
             except OutputError:
-                if draft.is_file() and json.loads(draft.read_text()) == description:
+                if draft.is_file() and read_description(draft).model_dump() == description:
                     break
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -170,7 +170,7 @@ def _refuse_another(cache: Path, description: dict[str, object]) -> None:
     whole, draft = cache / "cache.json", cache / "unfinished.json"
     bare = not whole.exists() and not any(cache.glob("*/*/[0-9]*.safetensors"))
     for file in (whole, draft):
-        if file.is_file() and json.loads(file.read_text()) != description and not bare:
+        if file.is_file() and read_description(file).model_dump() != description and not bare:
             raise CheckpointError(f"{cache}: holds a cache of something else; delete it or name another in data.cache")
 
 

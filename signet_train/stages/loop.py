@@ -25,7 +25,6 @@ from signet_train.data.batches.cache import digest
 from signet_train.data.batches.collate import Batch, Collate, load_batches
 from signet_train.data.batches.sampling import BatchOrder
 from signet_train.report.page import write_page
-from signet_train.stages.objectives import Alignment
 from signet_train.stages.progress import Progress
 from signet_train.stages.recipe import Run
 from signet_train.stages.stopping import Stopped, stop_requests
@@ -115,9 +114,7 @@ def train(
     progress = Progress(out, accelerator, resume, run)
     progress.describe(steps, order.steps_per_epoch, changed or {})
     if resume:
-        optimizer.load_state_dict(progress.state["optimizer"])
-        if isinstance(run.objective, Alignment):
-            run.objective.log_temperature.data.fill_(progress.state["log_temperature"])
+        progress.restore(optimizer)
     order.first = progress.step
 
     with stop_requests() as stop, contextlib.closing(progress):

@@ -19,9 +19,10 @@ import torch
 from accelerate import Accelerator
 from torch.utils.tensorboard import SummaryWriter
 
+from signet_runtime.boundary import parse_json, read_text, reading
 from signet_runtime.errors import CheckpointError
 from signet_runtime.files import reporting, whole_file
-from signet_train.checkpoint import load_training_state, recover_checkpoint, save_checkpoint
+from signet_train.checkpoint import load_checkpoint_config, load_training_state, recover_checkpoint, save_checkpoint
 from signet_train.config import TrainConfig
 from signet_train.evaluation.predictions import write_predictions
 from signet_train.report.page import write_page
@@ -70,6 +71,22 @@ class Progress:
                 out.mkdir(parents=True, exist_ok=True)
                 _cut_log(out / "log.jsonl", self.step, run.metric if self.unvalidated else None)
                 self.writer = SummaryWriter(str(out / "tensorboard"), purge_step=self.step)
+
+    def restore(self, optimizer: Any) -> None:
+        """Give the optimiser, and what else is learned, the state of the run that goes on.
+
+        Raises:
+            CheckpointError: the state is of another model, or damaged.
+        """
+        with reading(self.out / "last" / "training_state.pt", CheckpointError, "the state of this run"):
+            optimizer.load_state_dict(self.state["optimizer"])
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    for name, tensor in optimizer.state.get(weight, {}).items():
+                        if name != "step" and tensor.shape != weight.shape:
+                            raise ValueError(f"{name} {tuple(tensor.shape)} of a weight {tuple(weight.shape)}")
+            if isinstance(self.run.objective, Alignment):
+                self.run.objective.log_temperature.data.fill_(self.state["log_temperature"])
 
     def describe(self, steps: int, steps_per_epoch: int, changed: Mapping[str, Any]) -> None:
         """Write what is trained, and what is another than before the run was resumed."""
@@ -188,7 +205,7 @@ def changes_since(out: Path, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
     Raises:
         CheckpointError: a setting is another that must not be, or the epochs end before what is done; it is named.
     """
-    before = TrainConfig.model_validate_json((out / "last" / "config.json").read_text(encoding="utf-8"))
+    before = load_checkpoint_config(out / "last")
     then, now = (dict(_flat(c.model_dump(mode="json"))) for c in (before, config))
     changed = {key: (then.get(key), now.get(key)) for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
     harmful = [key for key in changed if not key.startswith(_MAY_CHANGE)]
@@ -218,9 +235,14 @@ def _cut_log(path: Path, step: int, again: str | None) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        row = json.loads(line) if line.endswith("}") else None
-        if row is not None and row["step"] <= step and not (row["step"] == step and again in row):
-            kept.append(line)
+    advice = "put it right, or move it away: the run goes on without it"
+    for number, line in enumerate(read_text(path, "json_bytes", CheckpointError, "a run's log", advice).split("\n"), 1):
+        if not line.endswith("}"):  # of a run that was killed
+            continue
+        where = f"{path}: line {number}"
+        row = parse_json(line, where, CheckpointError, "of a run's log", advice)
+        with reading(where, CheckpointError, "of a run's log", advice):
+            if row["step"] <= step and not (row["step"] == step and again in row):
+                kept.append(line)
     with whole_file(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -25,6 +25,7 @@ from signet_train.data.provenance import languages_of
 from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
 from signet_train.memory import check_fits
 from signet_train.model.signet import Features, Signet
+from signet_train.ranges import name_of
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
 from signet_train.stages.loop import Outcome, check_fills_a_step, make_accelerator, train
@@ -68,7 +69,7 @@ def _run_stage(config: TrainConfig, out: Path, accelerator: Accelerator, device:
         changed = changes_since(out, config)
         checkpoint = replace(load_checkpoint(out / "last"), config=config)
     elif config.stage == "pretrain":
-        checkpoint = new_expert(plan, out.name)
+        checkpoint = new_expert(plan, name_of(out))
     else:
         checkpoint = fused_experts(plan)
     set_trainable(checkpoint.model, config.stage, config.train_experts)

@@ -142,7 +142,7 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
     for i, message in {
         0: r"p\.zip\.01 … p\.zip\.\d\d: not a whole zip archive, 5000 bytes are missing",
         2: r"p\.zip\.03: the part of p\.zip before it is missing",
-        len(parts) - 1: "not a zip archive, or not a whole one.*are all its parts there",
+        len(parts) - 1: "not a whole zip archive, or a damaged one.*are all its parts there",
     }.items():
         content = parts[i].read_bytes()
         parts[i].unlink()
@@ -201,8 +201,8 @@ def test_sources_that_are_none_are_one_line(tmp_path: Path) -> None:
         "none.zip.00": "no such file",
         "empty": "no keypoint file",
         "a.csv": "neither",
-        "cut.zip": "not a zip archive, or not a whole one",
-        "text.zip": "not a zip archive",
+        "cut.zip": "not a whole zip archive, or a damaged one",
+        "text.zip": "not a whole zip archive",
         "other.zip": "no keypoint file",
     }.items():
         with pytest.raises(InputError, match=message) as error:
@@ -256,7 +256,7 @@ def test_clips_that_cannot_be_read_have_a_line_and_do_not_stop_the_others(
         assert [failure["id"] for failure in failures] == [*bad, "crc"]
         for failure, (name, (_, message)) in zip(failures, bad.items(), strict=False):
             assert failure["message"].startswith(f"a.zip: pose_format/{name}.pkl: ") and message in failure["message"]
-        assert failures[-1]["message"].startswith("a.zip: crc.pkl: damaged in the archive")
+        assert failures[-1]["message"].startswith("a.zip: crc.pkl: not a whole member of its archive")
         assert (
             "8 failed; a.failures.jsonl says why; the first is a.zip: pose_format/gadget.pkl: refused" in result.stderr
         )
@@ -276,9 +276,9 @@ def test_where_nothing_can_be_read_nothing_is_written(tmp_path: Path) -> None:
 
 def test_a_clip_larger_than_any_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_zip(tmp_path / "a.zip", {"zeros.pkl": bytes(10_000_000)})
-    monkeypatch.setattr("signet_train.data.store.archives._LARGEST_MEMBER", 1_000_000)
+    monkeypatch.setenv("SIGNET_LIMITS", "member_bytes=1000000")
     (clip,) = find_clips([tmp_path / "a.zip"])
-    with pytest.raises(InputError, match=r"zeros\.pkl: 10000000 bytes unpacked"):
+    with pytest.raises(InputError, match=r"zeros\.pkl: member bytes 10000000, and at most 1000000"):
         ClipReader().read(clip)
     with open_archive(tmp_path / "a.zip") as archive:
         assert len(archive.namelist()) == 1

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from signet_runtime.errors import CheckpointError
-from signet_train.checkpoint import find_pretrained, load_mt5, load_tokenizer
+from signet_train.checkpoint import load_mt5, load_tokenizer
+from signet_train.pretrained import find_pretrained
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_no_run_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no run\.json in it: give the directory of a run"):
         write_page(tmp_path)
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(InputError, match="its log cannot be read"):
+    with pytest.raises(InputError, match="not JSON, or a damaged one"):
         write_page(tmp_path)
 
 

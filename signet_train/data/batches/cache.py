@@ -16,19 +16,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import Dataset
 
+from signet_runtime.boundary import read_json, reading
 from signet_runtime.errors import CheckpointError, OutputError, one_line
 from signet_runtime.files import whole_file
 from signet_train.config import TrainConfig
 from signet_train.data.batches.dataset import LocatedRow, LocatedRows, target
 from signet_train.data.batches.sampling import Key
+from signet_train.ranges import Whole
+from signet_train.settings import validated
 
 SHARD = 256  # rows a file
 
@@ -110,6 +115,25 @@ def write_shard(path: Path, samples: Sequence[tuple[torch.Tensor, torch.Tensor]]
         raise OutputError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
+class Description(BaseModel):
+    """What a cache was made of, and how: the contents of its ``cache.json``."""
+
+    views: Annotated[int, Whole(1, 100_000, "noisy views of each training sample")]
+    half: bool
+    made_of: dict[str, Any]
+
+
+def read_description(path: Path) -> Description:
+    """Read what a cache says of itself.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    advice = "delete the cache and make it anew"
+    stated = read_json(path, "settings_bytes", CheckpointError, "a feature cache's", advice)
+    return validated(Description, stated, f"{path} ({advice})", CheckpointError)
+
+
 class CachedDataset(Dataset[CachedSample]):
     """Features of a row, in the view that the epoch's turn is.
 
@@ -122,18 +146,15 @@ class CachedDataset(Dataset[CachedSample]):
     ) -> None:
         assert config.data.cache is not None
         self.rows, self.config, self.split, self.cache = rows, config, split, config.data.cache
-        try:
-            description = json.loads((self.cache / "cache.json").read_text())
-        except (OSError, ValueError):
-            raise CheckpointError(
-                f"{self.cache}: no finished feature cache; `signet-train cache CONFIG` makes it"
-            ) from None
-        differing = [name for name, value in expected.items() if description["made_of"].get(name) != value]
+        if not (self.cache / "cache.json").is_file():
+            raise CheckpointError(f"{self.cache}: no finished feature cache; `signet-train cache CONFIG` makes it")
+        description = read_description(self.cache / "cache.json")
+        differing = [name for name, value in expected.items() if description.made_of.get(name) != value]
         if differing:
             raise CheckpointError(
                 f"{self.cache}: made of other {', '.join(differing)} than this run's; make it anew, or drop data.cache"
             )
-        self.views = description["views"] if split == config.data.train else 1
+        self.views = description.views if split == config.data.train else 1
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,13 +168,14 @@ class CachedDataset(Dataset[CachedSample]):
         epoch, index = key
         shard, place = divmod(index, SHARD)
         path = shard_path(self.cache, self.split, epoch % self.views, shard)
-        try:
+        with reading(path, CheckpointError, "features", "delete the cache and make it anew"):
             file = _open(path)
             embeddings, priors = (
                 file.get_tensor(f"{place}.{part}").float().numpy() for part in ("embeddings", "priors")
             )
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: missing or damaged; delete the cache and make it anew") from error
+            experts, _, width = embeddings.shape
+            if width != self.config.model.backbone.embedding or len(priors) != experts or priors.ndim != 2:
+                raise ValueError(f"embeddings {embeddings.shape} and priors {priors.shape}")
         row = self.rows[index].row
         return CachedSample(row.id, embeddings, priors, target(row, self.config.task))
 

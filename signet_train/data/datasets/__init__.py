@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,4 +55,17 @@ def reader(name: str) -> Callable[..., list[Row]]:
     A reader raises `InputError` when the layout is not the published one: what is missing, where, what to do.
     """
     dataset = DATASETS[name]
-    return partial(import_module(f"signet_train.data.datasets.{dataset.module}").read, **dataset.arguments)
+    read = import_module(f"signet_train.data.datasets.{dataset.module}").read
+    what = f"{name} as it is published" if dataset.corpus else "a table or folder of recordings"
+
+    def checked(root: Path, **more: object) -> list[Row]:
+        from signet_runtime.boundary import reading
+        from signet_runtime.errors import InputError
+        from signet_train.data.manifest import check_rows
+
+        with reading(root, InputError, what):
+            rows: list[Row] = read(root, **dataset.arguments, **more)
+            check_rows(rows, root)
+            return rows
+
+    return checked

@@ -6,14 +6,14 @@ import codecs
 import csv
 import gzip
 import io
-import json
 import logging
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
+from signet_runtime.boundary import parse_json, read_bounded, read_open, reading
 from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit
 from signet_runtime.pose.pickles import load_pickle
 
 _GZIP = b"\x1f\x8b"
@@ -23,7 +23,6 @@ _MARKS = {  # UTF-32's little-endian one begins with UTF-16's
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_MOST_BYTES = 1 << 30  # of a pickle, unpacked: a gzipped one of a megabyte can claim a thousand
 
 logger = logging.getLogger("signet_runtime")
 
@@ -63,14 +62,17 @@ def find_file(root: Path, candidates: Sequence[str], published: str) -> Path:
     raise InputError(f"{root}: no {' or '.join(candidates)} there; {published}")
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, limit: str = "text_bytes") -> str:
     """Return a text file in UTF-8, or in UTF-16 or UTF-32, which Windows' programs mark, or tell by their zeros.
+
+    Args:
+        limit: of `signet_runtime.limits`, for its length.
 
     Raises:
         UnicodeDecodeError: in none of them.
-        OSError: not readable.
+        InputError: not readable, or longer.
     """
-    content = path.read_bytes()
+    content = read_bounded(path, limit, InputError, "a text")
     return content.decode(_encoding(content[:1024]))
 
 
@@ -113,11 +115,9 @@ def read_table(
         InputError: not readable, a column is missing, or a line has not as many fields as the header.
     """
     try:
-        text = (text_of or read_text)(path)
+        text = read_text(path, "table_bytes") if text_of is None else text_of(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error}); save it as UTF-8") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
     lines = io.StringIO(text, newline="")
     number = 0
     if text[:4].lower() == "sep=":  # for Excel alone
@@ -191,12 +191,9 @@ def read_json(path: Path) -> Any:
     Raises:
         InputError: not readable, or not JSON (with line and column).
     """
-    try:
-        return json.loads(read_text(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON, or damaged ({error})") from error
+    with reading(path, InputError, "JSON"):
+        text = read_text(path, "json_bytes")
+    return parse_json(text, path, InputError)
 
 
 def read_pickle(path: Path) -> Any:
@@ -205,19 +202,12 @@ def read_pickle(path: Path) -> Any:
     Raises:
         InputError: not readable, not a pickle, damaged, or one that asks for anything else.
     """
-    try:
-        data = path.read_bytes()
-        if data[: len(_GZIP)] == _GZIP:
-            with gzip.open(io.BytesIO(data)) as file:
-                data = file.read(_MOST_BYTES + 1)
-    except (EOFError, zlib.error):
-        raise InputError(f"{path}: not a pickle, or a damaged one") from None
-    except gzip.BadGzipFile as error:
-        raise InputError(f"{path}: damaged ({error})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(data) > _MOST_BYTES:
-        raise InputError(f"{path}: larger than 1 GiB, which no corpus' annotations are")
+    data = read_bounded(path, "text_bytes", InputError, "a pickle")
+    if data[: len(_GZIP)] == _GZIP:
+        with reading(path, InputError, "a pickle"), gzip.open(io.BytesIO(data)) as file:
+            data = read_open(
+                cast(BinaryIO, file), "text_bytes", str(path), InputError
+            )  # a megabyte can claim a thousand
     try:
         return load_pickle(data)
     except InputError as error:
@@ -228,8 +218,9 @@ def clip_id(name: str, where: str) -> str:
     """Return ``name``, if it can name a file beside others.
 
     Raises:
-        InputError: it is empty, or a path.
+        InputError: it is empty, a path, or longer than names of files are.
     """
+    check_limit("name_length", len(name.encode("utf-8", "surrogatepass")), f"{where}: {name[:20]!a}…", InputError)
     if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name:
         raise InputError(f"{where}: {name!r} cannot name a clip's file")
     return name

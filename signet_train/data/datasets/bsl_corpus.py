@@ -114,5 +114,5 @@ def _media(path: Path, document: ElementTree.Element, videos: dict[str, Path]) -
     video = next((videos[candidate] for candidate in candidates if candidate in videos), path.parent / published.name)
     try:
         return video, int(origin) / 1000
-    except ValueError:
-        raise InputError(f"{path}: TIME_ORIGIN {origin!r} is not in milliseconds") from None
+    except (ValueError, OverflowError):
+        raise InputError(f"{path}: TIME_ORIGIN {origin[:40]!r} is not in milliseconds") from None

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from signet_runtime.boundary import reading
 from signet_runtime.errors import InputError
 from signet_train.data.datasets.annotations import read_text
 
@@ -51,8 +52,6 @@ def read_captions(path: Path) -> list[Cue]:
         content = read_text(path)
     except UnicodeDecodeError:
         raise InputError(f"{path}: captions must be UTF-8 text; convert the file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     subrip = path.suffix.lower() != ".vtt"
     if not subrip and not content.startswith("WEBVTT"):
         raise InputError(f"{path}: line 1: not WebVTT, which starts with WEBVTT")
@@ -73,10 +72,10 @@ def read_captions(path: Path) -> list[Cue]:
             cues[-1][2].append(line)
     if subrip and not cues and content.strip():
         raise InputError(f"{path}: no cue in it, a line with start --> end and its text")
-    try:
-        return _plain(cues)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{path}: line 1: a character reference in it is none ({error})") from None
+    with reading(path, InputError, "captions"):  # a character reference may be none
+        found = _plain(cues)
+        "".join(cue.text for cue in found).encode()  # or that of half a character
+        return found
 
 
 def _drop_number(lines: list[str], subrip: bool) -> None:

@@ -75,7 +75,7 @@ def _pickled(path: Path) -> Iterator[tuple[str, str, str, str | None]]:
         try:
             name = clip_id(record["name"], where)
             yield name, "".join(record["label_char"]), " ".join(record["label_gloss"]), str(record["signer"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{where}: not a record with name, label_char, label_gloss and signer") from error
 
 

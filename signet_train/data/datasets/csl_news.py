@@ -48,7 +48,7 @@ def read(root: Path) -> list[Row]:
             name = clip_id(PurePosixPath(record["pose"]).stem, where)
             video = clip_id(record["video"], where)
             text = record["text"].strip()
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{where}: not a record with video, pose and text") from error
         if text:
             rows.append(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from signet_runtime.boundary import read_bounded, reading
 from signet_runtime.errors import InputError
 
 
@@ -46,15 +47,15 @@ def read_elan(path: Path) -> Elan:
     Raises:
         InputError: not readable, not ELAN, or an annotation refers to a time slot or an annotation that is not there.
     """
-    try:
-        document = ElementTree.parse(path, ElementTree.XMLParser(target=_NoDoctype())).getroot()
+    content = read_bounded(path, "text_bytes", InputError, "an ELAN file")
+    with reading(path, InputError, "an ELAN file"):
+        try:
+            document = ElementTree.fromstring(content, ElementTree.XMLParser(target=_NoDoctype()))
+        except ElementTree.ParseError as error:  # a SyntaxError, as of code
+            raise ValueError(str(error)) from error
         slots = {slot.attrib["TIME_SLOT_ID"]: _number(slot.get("TIME_VALUE")) for slot in document.iter("TIME_SLOT")}
         entries = {name: _entries(tier) for tier in document.iter("TIER") for name in [tier.attrib["TIER_ID"]]}
         times = _times(entries, slots)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise InputError(f"{path}: not an ELAN file, or a damaged one ({error})") from None
     tiers = {
         unicodedata.normalize("NFC", name): [
             Annotation(

@@ -83,7 +83,7 @@ def _protocol(root: Path, protocols: str, split: str) -> Iterator[Row]:
             raise InputError(f"{where}: {name!r} is not a transcript, its camera and a number")
         try:
             start, end = int(line["start_time"]) / _FPS, int(line["stop_time"]) / _FPS
-        except ValueError:
+        except (ValueError, OverflowError):
             raise InputError(f"{where}: start_time and stop_time are not frames") from None
         text, gloss = line["ger_text"], " ".join(token.split("/")[0] for token in line["gloss"].split())
         yield _row(root, split.lower(), name, transcript[:-1], line["camera"], start, end, text, gloss, None)

@@ -33,7 +33,7 @@ from signet_train.data.tree import files_below
 _COLUMNS = ("vid", "yid", "start", "end", "raw-text", "split")
 _TABLES = ("openasl-v1.0.tsv", "data/openasl-v1.0.tsv")
 _SPLITS = {"train": "train", "valid": "dev", "val": "dev", "dev": "dev", "test": "test"}
-_TIME = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)")
+_TIME = re.compile(r"([0-9]{1,4}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,9})?)")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 

@@ -63,7 +63,7 @@ def _labels(root: Path, split: str) -> list[Row]:
         try:
             name = clip_id(label["name"].removeprefix(f"{split}/"), f"{path}: {key!r}")
             rows.append(_row(root, split, name, label["text"], label["gloss"], None))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{path}: {key!r}: not a label with name, gloss and text") from error
     return rows
 

@@ -17,9 +17,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from signet_runtime.boundary import reading
 from signet_runtime.errors import InputError
 from signet_train.data.datasets.annotations import clip_id, read_table
-from signet_train.data.manifest import Row
+from signet_train.data.manifest import Row, check_rows
 
 _SPLITS = {"train": "train", "val": "dev", "dev": "dev", "test": "test"}  # by the ends of files' names
 
@@ -45,7 +46,9 @@ def read_split_files(dataset: str, files: Sequence[Path], root: Path) -> list[Ro
             raise InputError(f"{file}: the split {split}, which {found[split]} is already")
         found[split] = file
         before = len(rows)
-        rows += READERS[dataset](file, split, root)
+        with reading(file, InputError, f"a split file of {dataset}"):
+            rows += READERS[dataset](file, split, root)
+            check_rows(rows[before:], file)
         if len(rows) == before:
             raise InputError(f"{file}: no rows in it")
     return rows

@@ -11,6 +11,7 @@ from pathlib import Path
 import langcodes
 from charset_normalizer import from_bytes
 
+from signet_runtime.boundary import read_bounded
 from signet_runtime.errors import InputError
 from signet_train.data.datasets.annotations import read_text
 
@@ -80,19 +81,18 @@ def any_text(path: Path, encoding: str | None, language: str | None) -> str:
         language: of the text, if it is known; it tells what Windows would have written.
 
     Raises:
-        InputError: not text in that encoding, or in any.
-        OSError: not readable.
+        InputError: not text in that encoding, or in any; not readable.
     """
     try:
         if encoding is not None:
-            return path.read_bytes().decode(encoding)
-        return read_text(path)
+            return read_bounded(path, "table_bytes", InputError, "a text").decode(encoding)
+        return read_text(path, "table_bytes")
     except LookupError:
         raise InputError(f"{path}: {encoding!r} is no encoding that is known; take utf-8, cp1252 or gb18030") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         if encoding is not None:
             raise InputError(f"{path}: is not in {encoding} ({error})") from None
-    content = path.read_bytes()
+    content = read_bounded(path, "table_bytes", InputError, "a text")
     guess, text = _guessed(content, language)
     if guess is None or text is None:
         raise InputError(f"{path}: cannot be read as text in any encoding; save it as UTF-8")

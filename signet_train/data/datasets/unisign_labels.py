@@ -67,7 +67,7 @@ def read_labels(root: Path, split: str, name: str = "labels") -> list[Label]:
             gloss = (gloss if isinstance(gloss, str) else " ".join(gloss)).strip() or None
             clip, suffix = video.removesuffix(_VIDEO), video[-len(_VIDEO) :]
             f"{text}{gloss}".encode()  # a pickle can hold text that no file can
-        except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{where}: not a label with video_path, text and, perhaps, gloss") from error
         if suffix != _VIDEO:
             raise InputError(f"{where}: its video_path {video!r} is not the name of an {_VIDEO} file")

@@ -95,14 +95,12 @@ def read(
 
 def _sentence(video: Path) -> str:
     path = find_below(video.parent, PurePath(video.with_suffix(".txt").name))
+    if not path.exists():
+        raise InputError(f"{path}: no such file; it should say what is signed in {video.name}")
     try:
         text = read_text(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; it should say what is signed in {video.name}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; convert the file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     if not text.strip():
         raise InputError(f"{video}: no text; it should say what is signed in {video.name}")
     return text

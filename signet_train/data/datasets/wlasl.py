@@ -72,7 +72,7 @@ def read(root: Path, glosses: int) -> list[Row]:
                         gloss=gloss,
                     )
                 )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{where}: not a gloss with instances (video_id, split, signer_id)") from error
     return rows
 

@@ -8,19 +8,20 @@ import os
 import re
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 
-from signet_runtime.errors import InputError, one_line
+from signet_runtime.boundary import open_regular, reading
+from signet_runtime.errors import InputError
+from signet_runtime.limits import check_limit, limits
 from signet_runtime.pose.files import KEYPOINT_SUFFIXES, parse_keypoints, read_keypoints
 from signet_runtime.pose.sequence import PoseSequence
+from signet_runtime.printable import is_printable, printable
 from signet_train.data.tree import files_below
 
 _PART = re.compile(r"(?P<archive>.+\.zip)\.(?P<part>[0-9]+|[a-z]{2,})", re.IGNORECASE)
-_LARGEST_MEMBER = 1 << 30  # bytes; it is read into memory, and no clip's keypoints are more
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ def find_clips(sources: Sequence[Path]) -> list[ClipFile]:
                     continue
                 raise InputError(f"{source}: a later part of a split archive; give the first, {first}")
         for clip in _clips_of(source, is_archive=bool(part) or source.suffix.lower() == ".zip"):
+            if not is_printable(clip.id) or len(clip.id) > limits().name_length:  # a store's ids are texts
+                raise InputError(f"{printable(str(clip))}: its name is too long, no UTF-8, or has control characters")
             other = found.setdefault(clip.id, clip)
             if other is not clip:
                 raise InputError(f"{clip}: the id {clip.id!r} is also that of {other}; convert them into two stores")
@@ -101,19 +104,19 @@ def open_archive(path: Path) -> zipfile.ZipFile:
     """
     parts = _parts(path)
     name = str(path) if len(parts) == 1 else f"{path} … {parts[-1].name}"
-    try:
+    for part in parts:
+        with open_regular(part, InputError, "a zip archive"):  # which `_Joined` and zipfile do not ask
+            pass
+    missing = "are all its parts there?" if _PART.fullmatch(path.name) else "is it there to its end?"
+    with reading(name, InputError, "a whole zip archive", missing):
         archive = zipfile.ZipFile(io.BufferedReader(_Joined(parts)) if len(parts) > 1 else path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        missing = "; are all its parts there?" if _PART.fullmatch(path.name) else "; is it there to its end?"
-        raise InputError(f"{name}: not a zip archive, or not a whole one ({error}){missing}") from error
-    try:
-        _check_members(archive, name, whole=bool(_PART.fullmatch(path.name)))
-    except InputError:
-        archive.close()
-        raise
-    return archive
+        try:
+            check_limit("members", len(archive.infolist()), name, InputError)
+            _check_members(archive, name, whole=bool(_PART.fullmatch(path.name)))
+        except BaseException:
+            archive.close()
+            raise
+        return archive
 
 
 def _check_members(archive: zipfile.ZipFile, name: str, whole: bool) -> None:
@@ -224,14 +227,7 @@ class ClipReader:
             return read_keypoints(clip.path)
         if clip.path not in self._archives:
             self._archives[clip.path] = open_archive(clip.path)
-        if clip.size > _LARGEST_MEMBER:
-            raise InputError(f"{clip}: {clip.size} bytes unpacked, which no clip's keypoints are")
-        try:
+        check_limit("member_bytes", clip.size, str(clip), InputError)
+        with reading(str(clip), InputError, "a whole member of its archive"):  # or of a compression of a library's
             data = self._archives[clip.path].read(clip.member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
-            raise InputError(f"{clip}: damaged in the archive ({one_line(error)})") from error
-        except (NotImplementedError, RuntimeError) as error:  # a compression that Python does not know
-            raise InputError(f"{clip}: cannot be unpacked ({error})") from error
-        except OSError as error:
-            raise InputError(f"{clip}: cannot be read ({error.strerror or error})") from error
         return parse_keypoints(io.BytesIO(data), Path(clip.member).suffix, str(clip))

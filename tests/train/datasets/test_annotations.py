@@ -109,9 +109,9 @@ def test_missing_cut_off_and_damaged_pickles_are_input_errors(tmp_path: Path, mo
         file.write_bytes(damaged)
         with pytest.raises(InputError, match=r"labels\.test: .*damaged"):
             read_pickle(file)
-    monkeypatch.setattr("signet_train.data.datasets.annotations._MOST_BYTES", len(whole) - 1)
+    monkeypatch.setenv("SIGNET_LIMITS", f"text_bytes={len(whole) - 1}")
     file.write_bytes(compressed)
-    with pytest.raises(InputError, match=r"labels\.test: larger than"):
+    with pytest.raises(InputError, match=r"labels\.test: text bytes"):
         read_pickle(file)
 
 
