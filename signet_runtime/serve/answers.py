@@ -131,9 +131,11 @@ class EventAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them as long as the client is there."""
-        with contextlib.suppress(GoneError):
-            await while_there(receive, self._send_all(send))
-        self._job.channel.stop()
+        try:
+            with contextlib.suppress(GoneError):
+                await while_there(receive, self._send_all(send))
+        finally:
+            self._job.channel.stop()
 
     async def _send_all(self, send: Send) -> None:
         begun = False

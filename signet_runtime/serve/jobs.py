@@ -107,7 +107,6 @@ class Following:
         self._done, self._total = 0, 0
         self._said = 0.0
         self.seen = 0
-        self.position = 0.0
 
     def progress(self, done: int, total: int | None) -> None:
         """Take how many frames there will be; see `Translator.sentences`."""
@@ -122,7 +121,6 @@ class Following:
         """
         if self._channel.stopped:
             raise Stopped
-        self.position = frame.seconds
         # What a file says of its length is a reason to refuse it early, after a second, and none to believe it.
         duration = frame.seconds / self.seen * self._total if self.seen and self._total else None
         self.seen += 1

@@ -53,7 +53,7 @@ class Lane:
             self.since = None
 
     def close(self) -> None:
-        """Free what it has; a translation that does not end is left to its thread."""
+        """End its thread; a translation that does not end is left to it."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-from signet_runtime.errors import EngineError
+from signet_runtime.errors import EngineError, SignetError
 from signet_runtime.serve.jobs import Channel, Event, follow_stream, read_recording, ready_event, run_in_lane
 from signet_runtime.serve.lanes import Lane, Lanes
 from signet_runtime.serve.metrics import Metrics
@@ -31,12 +31,8 @@ class Job:
         channel: what it tells.
     """
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self._task: asyncio.Task[Problem | None] | None = None
-
-    def start(self, work: Callable[[], asyncio.Task[Problem | None]]) -> None:
-        self._task = work()
+    def __init__(self, channel: Channel, task: asyncio.Task[Problem | None]) -> None:
+        self.channel, self._task = channel, task
 
     async def events(self) -> AsyncIterator[Event | Translation]:
         """Yield what it tells, to its end.
@@ -46,7 +42,6 @@ class Job:
         """
         async for event in self.channel:
             yield event
-        assert self._task is not None
         problem = await asyncio.shield(self._task)
         if problem is not None:
             raise problem
@@ -58,6 +53,9 @@ class Service:
     Args:
         scratch: a private directory for uploads.
 
+    Attributes:
+        stuck: whether something did not end when it was closed.
+
     Raises:
         SignetError: the models cannot be read.
     """
@@ -67,6 +65,7 @@ class Service:
         self.lanes = Lanes(settings.limits)
         self.shelf = Shelf(settings, self._forget)
         self.metrics = Metrics(self.lanes, self.shelf)
+        self.stuck = False
         self._tasks: set[asyncio.Task[Problem | None]] = set()
         self._channels: set[Channel] = set()
 
@@ -117,14 +116,12 @@ class Service:
         work: Callable[[Translator], None],
         deadline: float | None,
     ) -> Job:
-        job = Job(channel)
         task = asyncio.create_task(self._carry_out(model, channel, held, work, deadline))
         self._tasks.add(task)
         self._channels.add(channel)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: self._channels.discard(channel))
-        job.start(lambda: task)
-        return job
+        return Job(channel, task)
 
     async def _carry_out(
         self,
@@ -155,6 +152,9 @@ class Service:
                 translator = lane.translator(loaded)
                 work(translator)
                 ended = True
+            except Problem as problem:
+                ended = isinstance(problem.__cause__, SignetError)  # the reading came to an end of its own
+                raise
             finally:
                 if not ended:  # a thread of the pose estimator's may be in the middle of something
                     lane.forget(loaded, close=False)
@@ -177,11 +177,6 @@ class Service:
         for lane in self.lanes.lanes:
             await lane.run(partial(load, lane))
 
-    @property
-    def stuck(self) -> bool:
-        """Whether something still runs."""
-        return bool(self._tasks)
-
     def stop(self) -> None:
         """Tell everything that runs that nobody waits for it any more."""
         for channel in self._channels:
@@ -192,6 +187,7 @@ class Service:
         self.stop()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
+        self.stuck = bool(self._tasks)
         self.lanes.close()
-        if not self._tasks:
+        if not self.stuck:
             self.shelf.close()
