@@ -9,7 +9,6 @@ everything loaded, so that moments fall into the work and not into imports.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -19,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +60,12 @@ def main(kills: int, tries: int, seed: int, chosen: tuple[str, ...], commands: t
     rng = random.Random(seed)
     began = time.monotonic()
     tallies: list[Tally] = []
+
+    def tell(line: str) -> None:
+        _tell(line)
+        if report:
+            _kept(tallies)  # whatever ends this, what was found so far is there
+
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         root.chmod(0o755)
@@ -68,7 +73,7 @@ def main(kills: int, tries: int, seed: int, chosen: tuple[str, ...], commands: t
         cases, server = make_cases(root, root / "log", commands, _tell)
         try:
             for name in chosen or _CLASSES:
-                tallies += _campaign(name, cases, root, kills, tries, rng)
+                _campaign(name, cases, root, kills, tries, rng, tallies, tell)
         finally:
             os.killpg(server, signal.SIGKILL)
     if report:
@@ -87,20 +92,28 @@ def _kept(tallies: Sequence[Tally]) -> list[Tally]:
 
     path = RESULTS.with_suffix(".json")
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    new = {tally.name: dataclasses.asdict(tally) for tally in tallies}
+    new = {tally.name: {**vars(tally), "ended": dict(tally.ended)} for tally in tallies if tally.tries}
     rows = sorted({**{row["name"]: row for row in before}, **new}.values(), key=lambda row: row["name"])
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return [Tally(**{**row, "ended": Counter(row["ended"])}) for row in rows]
 
 
-def _campaign(name: str, cases: Sequence[Case], root: Path, kills: int, tries: int, rng: random.Random) -> list[Tally]:
+def _campaign(
+    name: str,
+    cases: Sequence[Case],
+    root: Path,
+    kills: int,
+    tries: int,
+    rng: random.Random,
+    made: list[Tally],
+    tell: Callable[[str], None],
+) -> None:
     from benchmarks.faulting import killed, machine, odd_inputs, served
     from benchmarks.faulting.killed import Tally
 
     work, log = root / "work", root / "log"
     given = f"--only {name}"
-    made: list[Tally] = []
 
     def tally(title: str) -> Tally:
         made.append(Tally(title, given))
@@ -111,58 +124,57 @@ def _campaign(name: str, cases: Sequence[Case], root: Path, kills: int, tries: i
     if name == "kill":
         for some, each in ((quick, kills), (slow, max(1, kills // 2))):
             killed.interrupt(
-                some, work, log, each, rng, [signal.SIGKILL], lambda case: tally(f"kill -9, {case.name}"), _tell
+                some, work, log, each, rng, [signal.SIGKILL], lambda case: tally(f"kill -9, {case.name}"), tell
             )
     elif name == "signals":
         for title, signals in (("SIGTERM", [signal.SIGTERM]), ("Ctrl-C twice", [signal.SIGINT, signal.SIGINT])):
             count = tally(title)
-            killed.interrupt(cases, work, log, tries, rng, signals, partial(_same, count), _tell)
+            killed.interrupt(cases, work, log, tries, rng, signals, partial(_same, count), tell)
     elif name == "two":
-        killed.two_at_once(cases, work, log, tries, rng, tally("two processes at one place"), _tell)
+        killed.two_at_once(cases, work, log, tries, rng, tally("two processes at one place"), tell)
     elif name == "disk":
         if machine.can_mount(root):
-            machine.full_disk(cases, work, log, tries, rng, tally("full disk"), _tell)
+            machine.full_disk(cases, work, log, tries, rng, tally("full disk"), tell)
         else:
-            _tell("full disk: this user may not mount a small file system; `--only size` is what is left")
+            tell("full disk: this user may not mount a small file system; `--only size` is what is left")
     elif name == "size":
 
         def size(case: Case) -> dict[int, int]:
             largest = max(path.stat().st_size for path in case.fresh.parent.rglob("*") if path.is_file())
             return {resource.RLIMIT_FSIZE: int(10 ** rng.uniform(3.6, 1 + _digits(largest)))}
 
-        machine.limited(cases, work, log, tries, tally("RLIMIT_FSIZE"), size, _tell)
+        machine.limited(cases, work, log, tries, tally("RLIMIT_FSIZE"), size, tell)
     elif name == "descriptors":
 
         def few(_: Case) -> dict[int, int]:
             return {resource.RLIMIT_NOFILE: rng.randint(6, 40)}
 
-        machine.limited(cases, work, log, tries, tally("RLIMIT_NOFILE"), few, _tell)
+        machine.limited(cases, work, log, tries, tally("RLIMIT_NOFILE"), few, tell)
     elif name == "memory":
 
         def most(_: Case) -> dict[int, int]:
             return {resource.RLIMIT_AS: machine.memory_now() + rng.randint(1 << 20, 600 << 20)}
 
-        machine.limited(cases, work, log, tries, tally("RLIMIT_AS"), most, _tell)
+        machine.limited(cases, work, log, tries, tally("RLIMIT_AS"), most, tell)
     elif name == "places":
         if os.getuid() == 0:
-            machine.not_ours(cases, work, log, tally("a directory that is another's; no home"), _tell)
+            machine.not_ours(cases, work, log, tally("a directory that is another's; no home"), tell)
         else:
-            _tell("places: to be another user takes root")
+            tell("places: to be another user takes root")
     elif name == "clock":
-        machine.other_clock(cases, work, log, rng, tally("a clock set back, ahead, or jumping"), _tell)
+        machine.other_clock(cases, work, log, rng, tally("a clock set back, ahead, or jumping"), tell)
     elif name == "inputs":
         patterns = {"extract-poses": "*.mp4", "convert-poses": "clips/*.npz", "translate -o": "clips/*.npz"}
         pairs = [(case, patterns[case.name]) for case in cases if case.name in patterns]
-        machine.changing_inputs(pairs, work, log, 3 * tries, rng, tally("inputs that vanish, grow or shrink"), _tell)
+        machine.changing_inputs(pairs, work, log, 3 * tries, rng, tally("inputs that vanish, grow or shrink"), tell)
     elif name == "files":
-        odd_inputs.no_files(work, log, tally("named pipes, devices, directories, loops as inputs"), _tell)
+        odd_inputs.no_files(work, log, tally("named pipes, devices, directories, loops as inputs"), tell)
     elif name == "thousand":
-        odd_inputs.thousand(work, log, tally("1,000 inputs in a run, ten of them damaged"), _tell)
+        odd_inputs.thousand(work, log, tally("1,000 inputs in a run, ten of them damaged"), tell)
     elif name == "stdout":
-        odd_inputs.closed_stdout(list(cases), work, log, tally("closed standard output"), _tell)
+        odd_inputs.closed_stdout(list(cases), work, log, tally("closed standard output"), tell)
     elif name == "serve":
-        served.kill_servers(root, log, kills, rng, tally("kill -9, serve"), _tell)
-    return made
+        served.kill_servers(root, log, kills, rng, tally("kill -9, serve"), tell)
 
 
 def _same(count: Tally, _: Case) -> Tally:

@@ -38,11 +38,12 @@ def _train(*arguments: object) -> Callable[[], object]:
 
 
 def _resumed(*arguments: object) -> Callable[[], object]:
-    """Return a stage into the directory ``run``, which goes on where it was."""
+    """Return a stage of a few epochs into the directory ``run``, which goes on where it was."""
 
     def run() -> object:
         begun = (Path("run") / "last" / "config.json").is_file()
-        return signet_train([*map(str, arguments), "--out", "run", "--device", "cpu", *(["--resume"] if begun else [])])
+        stage = [*map(str, arguments), "--out", "run", "--device", "cpu", "--set", "optimisation.epochs=4"]
+        return signet_train([*stage, *(["--resume"] if begun else [])])
 
     return run
 

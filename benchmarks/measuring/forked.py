@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+_PDEATHSIG = 1  # prctl's option: a process that ends, however it does, takes its commands along
 
 
 def start(
@@ -36,6 +40,8 @@ def start(
     code = 1
     try:
         os.setsid()
+        if sys.platform.startswith("linux"):
+            ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(out, 1)
         os.dup2(out, 2)

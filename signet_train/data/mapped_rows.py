@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from signet_runtime.errors import InputError, OutputError
 from signet_runtime.files import reporting, whole_file
+from signet_runtime.remembered import user_cache
 from signet_train.data.rows import SCHEMA, Rows, open_mapped
 
 _TAIL = 1 << 16  # bytes at a file's end that tell it from others: Parquet has its statistics there
@@ -49,14 +50,14 @@ def mapped_rows(manifest: Path, identity: str, batches: Iterator[pa.RecordBatch]
     manifest = manifest.resolve()
     own = hashlib.blake2b(bytes(manifest), digest_size=8).hexdigest()
     beside = manifest.with_name(f".{manifest.name}.{identity}.arrow")
-    elsewhere = _cache() / f"{own}.{identity}.arrow"
-    for place in (beside, elsewhere):
+    elsewhere = None if (cache := _cache()) is None else cache / f"{own}.{identity}.arrow"
+    for place in filter(None, (beside, elsewhere)):
         if place.is_file():
             try:
                 return Rows(open_mapped(place), None, place)
             except InputError:  # damaged since: made again
                 continue
-    place = beside if os.access(beside.parent, os.W_OK) else elsewhere
+    place = beside if elsewhere is None or os.access(beside.parent, os.W_OK) else elsewhere
     try:
         with reporting(place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +75,12 @@ def mapped_rows(manifest: Path, identity: str, batches: Iterator[pa.RecordBatch]
     return Rows(open_mapped(place), None, place)
 
 
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "signet" / "manifests"
+def _cache() -> Path | None:
+    """Return the directory for manifests that nothing can be written beside; None without a home."""
+    try:
+        return user_cache() / "manifests"
+    except OutputError:
+        return None
 
 
 def _remove_earlier(place: Path, identity: str) -> None:
