@@ -61,6 +61,8 @@ def whole_file(path: Path, failure: str = _UNWRITABLE) -> Iterator[Path]:
 
 
 _swept: set[Path] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_swept.clear)  # a fork is a process of its own
 
 
 @contextlib.contextmanager
