@@ -60,9 +60,14 @@ def main(kills: int, tries: int, seed: int, chosen: tuple[str, ...], commands: t
     rng = random.Random(seed)
     began = time.monotonic()
     tallies: list[Tally] = []
+    told: Counter[str] = Counter()
 
     def tell(line: str) -> None:
         _tell(line)
+        for tally in tallies:
+            for wrong in tally.wrong[told[tally.name] :]:
+                _tell(f"WRONG {wrong}")
+            told[tally.name] = len(tally.wrong)
         if report:
             _kept(tallies)  # whatever ends this, what was found so far is there
 
@@ -153,7 +158,7 @@ def _campaign(
     elif name == "memory":
 
         def most(_: Case) -> dict[int, int]:
-            return {resource.RLIMIT_AS: machine.memory_now() + rng.randint(1 << 20, 600 << 20)}
+            return {resource.RLIMIT_AS: machine.memory_now() + rng.randint(1 << 20, 96 << 20)}
 
         machine.limited(cases, work, log, tries, tally("RLIMIT_AS"), most, tell)
     elif name == "places":

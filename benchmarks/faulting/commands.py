@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib
 import os
 import re
 import shutil
@@ -29,6 +30,11 @@ from signet_runtime.pose.files import read_keypoints, write_keypoints
 from signet_train.cli import main as signet_train
 
 SPELLED = GOLDEN / "ase_music.npz"
+# What commands load when they run is loaded before they are forked: another user may not even read it.
+for _module in ("signet_export.bundle", "signet_runtime.translator", "signet_train.data.extraction"):
+    importlib.import_module(_module)
+for _module in ("signet_train.stages.caching", "signet_train.stages.run", "signet_runtime.models.pull"):
+    importlib.import_module(_module)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ase_music.mp4"
 _WEIGHTS = ("{}/best/**/*.safetensors", "{}/last/**/*.safetensors")
 
