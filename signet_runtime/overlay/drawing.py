@@ -30,6 +30,14 @@ _TEXT, _FAINT = (255, 255, 255), (190, 190, 190)
 _FAINTEST = 0.05  # of opacity: less cannot be seen
 
 
+def drawn_edges(name: str) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of keypoints that lines are drawn between, of the region of that name."""
+    region = REGIONS[name]
+    # The graph links the nose to every joint of the face, which would hide it.
+    shown = [edge for edge in region.edges if name != "face" or region.root not in edge]
+    return tuple((region.joints[a], region.joints[b]) for a, b in shown)
+
+
 class Sketch:
     """Draws on pictures of one size.
 
@@ -75,10 +83,7 @@ class Sketch:
             fine = name in ("face", "left_hand", "right_hand")
             width = max(1, round(thick * {"body": 1.0, "face": 0.6}.get(name, 0.8)))
             lines = []
-            for a, b in region.edges:
-                if name == "face" and region.root in (a, b):
-                    continue  # the graph links the nose to every joint, which would hide the face
-                first, second = region.joints[a], region.joints[b]
+            for first, second in drawn_edges(name):
                 opacity = float(min(scores[first], scores[second]))
                 if opacity > _FAINTEST:
                     lines.append((tuple(points[first].tolist()), tuple(points[second].tolist()), opacity))

@@ -1,0 +1,122 @@
+// The server's HTTP API: one function a question. Whatever goes wrong is a Problem with a sentence for people.
+
+export class Problem extends Error {
+  /**
+   * @param {string} code what it is, for programs; the server's, or one of ours: unreachable, cut-off, unauthorised.
+   * @param {string} message one line: what, where, what to do.
+   * @param {number | null} retryAfter seconds after which it may be tried again, where the server says so.
+   */
+  constructor(code, message, retryAfter = null) {
+    super(message);
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const UNREACHABLE = "The server does not answer. See whether signet-serve still runs, then try again.";
+const CUT_OFF = "The server went away while it was reading. What it had read until then is below.";
+const KEPT = "signet-token"; // until the tab is closed, so that a page that is loaded again need not ask again
+
+/** @type {(wrong: boolean) => Promise<string | null>} who asks for a token; null where none is given. */
+let ask = async () => null;
+
+export function askForTokenBy(/** @type {typeof ask} */ asking) {
+  ask = asking;
+}
+
+export function token() {
+  return sessionStorage.getItem(KEPT);
+}
+
+/** Ask a person for the server's token and keep it. */
+export async function renewToken() {
+  const given = await ask(token() !== null);
+  if (given === null) throw new Problem("unauthorised", "The server wants a token, and none was given.");
+  sessionStorage.setItem(KEPT, given);
+}
+
+/** Return the models of this server, each as {name, about, languages, default}, and its limits, if it tells them. */
+export async function models() {
+  const answer = await (await request("v1/models")).json();
+  return { models: answer.models, limits: answer.limits ?? {} };
+}
+
+/** Return joints, edges and colour of every region, by its name. */
+export async function regions() {
+  return (await (await request("v1/skeleton")).json()).regions;
+}
+
+/** Return sentences as a file in one of the server's formats. */
+export async function asFile(format, input, sentences, signal) {
+  const body = JSON.stringify({ input, sentences });
+  const headers = { "Content-Type": "application/json" };
+  return (await request(`v1/format?format=${format}`, { method: "POST", headers, body, signal })).blob();
+}
+
+/** Have a file translated; yields the server's events as they come, the last of which is `end`. */
+export async function* translate(file, model, signal) {
+  const body = new FormData();
+  body.append("file", file, file.name);
+  const headers = { Accept: "application/x-ndjson" };
+  const path = `v1/translate?model=${encodeURIComponent(model)}`;
+  const response = await request(path, { method: "POST", headers, body, signal });
+  for await (const line of lines(response.body)) {
+    const event = JSON.parse(line);
+    if (event.type === "error") throw problemOf(event);
+    yield event;
+    if (event.type === "end") return;
+  }
+  throw new Problem("cut-off", CUT_OFF);
+}
+
+/** Make the server's own words for an error, of an answer or an event, a Problem. */
+export function problemOf(error, retryAfter = null) {
+  return new Problem(error.code ?? "error", error.message ?? "The server could not do it, and did not say why.", retryAfter);
+}
+
+async function request(path, options = {}) {
+  for (;;) {
+    const headers = { ...options.headers };
+    if (token() !== null) headers.Authorization = `Bearer ${token()}`;
+    let response;
+    try {
+      response = await fetch(path, { ...options, headers });
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new Problem("unreachable", UNREACHABLE);
+    }
+    if (response.ok) return response;
+    if (response.status !== 401) throw await refusal(response);
+    await renewToken();
+  }
+}
+
+async function refusal(response) {
+  const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  try {
+    return problemOf((await response.json()).error, retryAfter);
+  } catch {
+    // A proxy in between has pages of its own.
+    return new Problem(`http-${response.status}`, `The server answered ${response.status} and nothing that says why.`, retryAfter);
+  }
+}
+
+async function* lines(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      const parts = (rest + value).split("\n");
+      rest = parts.pop();
+      yield* parts.filter((line) => line.trim());
+    }
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("cut-off", CUT_OFF);
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
