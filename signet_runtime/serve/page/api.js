@@ -4,12 +4,14 @@ export class Problem extends Error {
   /**
    * @param {string} code what it is, for programs; the server's, or one of ours: unreachable, cut-off, unauthorised.
    * @param {string} message one line: what, where, what to do.
-   * @param {number | null} retryAfter seconds after which it may be tried again, where the server says so.
+   * @param {{retryAfter?: number | null, again?: boolean}} later after how many seconds it may be tried again, where the
+   *   server says so; whether the same may go better another time.
    */
-  constructor(code, message, retryAfter = null) {
+  constructor(code, message, { retryAfter = null, again = true } = {}) {
     super(message);
     this.code = code;
     this.retryAfter = retryAfter;
+    this.again = again;
   }
 }
 
@@ -46,11 +48,11 @@ export async function regions() {
   return (await (await request("v1/skeleton")).json()).regions;
 }
 
-/** Return sentences as a file in one of the server's formats. */
-export async function asFile(format, input, sentences, signal) {
-  const body = JSON.stringify({ input, sentences });
+/** Return what was said, {input, model, notes, sentences}, as a file in one of the server's formats. */
+export async function asFile(format, said) {
   const headers = { "Content-Type": "application/json" };
-  return (await request(`v1/format?format=${format}`, { method: "POST", headers, body, signal })).blob();
+  const body = JSON.stringify(said);
+  return (await request(`v1/format?format=${format}`, { method: "POST", headers, body })).blob();
 }
 
 /** Have a file translated; yields the server's events as they come, the last of which is `end`. */
@@ -69,9 +71,10 @@ export async function* translate(file, model, signal) {
   throw new Problem("cut-off", CUT_OFF);
 }
 
-/** Make the server's own words for an error, of an answer or an event, a Problem. */
-export function problemOf(error, retryAfter = null) {
-  return new Problem(error.code ?? "error", error.message ?? "The server could not do it, and did not say why.", retryAfter);
+/** Make the server's own words for an error, of an answer or an event, a Problem; `status` is an answer's. */
+export function problemOf({ code, message, retry_after: retryAfter = null }, status = null) {
+  const again = retryAfter !== null || (status ?? 0) >= 500 || status === 408;
+  return new Problem(code, message[0].toUpperCase() + message.slice(1), { retryAfter, again });
 }
 
 async function request(path, options = {}) {
@@ -94,11 +97,12 @@ async function request(path, options = {}) {
 async function refusal(response) {
   const seconds = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const retryAfter = Number.isNaN(seconds) ? null : seconds;
+  const { status } = response;
   try {
-    return problemOf((await response.json()).error, retryAfter);
+    return problemOf({ ...(await response.json()).error, retry_after: retryAfter }, status);
   } catch {
     // A proxy in between has pages of its own.
-    return new Problem(`http-${response.status}`, `The server answered ${response.status} and nothing that says why.`, retryAfter);
+    return new Problem(`http-${status}`, `The server answered ${status}, and nothing that says why.`, { retryAfter });
   }
 }
 

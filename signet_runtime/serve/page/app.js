@@ -20,7 +20,7 @@ const transcript = new Transcript($("sentences"), goTo);
 let limits = {};
 let notices = new Map(); // what is said of a model, by its name
 let sketch, ribbon, track, idle;
-let job = null; // what is being read: {name, cancel, reading, partial, waiting, position, duration}
+let job = null; // what is read, see `start`
 
 // ---------------------------------------------------------------- models
 
@@ -31,7 +31,7 @@ async function begin() {
     ribbon = new Ribbon($("ribbon"), regions);
     showKey(regions);
     showModels(known);
-    if (page.dataset.state === "idle") await showIdle();
+    await showIdle();
   } catch (error) {
     problem(error, begin);
   }
@@ -84,7 +84,7 @@ async function read(file) {
   shape(size ?? [4, 3]);
   show("watching");
   $("play").focus();
-  await follow(mine, api.translate(file, $("model").value, mine.cancel.signal), {
+  await follow(mine, api.translate(file, mine.model, mine.cancel.signal), {
     ready: (event) => size ?? (event.size && shape(event.size)),
     again: () => read(file),
   });
@@ -103,7 +103,7 @@ async function sign() {
   show("live");
   $("stop").focus();
   status("The camera is on");
-  await follow(mine, stream($("video"), $("model").value, mine.cancel.signal), { again: sign });
+  await follow(mine, stream($("video"), mine.model, mine.cancel.signal), { again: sign });
   player.close();
   if (job === mine && !transcript.sentences.length) reset();
 }
@@ -116,9 +116,18 @@ function start(name, whereToGo) {
   transcript.goTo = whereToGo;
   ribbon.clear();
   track = new PoseTrack();
-  idle = null;
   $("notices").replaceChildren();
-  job = { name, cancel: new AbortController(), reading: true, partial: null, waiting: !still.matches, position: 0, duration: null };
+  job = {
+    name, // of the file
+    model: $("model").value,
+    notes: [], // what the server assumed
+    cancel: new AbortController(),
+    reading: true,
+    partial: null, // what there is of a sentence that goes on
+    waiting: !still.matches, // whether it plays as soon as enough was read
+    position: 0, // seconds that were read
+    duration: null, // of those that there are
+  };
   showPartial();
   offerDownloads();
   return job;
@@ -144,6 +153,9 @@ async function follow(mine, events, { ready = () => {}, again }) {
   const found = count === 1 ? "1 sentence" : `${count || "no"} sentences`;
   if (!failure || mine.cancel.signal.aborted) return status(`${failure ? "Stopped" : "Done"}: ${found}`);
   status(count ? `Broken off: ${found}` : "");
+  if (failure instanceof api.Problem && !failure.again && !failure.message.includes(mine.name)) {
+    failure.message = `${mine.name}: ${failure.message}`;
+  }
   problem(failure, again);
   if (!track.times.length) reset();
 }
@@ -160,6 +172,7 @@ function take(event) {
     transcript.add(event);
     offerDownloads();
   } else if (event.type === "notice") {
+    job.notes.push(event.message);
     const note = document.createElement("li");
     note.textContent = event.message;
     $("notices").append(note);
@@ -172,9 +185,14 @@ function take(event) {
 
 function problem(error, again) {
   if (error.name === "AbortError") return;
-  if (!(error instanceof api.Problem)) console.error(error);
-  const text = error instanceof api.Problem ? error.message : `This page has a fault: ${error.message}. Load it again.`;
-  say(text, { again, after: error.retryAfter ?? null });
+  if (!(error instanceof api.Problem)) {
+    console.error(error);
+    say(`This page has a fault: ${error.message}. Load it again.`);
+  } else if (error.again) {
+    say(error.message, { again, after: error.retryAfter });
+  } else {
+    say(error.message, { label: "Choose a video", again: () => $("file").click() });
+  }
 }
 
 // ---------------------------------------------------------------- what is shown
@@ -188,10 +206,10 @@ function show(state) {
 function reset() {
   job?.cancel.abort();
   job = null;
+  $("progress").textContent = "";
   player.close();
   show("idle");
   $("frame").style.removeProperty("--aspect");
-  showIdle();
   $("choose").focus();
 }
 
@@ -275,18 +293,17 @@ function showPosition(time, duration) {
 // ---------------------------------------------------------------- before anything is read: a word, spelled once
 
 async function showIdle() {
-  const example = await (await fetch("idle.json")).json();
-  if (job) return;
-  const poses = new PoseTrack();
-  for (const pose of example.poses) poses.add(pose);
-  idle = { poses, says: example.says, began: performance.now(), frozen: still.matches };
-  $("idle-says").textContent = example.says;
+  const { poses, says } = await (await fetch("idle.json")).json();
+  const track = new PoseTrack();
+  for (const pose of poses) track.add(pose);
+  idle = { track, began: still.matches ? Number.NEGATIVE_INFINITY : performance.now() };
+  $("idle-says").textContent = says;
 }
 
 function tickIdle() {
   if (!idle) return;
-  const seconds = idle.frozen ? idle.poses.until / 2 : (performance.now() - idle.began) / 1000;
-  sketch.draw(idle.poses.at(Math.min(seconds, idle.poses.until)), 1.5);
+  const seconds = (performance.now() - idle.began) / 1000;
+  sketch.draw(idle.track.at(Math.min(seconds, idle.track.until)), 1.5);
 }
 
 // ---------------------------------------------------------------- what people do
@@ -303,11 +320,12 @@ function choose(files) {
 
 async function download(format) {
   const sentences = transcript.sentences.map(({ type, ...sentence }) => sentence);
+  const { name, model, notes } = job;
   try {
-    const file = await api.asFile(format, job.name, sentences);
+    const file = await api.asFile(format, { input: name, model, notes, sentences });
     const link = document.createElement("a");
     link.href = URL.createObjectURL(file);
-    link.download = `${job.name.replace(/\.[^.]*$/, "") || "signed"}.${format}`;
+    link.download = `${name.replace(/\.[^.]*$/, "") || "signed"}.${format}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
     status(`${link.download} was downloaded`);
@@ -317,7 +335,7 @@ async function download(format) {
 }
 
 function megabytes(bytes) {
-  return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MB`;
+  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
 function listen() {

@@ -70,7 +70,7 @@ async function* converse(video, model, stopping) {
   try {
     for (;;) {
       const event = await waiting.take();
-      if (event.type === "error") throw problemOf(event, event.retry_after ?? null);
+      if (event.type === "error") throw problemOf(event);
       if (event.type === "ready" && !stopping.aborted) sender = new Sender(video, socket, event.frame_rate);
       yield event;
       if (event.type === "end") return;
