@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -102,10 +102,15 @@ async def whole_answer(request: Request, service: Service, job: Job, model: str,
     finally:
         job.channel.stop()
     service.metrics.sentences.inc(len(sentences))
+    return as_document(form, model, name, sentences, notes)
+
+
+def as_document(form: str, model: str, name: str, sentences: Sequence[Translation], notes: Sequence[str]) -> Response:
+    """Return sentences in a format of `TYPES`, as a file that is called as the recording, ``name``."""
     if form == "json":
         rows = [json.loads(to_json(name, sentence)) for sentence in sentences]
-        content = json.dumps({"model": model, "input": name, "notes": notes, "sentences": rows}, ensure_ascii=False)
-        return Response(content, media_type=TYPES["json"])
+        said = {"model": model, "input": name, "notes": list(notes), "sentences": rows}
+        return Response(json.dumps(said, ensure_ascii=False), media_type=TYPES["json"])
     document = FORMATS[form]()
     # ELAN writes down where a recording is; where the stranger has it is not known here, and this machine's folders
     # are nobody's business.

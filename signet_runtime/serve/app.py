@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from signet_runtime.serve import page_routes
 from signet_runtime.serve.answers import TYPES, EventAnswer, chosen_format, whole_answer
 from signet_runtime.serve.documentation import add_documentation
 from signet_runtime.serve.guard import Guard
@@ -87,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_problems(app)
     _add_routes(app)
     add_stream(app, settings, service_of)
+    app.include_router(page_routes.router)
     add_documentation(app)
     if (PAGE / "index.html").is_file():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")

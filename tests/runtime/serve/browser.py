@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
-_FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _HOW = "no Chromium is here; CONTRIBUTING.md says how to install one"
 
@@ -60,16 +65,21 @@ def served(*arguments: str) -> Iterator[str]:
         command = [sys.executable, "-m", "signet_runtime.commands.serve", "--port", "0", "--offline", *arguments]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
         assert process.stderr is not None
-        lines: queue.Queue[str] = queue.Queue()
-        # Read to the end, so that the server never waits for room.
-        reader = threading.Thread(target=lambda: [lines.put(line) for line in (*process.stderr, "")], daemon=True)  # type: ignore[misc]
+        said: queue.Queue[str] = queue.Queue()
+
+        def listen(stream: IO[str]) -> None:
+            for line in stream:  # to the end, so that the server never waits for room
+                said.put(line)
+            said.put("")
+
+        reader = threading.Thread(target=listen, args=(process.stderr,), daemon=True)
         reader.start()
         try:
-            said = ""
-            while not (address := re.search(r"http://127\.0\.0\.1:\d+", said)):
-                line = lines.get(timeout=60)
-                assert line, f"the server ended:\n{said}"
-                said += line
+            text = ""
+            while not (address := re.search(r"http://127\.0\.0\.1:\d+", text)):
+                line = said.get(timeout=60)
+                assert line, f"the server ended:\n{text}"
+                text += line
             yield address[0]
         finally:
             process.send_signal(signal.SIGTERM)
@@ -81,7 +91,7 @@ def served(*arguments: str) -> Iterator[str]:
 
 
 def as_camera(video: Path, to: Path, still: float) -> Path:
-    """Write a video as what Chromium's fake camera takes, 30 pictures a second, its last one held for ``still`` seconds."""
+    """Write a video as what Chromium's fake camera takes, at 30 pictures a second; the last is held for ``still`` s."""
     import av
 
     with av.open(str(video)) as source, av.open(str(to), "w", format="mjpeg") as out:
