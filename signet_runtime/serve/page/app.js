@@ -253,7 +253,7 @@ function tick() {
     $("play").dataset.playing = String(playing);
     $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
   }
-  if (document.activeElement !== $("position") || playing) showPosition(time, duration);
+  showPosition(time, duration, document.activeElement === $("position") && !playing);
 }
 
 /** Let what is shown not get ahead of what has been read, while it is read. */
@@ -281,10 +281,11 @@ function showCaption(time, live) {
   $("caption").classList.toggle("unfinished", Boolean(partial || doubt));
 }
 
-function showPosition(time, duration) {
+/** Show it on the slider, whose mark stays where it is `held`: a video that seeks is behind it. */
+function showPosition(time, duration, held) {
   const slider = $("position");
   slider.max = String(duration ?? 1);
-  slider.value = String(time);
+  if (!held) slider.value = String(time);
   const said = $("caption").textContent;
   const text = `${clock(time)} of ${clock(duration ?? time)}${said ? `, ${said}` : ""}`;
   if (slider.getAttribute("aria-valuetext") !== text) slider.setAttribute("aria-valuetext", text);

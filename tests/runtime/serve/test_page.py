@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-from signet_runtime.translation import Translation
-
-sys.path.append(str(Path(__file__).parent))
-from browser import EXAMPLES, as_camera, launched, served
+from browser import (
+    EXAMPLES,
+    as_camera,
+    drawn,
+    events,
+    give,
+    is_too_wide,
+    launched,
+    pose,
+    refuse,
+    sentence,
+    sentences,
+    serious,
+    served,
+)
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it comes with [dev]")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed; it comes with [dev]")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed; it comes with [dev]")
 expect = playwright.expect
 expect.set_options(timeout=30_000)  # milliseconds, on a machine that does other things
 
@@ -77,73 +84,6 @@ def open_page(browser: Any, server: str) -> Iterator[Open]:
 
 def _is_elsewhere(url: str, server: str) -> bool:
     return not url.startswith((server, server.replace("http", "ws"), "blob:", "data:"))
-
-
-def give(page: Any, file: Path | dict[str, Any], button: str = "Choose a video") -> None:
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name=button).click()
-    chooser.value.set_files(file)
-
-
-def sentences(page: Any) -> Any:
-    return page.get_by_role("log", name="Sentences").get_by_role("listitem")
-
-
-def drawn(page: Any) -> int:
-    """Count the pixels of the skeleton."""
-    return int(
-        page.evaluate(
-            """() => {
-                const { width, height } = document.querySelector("#drawing");
-                const { data } = document.querySelector("#drawing").getContext("2d").getImageData(0, 0, width, height);
-                return data.filter((value, i) => i % 4 === 3 && value > 0).length;
-            }"""
-        )
-    )
-
-
-def events(*said: dict[str, Any], ended: bool = True) -> Callable[[Any], None]:
-    """Answer an upload with these events."""
-    lines = [{"type": "ready", "model": "demo", "frame_rate": 6.25}, *said, *([{"type": "end"}] if ended else [])]
-
-    def answer(route: Any) -> None:
-        route.fulfill(body="".join(json.dumps(line) + "\n" for line in lines), content_type="application/x-ndjson")
-
-    return answer
-
-
-def sentence(text: str, **changes: Any) -> dict[str, Any]:
-    whole = Translation(text, 0.0, 1.0, "mul", {"expert_a": 0.75, "b": 0.25}, "mediapipe", 6, {}, reliability=0.9)
-    return {"type": "sentence", "input": "a.mp4", **asdict(whole), **changes}
-
-
-def pose(time: float, rng: np.random.Generator) -> dict[str, Any]:
-    return {"type": "pose", "time": time, "keypoints": rng.uniform(0.2, 0.8, (133, 2)).tolist(), "scores": [1.0] * 133}
-
-
-def refuse(status: int, message: str, times: int | None = None, **headers: str) -> Callable[[Any], None]:
-    """Answer as the server does when it refuses something, so many times, and let pass what comes then."""
-    left = [times]
-
-    def answer(route: Any) -> None:
-        if left[0] == 0:
-            route.continue_()
-            return
-        left[0] = None if left[0] is None else left[0] - 1
-        body = json.dumps({"error": {"code": "refused", "message": message}})
-        route.fulfill(status=status, body=body, content_type="application/json", headers=headers)
-
-    return answer
-
-
-def serious(page: Any) -> list[str]:
-    """Return what axe-core finds that keeps people out."""
-    found = axe.Axe().run(page).response["violations"]
-    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
-
-
-def is_too_wide(page: Any) -> bool:
-    return bool(page.evaluate("() => document.documentElement.scrollWidth > innerWidth"))
 
 
 def test_an_upload_becomes_words_under_its_skeleton(open_page: Open) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import re
@@ -11,20 +12,25 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from signet_runtime.errors import EngineError
 from signet_runtime.pose.models import find_models
+from signet_runtime.translation import Translation
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Playwright
+    from playwright.sync_api import Browser, Locator, Page, Playwright, Route
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
+    Answer = Callable[[Route], None]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 _FLAGS = [
     "--no-sandbox",
@@ -108,3 +114,72 @@ def as_camera(video: Path, to: Path, still: float) -> Path:
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     return to
+
+
+def give(page: Page, file: Path | dict[str, Any], button: str = "Choose a video") -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=button).click()
+    chooser.value.set_files(file)
+
+
+def sentences(page: Page) -> Locator:
+    return page.get_by_role("log", name="Sentences").get_by_role("listitem")
+
+
+def drawn(page: Page) -> int:
+    """Count the pixels of the skeleton."""
+    return int(
+        page.evaluate(
+            """() => {
+                const { width, height } = document.querySelector("#drawing");
+                const { data } = document.querySelector("#drawing").getContext("2d").getImageData(0, 0, width, height);
+                return data.filter((value, i) => i % 4 === 3 && value > 0).length;
+            }"""
+        )
+    )
+
+
+def events(*said: dict[str, Any], ended: bool = True) -> Answer:
+    """Answer an upload with these events."""
+    lines = [{"type": "ready", "model": "demo", "frame_rate": 6.25}, *said, *([{"type": "end"}] if ended else [])]
+
+    def answer(route: Route) -> None:
+        route.fulfill(body="".join(json.dumps(line) + "\n" for line in lines), content_type="application/x-ndjson")
+
+    return answer
+
+
+def sentence(text: str, **changes: Any) -> dict[str, Any]:
+    whole = Translation(text, 0.0, 1.0, "mul", {"expert_a": 0.75, "b": 0.25}, "mediapipe", 6, {}, reliability=0.9)
+    return {"type": "sentence", "input": "a.mp4", **asdict(whole), **changes}
+
+
+def pose(time: float, rng: np.random.Generator) -> dict[str, Any]:
+    return {"type": "pose", "time": time, "keypoints": rng.uniform(0.2, 0.8, (133, 2)).tolist(), "scores": [1.0] * 133}
+
+
+def refuse(status: int, message: str, times: int | None = None, **headers: str) -> Answer:
+    """Answer as the server does when it refuses something, so many times, and let pass what comes then."""
+    left = [times]
+
+    def answer(route: Route) -> None:
+        if left[0] == 0:
+            route.continue_()
+            return
+        left[0] = None if left[0] is None else left[0] - 1
+        body = json.dumps({"error": {"code": "refused", "message": message}})
+        route.fulfill(status=status, body=body, content_type="application/json", headers=headers)
+
+    return answer
+
+
+def serious(page: Page) -> list[str]:
+    """Return what axe-core finds that keeps people out."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['nodes'][0]['html']}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+def is_too_wide(page: Page) -> bool:
+    return bool(page.evaluate("() => document.documentElement.scrollWidth > innerWidth"))
