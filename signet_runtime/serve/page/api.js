@@ -30,9 +30,13 @@ export function token() {
   return sessionStorage.getItem(KEPT);
 }
 
-/** Ask a person for the server's token and keep it. */
-export async function renewToken() {
-  const given = await ask(token() !== null);
+let asking = null; // a person is asked once, however many requests were refused
+
+/** Ask a person for the server's token and keep it, unless there is another by now than the one that was `refused`. */
+export async function renewToken(refused) {
+  if (token() !== refused) return;
+  asking ??= ask(refused !== null).finally(() => (asking = null));
+  const given = await asking;
   if (given === null) throw new Problem("unauthorised", "The server wants a token, and none was given.");
   sessionStorage.setItem(KEPT, given);
 }
@@ -80,7 +84,8 @@ export function problemOf({ code, message, retry_after: retryAfter = null }, sta
 async function request(path, options = {}) {
   for (;;) {
     const headers = { ...options.headers };
-    if (token() !== null) headers.Authorization = `Bearer ${token()}`;
+    const sent = token();
+    if (sent !== null) headers.Authorization = `Bearer ${sent}`;
     let response;
     try {
       response = await fetch(path, { ...options, headers });
@@ -90,7 +95,7 @@ async function request(path, options = {}) {
     }
     if (response.ok) return response;
     if (response.status !== 401) throw await refusal(response);
-    await renewToken();
+    await renewToken(sent);
   }
 }
 

@@ -33,20 +33,19 @@ export async function openCamera() {
  * @param {AbortSignal} stopping ends the sending: what has been signed is still read.
  */
 export async function* stream(video, model, stopping) {
-  let asked = false;
   for (;;) {
+    const secret = token();
     try {
-      yield* converse(video, model, stopping);
+      yield* converse(video, model, secret, stopping);
       return;
     } catch (error) {
-      if (error.code !== "unauthorised" || asked) throw error;
-      asked = true;
-      await renewToken();
+      if (error.code !== "unauthorised") throw error;
+      await renewToken(secret);
     }
   }
 }
 
-async function* converse(video, model, stopping) {
+async function* converse(video, model, secret, stopping) {
   const address = new URL(`v1/stream?model=${encodeURIComponent(model)}`, location.href);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
@@ -56,7 +55,6 @@ async function* converse(video, model, stopping) {
   let sender = null;
   socket.onopen = () => {
     opened = true;
-    const secret = token();
     socket.send(JSON.stringify({ type: "start", source: "frames", ...(secret && { token: secret }) }));
   };
   socket.onmessage = ({ data }) => waiting.put(JSON.parse(data));
