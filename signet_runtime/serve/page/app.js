@@ -117,6 +117,7 @@ function start(name, whereToGo) {
   ribbon.clear();
   track = new PoseTrack();
   $("notices").replaceChildren();
+  status("");
   job = {
     name, // of the file
     model: $("model").value,
@@ -184,7 +185,6 @@ function take(event) {
 }
 
 function problem(error, again) {
-  if (error.name === "AbortError") return;
   if (!(error instanceof api.Problem)) {
     console.error(error);
     say(`This page has a fault: ${error.message}. Load it again.`);

@@ -26,8 +26,11 @@ export class Player {
   async openStream(stream) {
     this.close();
     this.live = true;
+    const there = new Promise((done) => (this.video.onloadedmetadata = done));
     this.video.srcObject = stream;
-    await this.video.play();
+    await there;
+    this.video.onloadedmetadata = null;
+    this.video.play().catch(() => {}); // that the file before was closed ends no camera
     return [this.video.videoWidth, this.video.videoHeight];
   }
 
