@@ -13,6 +13,7 @@ const page = document.documentElement;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 const AHEAD = 0.4; // seconds that reading has to be ahead of what is shown
+const KEYPOINTS = /\.(npz|pose|pkl|h5|json|npy)$/i;
 const NAMES = { body: "body", left_hand: "left hand", right_hand: "right hand", face: "face" };
 
 const player = new Player($("video"));
@@ -73,9 +74,9 @@ function showKey(regions) {
 
 async function read(file) {
   if (!$("model").value || $("model").disabled) return;
-  if (limits.bytes && file.size > limits.bytes) {
-    say(`${file.name} is too large: ${megabytes(file.size)}, and this server takes up to ${megabytes(limits.bytes)}. Choose a shorter video, or cut it.`);
-    return;
+  const most = KEYPOINTS.test(file.name) ? limits.keypoints_bytes : limits.bytes;
+  if (most && file.size > most) {
+    return say(`${file.name} is too large: ${megabytes(file.size)}, and this server takes up to ${megabytes(most)}. Cut it, or choose a shorter one.`);
   }
   const mine = start(file.name, goTo);
   status(`Reading ${file.name}`);
@@ -96,6 +97,7 @@ async function sign() {
     const camera = await openCamera();
     if (job !== mine) return camera.getTracks().forEach((one) => one.stop());
     shape(await player.openStream(camera));
+    if (job !== mine) return;
   } catch (error) {
     reset();
     return problem(error, sign);
@@ -188,6 +190,8 @@ function problem(error, again) {
   if (!(error instanceof api.Problem)) {
     console.error(error);
     say(`This page has a fault: ${error.message}. Load it again.`);
+  } else if (error.code === "no_such_model") {
+    say(error.message, { label: "Look for models again", again: begin });
   } else if (error.again) {
     say(error.message, { again, after: error.retryAfter });
   } else {
