@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.fuzz.target import Target
-from tests.fuzz.targets import bundles, keypoints, manifests
+from tests.fuzz.targets import bundles, corpora, keypoints, manifests
 
 TARGETS: dict[str, Target] = {
-    target.name: target for module in (bundles, keypoints, manifests) for target in module.TARGETS
+    target.name: target for module in (bundles, corpora, keypoints, manifests) for target in module.TARGETS
 }
