@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import shutil
@@ -36,12 +37,13 @@ _scratch: tuple[int, Path] | None = None
 
 
 def scratch() -> Path:
-    """Return a directory of this process, which `discard_scratch` removes."""
+    """Return a directory of this process, which goes when it ends."""
     global _scratch
     if _scratch is None or _scratch[0] != os.getpid():
         memory = Path("/dev/shm")
         where = memory if os.access(memory, os.W_OK) else None
         _scratch = (os.getpid(), Path(tempfile.mkdtemp(prefix="signet-fuzz-", dir=where)))
+        atexit.register(discard_scratch)
     return _scratch[1]
 
 
