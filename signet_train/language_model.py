@@ -158,7 +158,10 @@ def read_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
             stated = read_json(directory / name, "settings_bytes", CheckpointError, "a tokenizer's settings")
             _check_settings(directory / name, stated)
     with reading(directory, CheckpointError, "the tokenizer of an mT5"):
-        return T5Tokenizer.from_pretrained(directory, legacy=False)
+        tokenizer = T5Tokenizer.from_pretrained(directory, legacy=False)
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):  # transformers gives False for some damaged models
+            raise ValueError("spiece.model")
+        return tokenizer
 
 
 def _check_settings(path: Path, stated: Any) -> None:

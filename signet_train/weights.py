@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from signet_runtime.boundary import open_regular, reading
-from signet_runtime.errors import CheckpointError
+from signet_runtime.errors import CheckpointError, one_line
 from signet_runtime.printable import printable
 
 _DTYPES = {
@@ -110,6 +110,11 @@ def read_pickled(path: Path, mapped: bool = True) -> Any:
                 raise
             told = f"it asks for {printable(asked[1])}, and only weights may be in it"
             raise CheckpointError(f"{path}: refused, {told}") from error
+        except AssertionError as error:  # PyTorch's, about what is in the file
+            raise ValueError(one_line(error)) from error
+        except MemoryError as error:  # as a length of gigabytes in a file of bytes asks for
+            size = path.stat().st_size
+            raise CheckpointError(f"{path}: its {size:,} bytes ask for more memory than there is") from error
         _refuse_others(path, content)
         return content
 

@@ -143,6 +143,15 @@ def test_weights_that_lie_are_one_line(copy: Path, file: str) -> None:
     refused(lambda: load_checkpoint(copy))
 
 
+@pytest.mark.parametrize("content", [b"", b"no pieces", b"\x0a\xff\xff\xff\xff\x0f", bytes(2000)])
+def test_pieces_that_are_none(copy: Path, content: bytes) -> None:
+    path = copy / "language_model" / "spiece.model"
+    path.write_bytes(content)
+    refused(lambda: load_checkpoint(copy))
+    path.write_bytes(train_tokenizer(["abc"], 64).sp_model.serialized_model_proto()[:-40])
+    refused(lambda: load_checkpoint(copy))
+
+
 def test_files_of_a_checkpoint_that_are_none(copy: Path) -> None:
     for content in (
         b"",
@@ -193,6 +202,9 @@ STRANGE = {
     "a class": saved({"model": {"a": torch.nn.Linear(1, 1)}}),
     "not whole": saved({"model": {"a": torch.zeros(300)}})[:900],
     "nothing": b"",
+    "old, of another program": saved({"a": torch.zeros(300)}, _use_new_zipfile_serialization=False).replace(
+        b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x18"
+    ),
     "old and cut": saved({"model": {"a": torch.zeros(300)}}, _use_new_zipfile_serialization=False)[:500],
 }
 
