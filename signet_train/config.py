@@ -212,6 +212,8 @@ class OptimisationConfig(_Strict):
     """Gradients are clipped to this norm. The paper leaves it open."""
     precision: Literal["no", "bf16"] = "no"
     """`bf16` on a GPU that has it fast, as the paper's (Table 14); `no` is fp32."""
+    gradient_checkpointing: bool = _later(False)
+    """mT5's layers are computed again for their gradients: the same step, slower, in far less memory."""
     temperature: Temperature = 0.07
     """Stage II: where Eq. 9's learned temperature starts."""
     learn_temperature: bool = _later(True)

@@ -165,6 +165,8 @@ class ClusterCrew:
                 self.slots = self._count()
                 break
             except Exception as error:  # of its many kinds, all mean that it cannot be asked
+                if self._client.status == "running":  # it is there, and has too much to do to answer
+                    break
                 if gone is None:
                     gone = time.monotonic()
                     self._told(f"{self._address}: the scheduler has gone; waiting {self._wait:g} s for it")

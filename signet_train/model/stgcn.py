@@ -7,7 +7,9 @@ each frame alone. Channels come last, so every 1x1 convolution is one matrix pro
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 
 from signet_runtime.skeleton import Region
@@ -50,11 +52,47 @@ def distance_partition(region: Region) -> Tensor:
 
 
 class JointBatchNorm(nn.BatchNorm1d):
-    """BatchNorm over frames and joints alike: (N, J, C)."""
+    """BatchNorm over frames and joints alike: (N, J, C).
+
+    Attributes:
+        synced: whether training counts the frames of all processes, so that their number changes nothing. PyTorch's own
+            SyncBatchNorm does the same, on GPUs alone.
+    """
+
+    synced = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, J, C) by channel; in training by these frames, else by what was counted."""
-        return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
+        flat = x.reshape(-1, x.shape[-1])
+        if self.training and self.synced and process_count() > 1:
+            return self._over_all(flat).view(x.shape)
+        return super().forward(flat).view(x.shape)
+
+    def _over_all(self, x: Tensor) -> Tensor:
+        values = x.float()
+        count = values.new_full((1,), len(values))
+        total = all_reduce(torch.cat([values.sum(dim=0), count]))
+        mean, count = total[:-1] / total[-1], total[-1].detach()
+        variance = all_reduce(((values - mean) ** 2).sum(dim=0)) / count
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        with torch.no_grad():
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        return ((values - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias).to(x.dtype)
+
+
+def process_count() -> int:
+    """Return how many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sync_statistics(module: nn.Module) -> None:
+    """Let BatchNorm below a module count the frames of all processes that train together."""
+    for part in module.modules():
+        if isinstance(part, JointBatchNorm):
+            part.synced = True
 
 
 class GraphConvolution(nn.Module):

@@ -33,6 +33,7 @@ from signet_train.stages.validation import Validation
 _SAMPLES = 12  # texts of a validation that are shown, the same rows every time
 
 # What a run may be resumed with another value of: none of them makes what was learned so far wrong.
+_OF_A_STEP = ("processes", "optimisation.batch_size", "optimisation.accumulation")
 _MAY_CHANGE = (
     *("optimisation.epochs", "optimisation.save_every", "optimisation.validate_every"),
     *("data.workers", "tokenize", "card."),
@@ -55,11 +56,6 @@ class Progress:
         self.state: dict[str, Any] = {}
         if resume:
             self.state = load_training_state(out / "last")
-            if self.state["processes"] != accelerator.num_processes:
-                raise CheckpointError(
-                    f"{out}: was trained by {self.state['processes']} processes, and these are "
-                    f"{accelerator.num_processes}: a run goes on with as many as it began"
-                )
             self.step, self.best = self.state["step"], self.state["best"]
             self.best_step, self.seconds = self.state.get("best_step", 0), self.state.get("seconds", 0.0)
             self.unvalidated = self.state.get("unvalidated", False)
@@ -199,8 +195,11 @@ def prepare_directory(out: Path, resume: bool) -> None:
         raise CheckpointError(f"{out}: no checkpoint to resume from; start the run without --resume")
 
 
-def changes_since(out: Path, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+def changes_since(out: Path, config: TrainConfig, processes: int) -> dict[str, tuple[Any, Any]]:
     """Return what a run that goes on with ``config`` had before, and what it has now, by the setting's dotted key.
+
+    The number of processes may be another, and with it the batch and the accumulation, as long as a step takes as many
+    samples: which ones follows from its number. In Stage II a forward pass must, too: its negatives are of one.
 
     Raises:
         CheckpointError: a setting is another that must not be, or the epochs end before what is done; it is named.
@@ -208,7 +207,11 @@ def changes_since(out: Path, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
     before = load_checkpoint_config(out / "last")
     then, now = (dict(_flat(c.model_dump(mode="json"))) for c in (before, config))
     changed = {key: (then.get(key), now.get(key)) for key in sorted({*then, *now}) if then.get(key) != now.get(key)}
-    harmful = [key for key in changed if not key.startswith(_MAY_CHANGE)]
+    earlier = int(load_training_state(out / "last")["processes"])
+    if earlier != processes:
+        changed["processes"] = earlier, processes
+    _check_same_step(out, before, earlier, config, processes)
+    harmful = [key for key in changed if not key.startswith((*_MAY_CHANGE, *_OF_A_STEP))]
     if harmful:
         told = ", ".join(f"{key} was {changed[key][0]} and is {changed[key][1]}" for key in harmful[:3])
         more = f", and {len(harmful) - 3} more" if len(harmful) > 3 else ""
@@ -217,6 +220,23 @@ def changes_since(out: Path, config: TrainConfig) -> dict[str, tuple[Any, Any]]:
             "(epochs, save_every, validate_every, workers and the card may change)"
         )
     return changed
+
+
+def _check_same_step(out: Path, before: TrainConfig, earlier: int, config: TrainConfig, processes: int) -> None:
+    then, now = before.optimisation, config.optimisation
+    passes = then.batch_size * earlier, now.batch_size * processes
+    steps = passes[0] * then.accumulation, passes[1] * now.accumulation
+    if steps[0] != steps[1]:
+        raise CheckpointError(
+            f"{out}: a step took {steps[0]} samples (batch {then.batch_size} x accumulation {then.accumulation} x "
+            f"{earlier} processes), and would take {steps[1]}: set optimisation.batch_size or accumulation so that it "
+            "takes as many"
+        )
+    if config.stage == "align" and passes[0] != passes[1]:
+        raise CheckpointError(
+            f"{out}: a forward pass of all processes had {passes[0]} samples, and would have {passes[1]}: Stage II "
+            "learns from the others of one, so set optimisation.batch_size such that it has as many"
+        )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -25,6 +25,7 @@ from signet_train.data.provenance import languages_of
 from signet_train.evaluation.metrics import character_error_rate, corpus_bleu4, recognition_accuracy, tokenizer_for
 from signet_train.memory import check_fits
 from signet_train.model.signet import Features, Signet
+from signet_train.model.stgcn import sync_statistics
 from signet_train.ranges import name_of
 from signet_train.stages.assemble import fused_experts, new_expert, text_encoder
 from signet_train.stages.generate import comparable, predict
@@ -66,13 +67,17 @@ def _run_stage(config: TrainConfig, out: Path, accelerator: Accelerator, device:
     check_fills_a_step(len(plan.training), config.optimisation, accelerator.num_processes)
     check_fits(config, device)
     if resume:
-        changed = changes_since(out, config)
+        changed = changes_since(out, config, accelerator.num_processes)
         checkpoint = replace(load_checkpoint(out / "last"), config=config)
     elif config.stage == "pretrain":
         checkpoint = new_expert(plan, name_of(out))
     else:
         checkpoint = fused_experts(plan)
     set_trainable(checkpoint.model, config.stage, config.train_experts)
+    sync_statistics(checkpoint.model.experts)  # of those that are trained: frozen ones keep theirs
+    if config.optimisation.gradient_checkpointing:
+        language_model = checkpoint.model.language_model
+        language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     training, validation = datasets(plan, checkpoint.model)
     if config.stage == "align":
         # The text encoder is what the stage started from, also when the stage is resumed.
