@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from signet_runtime.errors import InputError
 from signet_train.data.manifest import Row
@@ -31,7 +33,8 @@ def with_splits(rows: Sequence[Row], given: bool) -> tuple[list[Row], str]:
         return list(rows), "as the data say"
     signers = {row.signer for row in rows}
     by_signer = None not in signers and len(signers) >= len(SPLITS)
-    groups = sorted({_group(row, by_signer) for row in rows}, key=lambda name: (zlib.crc32(name.encode()), name))
+    names = _signers(rows) if by_signer else _recordings(rows)
+    groups = sorted(set(names), key=lambda name: (zlib.crc32(name.encode()), name))
     if len(groups) < len(SPLITS):
         raise InputError(f"{len(groups)} recordings: train, dev and test need one each at least, and training far more")
     count = max(1, round(_SHARE * len(groups)))
@@ -41,8 +44,15 @@ def with_splits(rows: Sequence[Row], given: bool) -> tuple[list[Row], str]:
         how = "by recording: fewer than three signers are known, so dev and test may have signers of train"
     if given:
         how += f" (the data had {', '.join(sorted(there))} alone)"
-    return [replace(row, split=split[_group(row, by_signer)]) for row in rows], how
+    return [replace(row, split=split[name]) for row, name in zip(rows, names, strict=True)], how
 
 
-def _group(row: Row, by_signer: bool) -> str:
-    return str(row.signer if by_signer else row.video or row.id)
+def _signers(rows: Sequence[Row]) -> list[str]:
+    return [str(row.signer) for row in rows]
+
+
+def _recordings(rows: Sequence[Row]) -> list[str]:
+    """Name each row's recording by where it is below the folder of them all, which may be moved."""
+    folders = [Path(row.video).parent.parts for row in rows if row.video]
+    above = sum(1 for _ in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
+    return ["/".join(Path(row.video).parts[above:]) if row.video else row.id for row in rows]
