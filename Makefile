@@ -98,9 +98,11 @@ sbom: .venv/.installed-tools
 audit: .venv/.installed-tools
 	for name in edge dev; do $(TOOLS)/pip-audit --strict --disable-pip --requirement locks/$$name.txt || exit; done
 
-# The same bytes of the same commit, whoever builds it.
+# The same bytes of the same commit, whoever builds it: from what is committed, with modes and times of nobody's.
 wheel: .venv/bin/python
-	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	umask 022 && rm -rf build/wheel && mkdir -p build/wheel dist && \
+		git archive HEAD | tar -x --no-same-permissions -C build/wheel && \
+		SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PIP) wheel --quiet --no-deps --wheel-dir dist ./build/wheel
 
 .venv/.installed-tools: .venv/bin/python
 	.venv/bin/python -m venv .venv/tools
