@@ -77,7 +77,7 @@ def interrupt(
     """
     for case in cases:
         count = tally(case)
-        done, attempts = 0, 0
+        done, attempts, lasts = 0, 0, case.seconds  # which another load of the machine changes
         while done < each and attempts < 3 * each:
             attempts += 1
             case.begin(work)
@@ -86,7 +86,7 @@ def interrupt(
             child = start(case.run, log, cwd=work)
             # A third of them in the end, where what was made takes its place.
             low = 0.75 if attempts % 3 == 0 else 0.0
-            time.sleep(rng.uniform(low, 1.0) * case.seconds)
+            time.sleep(rng.uniform(low, 1.0) * lasts)
             for number, name in enumerate(signals):
                 if number:
                     time.sleep(rng.uniform(0.0, 0.3))
@@ -96,7 +96,9 @@ def interrupt(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # workers that outlive it
             if code == 0:
+                lasts *= 0.9
                 continue
+            lasts *= 1.02
             done += 1
             codes = None if signal.SIGKILL in signals else {*TOLD, -signal.SIGTERM}
             count.note(code, problem_of(case, work, log, codes, code) or goes_on(case, work, log), log)

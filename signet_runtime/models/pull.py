@@ -15,6 +15,7 @@ from signet_runtime.directories import whole_directory
 from signet_runtime.errors import ModelError, OutputError, SignetError, one_line
 from signet_runtime.files import reporting
 from signet_runtime.installation import how_to_install
+from signet_runtime.leftovers import sweep
 from signet_runtime.models.catalogue import Entry, Licence
 from signet_runtime.models.convert import (
     check_can_import,
@@ -127,6 +128,9 @@ def pull(reference: Reference, home: Home, wishes: Wishes) -> Installed:
     if here is not None and (not wishes.again or not _has_changed(reference, home, here, wishes)):
         if wishes.signed_by is not None:
             check_signature(home.product(reference.name), wishes.signed_by)
+        if wishes.again:  # what was killed after it had made the model goes on from there
+            sweep(home.path)
+            _pull_estimator(reference, reference.catalogue.entry(reference.name), home, wishes)
         return here
     entry = reference.catalogue.entry(reference.name)
     if wishes.signed_by is not None and entry.format != "bundle":

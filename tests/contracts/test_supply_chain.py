@@ -45,6 +45,7 @@ FILE_BY_FILE = {
 }
 # Packages whose metadata say nothing, or less than their licence file.
 BY_HAND = {
+    "axe-playwright-python": "MIT: its LICENSE; the axe.min.js in it is MPL-2.0, used as it is",
     "locate": "MIT: its LICENSE; the classifier says Other",
     "pose-anonymization": "MIT: its LICENSE",
     "pose-format": "MIT: the LICENSE of its repository; the package has none",

@@ -33,6 +33,7 @@ from signet_runtime.bundle import Bundle, Engine, Expert, Manifest, Routing, wri
 from signet_runtime.bundle_contents import SIGNATURE
 from signet_runtime.commands.models import main
 from signet_runtime.errors import BundleError, CheckpointError, ModelError, OutputError, SignetError
+from signet_runtime.leftovers import OWNER, temporary_name
 from signet_runtime.models import downloads
 from signet_runtime.models.fetch import load_catalogue
 from signet_runtime.models.home import Home
@@ -439,6 +440,21 @@ def test_a_disk_that_fills_half_way_is_one_line(hub: Hub, bundle: dict[str, byte
     assert "Traceback" not in err
     assert whole(bundle_of(ASKED, YES), bundle)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY  # of that process alone
+
+
+def test_a_pull_that_was_killed_between_a_model_and_its_estimator_goes_on(hub: Hub) -> None:
+    bundle_of(ASKED, YES)
+    home = Home.default()
+    if home.installed("mediapipe") is None:
+        pytest.skip("MediaPipe's models are not on this machine")
+    home.remove("mediapipe")
+    left = home.path / temporary_name("mediapipe", ".draft")  # as when it was killed while it made that
+    (left / "new").mkdir(parents=True)
+    (left / OWNER).touch()
+    process = start("pull", ASKED)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert home.check("mediapipe") > 0 and not left.exists()
 
 
 @pytest.mark.slow
