@@ -63,6 +63,7 @@ class ClusterCrew:
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._looked = -_LOOK
         self._lonely = False
+        self._refused: set[str] = set()
         self.slots = 0
 
     def __enter__(self) -> ClusterCrew:
@@ -184,8 +185,10 @@ class ClusterCrew:
     def _count(self) -> int:
         if self._client.status != "running":
             raise EngineError("not connected")
-        workers = self._client.scheduler_info()["workers"].values()
-        return int(sum(worker["resources"].get(RESOURCE, 0) for worker in workers))
+        # One that was sent away may be listed for a while yet, and would be waited for.
+        workers = self._client.scheduler_info()["workers"].items()
+        fit = [worker for address, worker in workers if address not in self._refused]
+        return int(sum(worker["resources"].get(RESOURCE, 0) for worker in fit))
 
     def _again(self) -> None:
         with contextlib.suppress(Exception):
@@ -199,13 +202,11 @@ class ClusterCrew:
         Raises:
             EngineError: it was the last one.
         """
-        here = self._client.scheduler_info()["workers"]
-        if answer.worker not in here:  # it has been sent away already
-            return
-        self._told(f"{answer.worker} was refused: {answer.value}")
-        with contextlib.suppress(Exception):
-            self._client.run(dismiss, answer.value, workers=[answer.worker])
-        self._client.retire_workers(workers=[answer.worker], close_workers=True)
+        if answer.worker not in self._refused:
+            self._refused.add(answer.worker)
+            self._told(f"{answer.worker} was refused: {answer.value}")
+            with contextlib.suppress(Exception):  # it may have gone by itself
+                self._client.run(dismiss, answer.value, workers=[answer.worker])
         self.slots = self._count()
         if not self.slots:
             told = f"{self._address}: no worker is left that can do this; of the last, {answer.worker}: {answer.value}"

@@ -14,11 +14,17 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from signet_runtime.errors import EngineError, SignetError
 from signet_train.cluster.version import code_version
 from signet_train.data.workers import WorkerProcess
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+_REPLY = 0.2  # seconds until a worker that was dismissed leaves: who did it is told that first
 
 RESOURCE = "pose"  # what workers of ours have, and others of the same cluster have not
 
@@ -138,10 +144,14 @@ def perform(order: Order, job: object) -> Answer:
     return Answer("unfit", answer.value, here) if answer.kind == "unfit" else answer
 
 
-def dismiss(why: str) -> None:
-    """Note on the worker that this is called on why it is no longer wanted."""
+def dismiss(why: str, dask_worker: Worker) -> None:
+    """Let the worker that this is called on note why it is not wanted, and leave.
+
+    By itself: the scheduler retires none that has results which nobody else can take.
+    """
     if slots is not None:
         slots.dismissed = why
+        dask_worker.loop.call_later(_REPLY, partial(dask_worker.close, executor_wait=False, reason="dismissed"))
 
 
 class _Prepared:
