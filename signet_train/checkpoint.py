@@ -222,6 +222,8 @@ def load_checkpoint_config(path: Path) -> TrainConfig:
 
 
 def _read_json(path: Path, kind: type[Kind]) -> Kind:
+    if not path.exists():
+        raise CheckpointError(f"{path.parent}: no checkpoint there, which has a {path.name}")
     return validated(kind, read_json(path, "settings_bytes", CheckpointError, "a checkpoint's"), path, CheckpointError)
 
 

@@ -207,6 +207,7 @@ def test_the_table_loads_no_estimator() -> None:
 DATA = {
     ("signet_train/interop/origins.py", "rtmpose-lightweight"),
     ("signet_train/commands/fingerspelling.py", "mediapipe"),
+    ("signet_train/data/datasets/signverse_poses.py", "rtmpose"),
     ("signet_train/data/provenance.py", "mediapipe"),
     ("signet_train/data/provenance.py", "rtmpose"),
     ("signet_train/data/provenance.py", "rtmpose-lightweight"),

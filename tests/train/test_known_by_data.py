@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from keypoint_corpus import corpus
-from tiny_runs import config
+from tiny_runs import FUSION, MODEL, config
 
 from signet_runtime.errors import CheckpointError, ConfigError, InputError
 from signet_train.checkpoint import load_checkpoint
@@ -71,7 +71,8 @@ def test_experts_of_another_clock_or_estimator_are_refused(tmp_path: Path, caplo
     run_stage(config("pretrain", first, data=UNSET, optimisation={"epochs": 1}), tmp_path / "expert", "cpu")
     expert = tmp_path / "expert" / "best"
     assert load_checkpoint(expert).experts[0].frame_rate == 25.0
-    fused = config("finetune", second, experts=[expert], start_from=expert, data=UNSET)
+    alone = {"model": {**MODEL, "fusion": {**FUSION, "top_k": 1}}}
+    fused = config("finetune", second, experts=[expert], start_from=expert, data=UNSET, **alone)
     plan = plan_stage(fused)
     with pytest.raises(CheckpointError, match="was trained on keypoints of mediapipe, and this run's are of rtmpose-x"):
         fitting_experts(plan.config, plan.clock)
@@ -80,7 +81,8 @@ def test_experts_of_another_clock_or_estimator_are_refused(tmp_path: Path, caplo
         CheckpointError, match=r"trained at 25 frames a second, and this run's data have 50: set data\."
     ):
         fitting_experts(other_clock, plan.clock)
-    slowed = config("finetune", second, experts=[expert], data={"frame_rate": 25.0}, allow_mix=["pose_estimator"])
+    mixed = {"data": {"frame_rate": 25.0}, "allow_mix": ["pose_estimator"]}
+    slowed = config("finetune", second, experts=[expert], **mixed, **alone)
     assert plan_stage(slowed).clock == 25.0
     assert fitting_experts(slowed, 25.0)
 

@@ -166,6 +166,7 @@ def test_every_published_data_set_has_a_corpus() -> None:
     corpora = {name: dataset.corpus for name, dataset in DATASETS.items()}
     assert corpora.pop("videos") is None
     assert corpora.pop("wlasl100") == corpora.pop("wlasl2000") == "wlasl"
+    assert corpora.pop("signverse") == "signverse-2m"
     assert corpora == {name: name for name in corpora}
 
 

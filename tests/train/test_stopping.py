@@ -170,7 +170,7 @@ def test_a_run_is_extended_and_its_log_says_so(settings: TrainConfig, tmp_path: 
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("optimisation", "lr", 0.5), ("data", "noise", 0.2), ("optimisation", "batch_size", 2)],
+    [("optimisation", "lr", 0.5), ("data", "noise", 0.2)],
 )
 def test_a_setting_that_would_make_another_run_is_named(
     settings: TrainConfig, tmp_path: Path, section: str, key: str, value: float
@@ -180,6 +180,15 @@ def test_a_setting_that_would_make_another_run_is_named(
     was = getattr(getattr(settings, section), key)
     with pytest.raises(CheckpointError, match=rf"{section}\.{key} was {was} and is {value}; set them as they were"):
         run_stage(settings.model_copy(update={section: changed}), tmp_path / "run", "cpu", resume=True)
+
+
+def test_steps_of_another_size_are_named(settings: TrainConfig, tmp_path: Path) -> None:
+    run_stage(settings, tmp_path / "run", "cpu")
+    smaller = {"optimisation": settings.optimisation.model_copy(update={"batch_size": 2})}
+    with pytest.raises(
+        CheckpointError, match=r"a step took 4 samples .*, and would take 2: set optimisation\.batch_size"
+    ):
+        run_stage(settings.model_copy(update=smaller), tmp_path / "run", "cpu", resume=True)
 
 
 def test_worker_processes_leave_signals_to_who_trains(settings: TrainConfig, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_description_needs_nothing_from_elsewhere(serve: Serve) -> None:
     client = serve()
     page = client.get("/docs").text
     description = client.get("/openapi.json").json()
-    assert all(f"{path}</code>" in page for path in description["paths"]) and len(description["paths"]) == 4
+    assert all(f"{path}</code>" in page for path in description["paths"]) and len(description["paths"]) == 6
     linked = re.findall(r'(?:href|src)="([^"]*)"', page)
     assert sorted(linked) == ["docs.css", "openapi.json"]
     assert "<script" not in page and "style=" not in page
