@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def memory_of(device: str | None) -> int:
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else []
     with contextlib.suppress(OSError, ValueError):  # no container, or no limit
         found.append(int(_CGROUP.read_text()))
-    with contextlib.suppress(ImportError):  # Windows has none
+    if sys.platform != "win32":
         import resource
 
         found += [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit > 0]
