@@ -205,6 +205,25 @@ def test_a_confined_process_reaches_nothing_but_its_file(tmp_path: Path, what: s
     assert done.stdout == "refused\n", done.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Landlock and seccomp are Linux's")
+def test_what_a_system_cannot_take_away_is_said(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", [0, 40])
+    script = f"""
+        import socket, threading, os
+        from signet_runtime.sources.isolation import child, sandbox
+        from signet_runtime.sources.isolation.channel import receive
+        sandbox._LANDLOCK_CREATE, sandbox._CALLS = 0x7FFF, {{}}
+        ours, theirs = socket.socketpair()
+        pictures = os.memfd_create("pictures")
+        arguments = (theirs, pictures, {str(path)!r}, None, None, None, None, 1 << 33)
+        threading.Thread(target=child.decode, args=arguments, daemon=True).start()
+        print(receive(ours)["notes"], flush=True)
+        os._exit(0)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert "no Landlock" in done.stdout and "the network is not" in done.stdout, done.stderr
+
+
 def say(patch: pytest.MonkeyPatch, said: bytes) -> None:
     """Put in the place of a process that decodes one that says these bytes, and no more."""
 

@@ -40,6 +40,7 @@ def decode(
         memory: bytes of address space that decoding may take; the rest as of `Video`.
     """
     video: Video | None = None
+    lacking: list[str] = []
 
     def tell(kind: str, **rest: Any) -> None:
         told = {} if video is None else {"notes": video.notes, "until": video.end}
@@ -47,10 +48,11 @@ def decode(
 
     try:
         with contextlib.suppress(FileNotFoundError):  # which is said best by who opens it
-            confine(Path(path), memory)
+            lacking = confine(Path(path), memory)
         room = Semaphore(0)
         Thread(target=_listen, args=(connection, room), daemon=True).start()
         with Video(path, frame_rate, start=start, end=end, track=track) as video:
+            video.notes += [f"it is decoded apart, but {what}" for what in lacking]
             info = video.info
             described = {"fps": info.fps, "size": info.size, "num_frames": info.num_frames}
             tell("info", **described, zero=video.zero, regular=video.regular)

@@ -37,12 +37,15 @@ _CALLS = {
 }
 
 
-def confine(file: Path, memory: int) -> None:
+def confine(file: Path, memory: int) -> list[str]:
     """Give up all that reading ``file`` does not need; it cannot be taken back.
 
     Args:
         file: the one file that stays readable, beside Python and its packages.
         memory: bytes of address space.
+
+    Returns:
+        What this system has no means to take away, in words.
 
     Raises:
         OSError: the file cannot be opened, or the system refuses a limit that it has.
@@ -55,19 +58,23 @@ def confine(file: Path, memory: int) -> None:
         if sys.platform == "linux" or limit != resource.RLIMIT_AS:  # macOS has this one in name alone
             resource.setrlimit(limit, (most, most))
     if sys.platform != "linux":
-        return
+        return ["other files and the network are not: that needs Linux"]
     libc = ctypes.CDLL(None, use_errno=True)
     _call(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    _landlock(libc, [file], {Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place})
-    _seccomp(libc)
+    lacking = []
+    if not _landlock(libc, [file], {Path(place) for place in (sys.prefix, sys.base_prefix, *sys.path) if place}):
+        lacking.append("other files are not: this kernel has no Landlock")
+    if not _seccomp(libc):
+        lacking.append(f"the network is not: for {platform.machine()} there is no list of calls")
+    return lacking
 
 
-def _landlock(libc: ctypes.CDLL, files: Iterable[Path], directories: Iterable[Path]) -> None:
+def _landlock(libc: ctypes.CDLL, files: Iterable[Path], directories: Iterable[Path]) -> bool:
     if sys.platform != "linux":
         raise AssertionError
     version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     if version < 1:
-        return  # a kernel before 5.13, or one that has it switched off
+        return False  # a kernel before 5.13, or one that has it switched off
     accesses = (1 << _ACCESSES[min(version, len(_ACCESSES)) - 1]) - 1
     ruleset = struct.pack("=Q", accesses)
     if version >= 4:
@@ -91,11 +98,12 @@ def _landlock(libc: ctypes.CDLL, files: Iterable[Path], directories: Iterable[Pa
         _call(libc.syscall(_LANDLOCK_RESTRICT, rules, 0))
     finally:
         os.close(rules)
+    return True
 
 
-def _seccomp(libc: ctypes.CDLL) -> None:
+def _seccomp(libc: ctypes.CDLL) -> bool:
     if platform.machine() not in _CALLS:
-        return
+        return False
     machine, calls = _CALLS[platform.machine()]
     # Of classic BPF: a word of what was called; jump if equal, if as large; return.
     load, equal, large, give = 0x20, 0x15, 0x35, 0x06
@@ -106,6 +114,7 @@ def _seccomp(libc: ctypes.CDLL) -> None:
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     filters = struct.pack("@HP", len(program), ctypes.addressof(code))
     _call(libc.prctl(_SET_SECCOMP, _FILTER, filters, 0, 0))
+    return True
 
 
 def _call(result: int) -> int:
